@@ -1,0 +1,112 @@
+"""The machine compat check: does the destination know the guest's machine type, and what does that
+machine type make of the properties that decide the config-space check?
+
+QEMU sets a property, in rising precedence, from: its default; the machine type's compat table;
+``-global``; the device's own options (``hw/core/qdev-properties.c``, ``qom/object.c``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..findings import Finding
+from ..guest.domain import Global, Guest, GuestDevice
+from ..qemu.machines import EmulatorFacts, MachineType, newest_machine
+from ..qemu.vfio_pci import PropertyError, parse_bool
+
+SKIP_VSC_CHECK = "skip-vsc-check"
+
+
+class Effective(NamedTuple):
+    """The value a property will have on the destination (None: not known), and why."""
+
+    value: bool | None
+    origin: str
+
+
+def check_machine(guest: Guest, emulator: EmulatorFacts | None) -> tuple[Finding, ...]:
+    """Findings on the guest's machine type."""
+    if emulator is None:
+        return ()
+    machine = emulator.resolve(guest.machine)
+    if machine is None:
+        return (_missing(guest, emulator),)
+    return tuple(_remarks(guest, machine, emulator))
+
+
+def _missing(guest: Guest, emulator: EmulatorFacts) -> Finding:
+    newest = newest_machine(emulator, like=guest.machine)
+    offer = f"; the newest of its family there is {newest.name}" if newest else ""
+    return Finding(
+        "machine-missing",
+        f"{emulator.path} (QEMU {emulator.version}) has no machine type {guest.machine}{offer}",
+        "migrate to a host with the QEMU version that introduced the machine type, or newer; a"
+        " running guest cannot change its machine type",
+    )
+
+
+def _remarks(guest: Guest, machine: MachineType, emulator: EmulatorFacts) -> Iterator[Finding]:
+    if machine.name != guest.machine:
+        yield Finding(
+            "machine-alias",
+            f"machine type {guest.machine} is an alias: on the destination it means {machine.name}",
+            "give the guest the versioned name: on another host the alias may mean another type",
+        )
+    if machine.deprecated:
+        yield Finding(
+            "machine-deprecated",
+            f"machine type {machine.name} is deprecated in QEMU {emulator.version}",
+            "plan a restart of the guest with a newer machine type",
+        )
+    if not emulator.compat_props_known:
+        yield Finding(
+            "compat-unknown",
+            f"QEMU {emulator.version} does not tell what its machine types set",
+        )
+
+
+def skip_vsc_check(guest: Guest, device: GuestDevice, emulator: EmulatorFacts | None) -> Effective:
+    """Whether QEMU on the destination will exempt the device's Vendor Specific Information."""
+    explicit = device.properties.get(SKIP_VSC_CHECK)
+    if explicit is not None:
+        return _explicit(explicit.value, explicit.origin)
+    if emulator is None:
+        return Effective(None, "the destination's emulator could not be asked")
+    known = emulator.properties.get(device.driver, {}).get(SKIP_VSC_CHECK)
+    if known is None:
+        return Effective(False, f"QEMU {emulator.version} has no such property and always compares")
+    wanted = _global(guest, device)
+    if wanted is not None:
+        return _explicit(wanted.value, f"-global {wanted.driver}.{SKIP_VSC_CHECK}={wanted.value}")
+    return _by_machine(guest, device, emulator, known.default is not False)
+
+
+def _by_machine(
+    guest: Guest, device: GuestDevice, emulator: EmulatorFacts, default: bool
+) -> Effective:
+    machine = emulator.resolve(guest.machine)
+    if machine is None:
+        return Effective(None, f"the emulator lacks machine type {guest.machine}")
+    if not emulator.compat_props_known:
+        return Effective(None, "the emulator does not tell what its machine types set")
+    value = emulator.compat_value(machine, device.driver, SKIP_VSC_CHECK)
+    if value is not None:
+        return _explicit(value, f"compat table of machine type {machine.name}")
+    return Effective(default, f"default of QEMU {emulator.version}")
+
+
+def _global(guest: Guest, device: GuestDevice) -> Global | None:
+    """The last ``-global`` that reaches the device; ``vfio-pci`` reaches its child types too."""
+    drivers = (
+        {device.driver, "vfio-pci"} if device.driver.startswith("vfio-pci") else {device.driver}
+    )
+    matching = [g for g in guest.globals if g.driver in drivers and g.property == SKIP_VSC_CHECK]
+    return matching[-1] if matching else None
+
+
+def _explicit(value: str, origin: str) -> Effective:
+    try:
+        return Effective(parse_bool(value), origin)
+    except PropertyError:
+        return Effective(None, f"{origin} has '{value}', which is no boolean")

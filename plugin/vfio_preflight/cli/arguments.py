@@ -1,0 +1,17 @@
+"""What operators write on the command line: device names."""
+
+from __future__ import annotations
+
+import re
+
+_ADDRESS = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([01][0-9a-f])\.([0-7])", re.IGNORECASE)
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+def device_name(text: str) -> str | None:
+    """A PCI address (domain 0000 if left out) or mdev UUID in normal form; else None."""
+    match = _ADDRESS.fullmatch(text)
+    if match:
+        domain, bus, slot, function = match.groups()
+        return f"{domain or '0000'}:{bus}:{slot}.{function}".lower()
+    return text.lower() if _UUID.fullmatch(text) else None

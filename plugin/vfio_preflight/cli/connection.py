@@ -1,0 +1,52 @@
+"""libvirt-python, for the command only: connections, and errors that an operator can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import PreflightError
+
+LOCAL = "qemu:///system"
+
+
+class LibvirtError(PreflightError):
+    """libvirt is missing, cannot be reached, or refused."""
+
+
+def library() -> Any:  # noqa: ANN401 - libvirt-python has no types
+    """The ``libvirt`` module, quietened: errors come as exceptions alone."""
+    try:
+        import libvirt
+    except ImportError as error:
+        raise LibvirtError(
+            "this command needs libvirt-python (Debian: python3-libvirt, RHEL: python3-libvirt)"
+        ) from error
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    return libvirt
+
+
+@contextmanager
+def connected(uri: str) -> Iterator[Any]:
+    """A connection to ``uri``, closed at the end. Raises :class:`LibvirtError`."""
+    libvirt = library()
+    try:
+        connection = libvirt.open(uri)
+    except libvirt.libvirtError as error:
+        raise LibvirtError(f"cannot connect to {uri}: {error}") from error
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def domain_named(connection: Any, name: str) -> Any:  # noqa: ANN401
+    """The domain ``name`` (or UUID) of a connection. Raises :class:`LibvirtError`."""
+    libvirt = library()
+    for lookup in (connection.lookupByName, connection.lookupByUUIDString):
+        try:
+            return lookup(name)
+        except libvirt.libvirtError:
+            continue
+    raise LibvirtError(f"{connection.getURI()} has no guest '{name}'")

@@ -1,0 +1,177 @@
+"""Asks the destination's own hook about a guest, without migrating anything (see ``probe``).
+
+A stopped stand-in, defined for a moment on the source, carries the guest's VFIO devices, machine
+type and record to the destination as an offline migration. The hook there refuses it with the
+answer. Where there is no hook, libvirt defines the stand-in on the destination: it is removed again
+and the answer is that there is none.
+"""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from typing import Any
+
+from lxml import etree
+
+from ..findings import Finding, Report
+from ..guest.domain import Guest, parse_domain, read_guest, to_bytes
+from ..guest.metadata import ELEMENT, NAMESPACE, PREFIX, find_ours
+from ..policy import Decision
+from ..probe import ELEMENT as PROBE
+from ..probe import MARK, NAME_PREFIX, decode
+from ..qemu.machines import EmulatorFacts, MachineType, newest_machine
+from ..render import Json, to_dict
+from ..verdicts import ANNOTATE, BLOCK
+from .connection import LibvirtError, library
+
+# What a stand-in needs to keep: all that decides which VFIO devices there are, and where.
+KEPT_DEVICES = ("emulator", "controller", "hostdev", "interface")
+KEPT = ("metadata", "memory", "os", "devices")
+QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+MAX_PARTS = 1000
+
+
+def ask(source: Any, destination: Any, xml: str) -> Json:  # noqa: ANN401 - libvirt-python
+    """The destination's report on the guest whose migratable XML is ``xml``."""
+    guest = read_guest(parse_domain(xml.encode()))
+    lacking = _machine_lacking(destination, guest)
+    if lacking is not None:
+        return lacking
+    stand_in = _StandIn(source, destination, xml)
+    text, part, parts = "", 0, 1
+    while part < parts:
+        answer = stand_in.ask(part)
+        if answer is None:
+            return _no_hook(guest, destination)
+        _part, parts, piece = answer
+        text, part = text + piece, part + 1
+    try:
+        told = decode(text)
+    except ValueError as error:
+        raise LibvirtError(f"the destination's answer cannot be read: {error}") from error
+    return {**told, "guest": guest.name, "uuid": guest.uuid}
+
+
+class _StandIn:
+    """The stopped domain that is sent; it is gone from both hosts after each question."""
+
+    def __init__(self, source: Any, destination: Any, xml: str) -> None:  # noqa: ANN401
+        self.libvirt = library()
+        self.source, self.destination = source, destination
+        self.uuid = str(uuid.uuid4())
+        self.xml = xml
+
+    def ask(self, part: int) -> tuple[int, int, str] | None:
+        """One part of the answer: its number, how many there are, its text; None without a hook."""
+        libvirt = self.libvirt
+        flags = libvirt.VIR_MIGRATE_OFFLINE | libvirt.VIR_MIGRATE_PERSIST_DEST
+        try:
+            domain = self.source.defineXML(stand_in_xml(self.xml, self.uuid, part))
+        except libvirt.libvirtError as error:
+            raise LibvirtError(f"the stand-in for the guest cannot be defined: {error}") from error
+        try:
+            domain.migrate3(self.destination, {}, flags)
+        except libvirt.libvirtError as error:
+            return _answer(str(error))
+        finally:
+            self._remove()
+        return None
+
+    def _remove(self) -> None:
+        for connection in (self.source, self.destination):
+            with suppress(self.libvirt.libvirtError):
+                connection.lookupByUUIDString(self.uuid).undefine()
+
+
+def _answer(message: str) -> tuple[int, int, str]:
+    """Find the hook's words in libvirt's. Raises :class:`LibvirtError` where there are none."""
+    words = message.split(MARK, 1)[1].split() if MARK in message else []
+    if len(words) < 3 or not words[0].isdigit() or not words[1].isdigit():
+        raise LibvirtError(f"the destination refused before its hook could answer: {message}")
+    return int(words[0]), min(int(words[1]), MAX_PARTS), words[2]
+
+
+def stand_in_xml(xml: str, identifier: str, part: int) -> str:
+    """The stand-in's XML: the guest's, without all that is not asked about."""
+    root = parse_domain(xml.encode())
+    for child in list(root):
+        if child.tag not in KEPT and not str(child.tag).startswith(QEMU):
+            root.remove(child)
+    _keep_only(root.find("os"), ("type",))
+    _keep_only(root.find("devices"), KEPT_DEVICES)
+    name = etree.Element("name")
+    name.text = NAME_PREFIX + identifier
+    number = etree.Element("uuid")
+    number.text = identifier
+    root.insert(0, name)
+    root.insert(1, number)
+    _ours(root).append(etree.Element(f"{{{NAMESPACE}}}{PROBE}", part=str(part)))
+    return to_bytes(root).decode()
+
+
+def _keep_only(element: etree._Element | None, tags: tuple[str, ...]) -> None:
+    for child in list(element) if element is not None else ():
+        if element is not None and child.tag not in tags:
+            element.remove(child)
+
+
+def _ours(root: etree._Element) -> etree._Element:
+    ours = find_ours(root)
+    if ours is not None:
+        return ours
+    metadata = root.find("metadata")
+    if metadata is None:
+        metadata = etree.SubElement(root, "metadata")
+    return etree.SubElement(metadata, f"{{{NAMESPACE}}}{ELEMENT}", nsmap={PREFIX: NAMESPACE})
+
+
+def _machine_lacking(destination: Any, guest: Guest) -> Json | None:  # noqa: ANN401
+    """libvirt refuses a machine type it does not have before it asks the hook: ask libvirt."""
+    names = _machines(parse_capabilities(destination.getCapabilities()), guest)
+    if not names or guest.machine in names:
+        return None
+    types = {name: MachineType(name, None, False, False, ()) for name in names}
+    facts = EmulatorFacts(guest.emulator, "", "", types, {}, {}, False)
+    newest = newest_machine(facts, like=guest.machine)
+    offer = f"; the newest of its family there is {newest.name}" if newest else ""
+    finding = Finding(
+        "machine-missing",
+        f"the destination's emulator {guest.emulator} has no machine type {guest.machine}{offer}",
+        "migrate to a host with the QEMU version that introduced the machine type, or newer; a"
+        " running guest cannot change its machine type",
+    )
+    return _report(guest, finding, Decision(BLOCK))
+
+
+def parse_capabilities(xml: str) -> etree._Element:
+    """libvirt's capabilities, which are long and trusted."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True)
+    return etree.fromstring(xml.encode(), parser)
+
+
+def _machines(capabilities: etree._Element, guest: Guest) -> set[str]:
+    found: set[str] = set()
+    for arch in capabilities.iterfind("guest/arch"):
+        if guest.arch and arch.get("name") != guest.arch:
+            continue
+        emulators = {node.text for node in arch.iter("emulator")}
+        if guest.emulator and guest.emulator not in emulators:
+            continue
+        for machine in arch.iter("machine"):
+            found.update(name for name in (machine.text, machine.get("canonical")) if name)
+    return found
+
+
+def _no_hook(guest: Guest, destination: Any) -> Json:  # noqa: ANN401
+    finding = Finding(
+        "destination-unknown",
+        f"{destination.getURI()} has no vfio-preflight hook that answers",
+        "install it there (vfio-preflight install), and reload libvirtd if it is the first hook",
+    )
+    return _report(guest, finding, Decision(ANNOTATE))
+
+
+def _report(guest: Guest, finding: Finding, decision: Decision) -> Json:
+    report = Report(guest.name, guest.uuid, guest.machine, guest.emulator, (finding,), ())
+    return to_dict(report, decision)

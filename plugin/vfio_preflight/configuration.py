@@ -1,0 +1,171 @@
+"""``/etc/vfio-preflight.conf``: what the operator wants.
+
+Every key has a default; an unknown section or key, or a value that is not among the choices, is an
+error that names file and key: a typo must not silently mean something else. The hook answers such
+an error with the ``on-error`` policy.
+"""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from .errors import PreflightError
+from .verdicts import ALLOW, BLOCK, CHOICES, DEFAULT_POLICY
+
+DEFAULT_PATH = "/etc/vfio-preflight.conf"
+ALWAYS = "always"
+NEVER = "never"
+LOGS = ("syslog", "none")
+
+
+class ConfigurationError(PreflightError):
+    """A configuration that cannot be followed as it stands.
+
+    ``on_error`` is what the file wants done in such a case, as far as that could be read.
+    """
+
+    on_error = ALLOW
+
+
+class Configuration(NamedTuple):
+    """Settings as in ``etc/vfio-preflight.conf``; ``deadline`` in seconds.
+
+    ``policy`` maps verdicts to actions; ``vsc_tolerant`` are ``vendor:device`` patterns in lower
+    case. ``log`` is ``syslog``, ``none`` or an absolute path.
+    """
+
+    policy: Mapping[str, str] = DEFAULT_POLICY
+    guest_override: bool = True
+    vsc_tolerant: tuple[str, ...] = ()
+    on_error: str = ALLOW
+    deadline: float = 10.0
+    annotate: str = ALWAYS
+    log: str = "syslog"
+    states: str = "/var/lib/vfio-preflight/states"
+    cache: str = "/var/cache/vfio-preflight"
+    runtime: str = "/run/vfio-preflight"
+
+
+def load(path: str = DEFAULT_PATH) -> Configuration:
+    """Read ``path``; a missing file means the defaults. Raises :class:`ConfigurationError`."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return parse(file.read(), path)
+    except FileNotFoundError:
+        return Configuration()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error}") from error
+
+
+def parse(text: str, path: str = DEFAULT_PATH) -> Configuration:
+    """INI text to settings. Raises :class:`ConfigurationError`."""
+    parser = configparser.ConfigParser(
+        interpolation=None,
+        delimiters=("=",),
+        inline_comment_prefixes=("#",),
+        empty_lines_in_values=False,
+    )
+    try:
+        parser.read_string(text, path)
+    except configparser.Error as error:
+        raise ConfigurationError(f"{path}: {' '.join(str(error).split())}") from error
+    try:
+        return _settings(parser, path)
+    except ConfigurationError as error:
+        if parser.get("hook", "on-error", fallback="") == BLOCK:
+            error.on_error = BLOCK
+        raise
+
+
+def _settings(parser: configparser.ConfigParser, path: str) -> Configuration:
+    settings: dict[str, object] = {}
+    policy = dict(DEFAULT_POLICY)
+    for section in parser.sections():
+        if section not in _SECTIONS:
+            raise ConfigurationError(
+                f"{path}: no section [{section}]; known: {', '.join(_SECTIONS)}"
+            )
+        for key, value in parser.items(section):
+            where = f"{path}: [{section}] {key}"
+            if section == "policy" and key in CHOICES:
+                policy[key] = _choice(CHOICES[key])(value, where)
+            else:
+                name, read = _setting(section, key, where)
+                settings[name] = read(value, where)
+    return Configuration(policy=policy, **settings)  # type: ignore[arg-type]
+
+
+def _setting(section: str, key: str, where: str) -> tuple[str, Callable[[str, str], object]]:
+    try:
+        return _SETTINGS[section, key]
+    except KeyError:
+        known = [
+            *(CHOICES if section == "policy" else ()),
+            *(k for s, k in _SETTINGS if s == section),
+        ]
+        raise ConfigurationError(
+            f"{where}: no such setting; known there: {', '.join(known)}"
+        ) from None
+
+
+def _choice(choices: tuple[str, ...]) -> Callable[[str, str], str]:
+    def read(value: str, where: str) -> str:
+        if value not in choices:
+            raise ConfigurationError(f"{where}: '{value}' is none of: {', '.join(choices)}")
+        return value
+
+    return read
+
+
+def _seconds(value: str, where: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0.1 <= seconds <= 600:
+        raise ConfigurationError(f"{where}: '{value}' is not a number of seconds from 0.1 to 600")
+    return seconds
+
+
+def _boolean(value: str, where: str) -> bool:
+    return _choice(("yes", "no"))(value, where) == "yes"
+
+
+def _identities(value: str, where: str) -> tuple[str, ...]:
+    names = tuple(value.lower().replace(",", " ").split())
+    for name in names:
+        vendor, _, device = name.partition(":")
+        if not (_is_id(vendor) and (device == "*" or _is_id(device))):
+            raise ConfigurationError(
+                f"{where}: '{name}' is not vendor:device in hexadecimal (10de:2236, 10de:*)"
+            )
+    return names
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == 4 and all(digit in "0123456789abcdef" for digit in text)
+
+
+def _path(value: str, where: str) -> str:
+    if not value.startswith("/"):
+        raise ConfigurationError(f"{where}: '{value}' is not an absolute path")
+    return value
+
+
+def _log(value: str, where: str) -> str:
+    return value if value in LOGS else _path(value, where)
+
+
+_SETTINGS: dict[tuple[str, str], tuple[str, Callable[[str, str], object]]] = {
+    ("policy", "guest-override"): ("guest_override", _boolean),
+    ("policy", "vsc-tolerant"): ("vsc_tolerant", _identities),
+    ("hook", "on-error"): ("on_error", _choice((ALLOW, BLOCK))),
+    ("hook", "deadline"): ("deadline", _seconds),
+    ("hook", "annotate"): ("annotate", _choice((ALWAYS, NEVER))),
+    ("hook", "log"): ("log", _log),
+    ("paths", "states"): ("states", _path),
+    ("paths", "cache"): ("cache", _path),
+}
+_SECTIONS = sorted({section for section, _ in _SETTINGS})

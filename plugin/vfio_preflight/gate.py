@@ -1,0 +1,196 @@
+"""What the hook does once XML has to be looked at: judge the guest, then block, annotate or mend.
+
+Nothing goes to libvirt that was not parsed back and found to differ from what came in by our
+metadata element alone (and, when mending, by the override).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NamedTuple
+
+from lxml import etree
+
+from . import __version__, journal, refusals
+from .checks.machine import SKIP_VSC_CHECK
+from .collect import facts_here
+from .configuration import NEVER, Configuration, ConfigurationError
+from .errors import PreflightError
+from .findings import Finding, Report
+from .guest.domain import Guest, read_guest
+from .guest.mend import Mend, add_override, only_ours_changed
+from .guest.metadata import find_ours, read_policy, set_report
+from .guest.xml import parse_domain, to_bytes
+from .host.networks import hands_out_devices
+from .policy import Decision, decide
+from .preflight import preflight
+from .probe import is_probe, reply
+from .render import Json, headline, refusal, summary, to_dict
+from .supervise import Outcome
+from .verdicts import ALLOW, ANNOTATE, BLOCK, CHOICES, MEND
+
+TOKEN = "token"
+
+
+class Gate(NamedTuple):
+    """One call of the hook. ``end`` is on the clock of ``time.monotonic()``."""
+
+    guest: str
+    settings: Configuration
+    end: float
+    trouble: ConfigurationError | None = None
+
+    def judge(self, operation: str, xml: bytes) -> Outcome:
+        """The outcome of ``migrate``, ``restore`` or ``prepare`` ``begin`` for ``xml``."""
+        if operation == "prepare":
+            return self._prepare(xml)
+        root = parse_domain(xml)
+        guest = read_guest(root, hands_out_devices)
+        if not guest.devices and not guest.unresolved:
+            return Outcome(0)
+        if operation == "migrate" and is_probe(guest):
+            return self._probe(guest)
+        report, decision = self._decide(guest)
+        told = to_dict(report, decision)
+        grave = told["verdict"] not in ("pass", "tolerated")
+        journal.write(self.settings.log, f"{operation} {summary(told)}", grave=grave)
+        if decision.action == BLOCK:
+            return self._block(operation, xml, told)
+        return self._pass(xml, told, decision)
+
+    def _decide(self, guest: Guest) -> tuple[Report, Decision]:
+        """The report and the decision; where there can be none, the on-error policy's."""
+        try:
+            if self.trouble is not None:
+                raise self.trouble
+            report = preflight(facts_here(guest, self.settings, self.end))
+            return report, decide(report, self._policy(guest), self.settings.vsc_tolerant)
+        except PreflightError as error:
+            reason = str(error)
+        except Exception as error:
+            reason = _internal(error)
+        finding = Finding("not-checked", f"the check could not be made: {reason}")
+        report = Report(guest.name, guest.uuid, guest.machine, guest.emulator, (finding,), ())
+        action = BLOCK if self.settings.on_error == BLOCK else ANNOTATE
+        return report, Decision(action, (), f"on-error = {self.settings.on_error}")
+
+    def _policy(self, guest: Guest) -> dict[str, str]:
+        policy = dict(self.settings.policy)
+        if self.settings.guest_override:
+            policy.update(_guest_policy(guest))
+        return policy
+
+    def _block(self, operation: str, xml: bytes, told: Json) -> Outcome:
+        message = "\n".join(refusal(told, "migration" if operation == "migrate" else "restore"))
+        if operation == "migrate":
+            return Outcome(1, err=f"{message}\n".encode())
+        token = os.urandom(16).hex()
+        annotated = self._annotated(xml, told, (), token)
+        if not refusals.leave(self.settings.runtime, self.guest, token, message):
+            journal.write(
+                self.settings.log,
+                f"restore of guest {self.guest!a} cannot be refused: {self.settings.runtime} is"
+                f" not writable; {headline(told)}",
+                grave=True,
+            )
+            return Outcome(0)
+        return Outcome(0, annotated)
+
+    def _pass(self, xml: bytes, told: Json, decision: Decision) -> Outcome:
+        mends = tuple(Mend(alias, SKIP_VSC_CHECK, True) for alias in decision.mend)
+        silent = decision.action == ALLOW or self.settings.annotate == NEVER
+        if silent and decision.action != MEND:
+            return Outcome(0)
+        return Outcome(0, self._annotated(xml, told, mends, ""))
+
+    def _annotated(self, xml: bytes, told: Json, mends: tuple[Mend, ...], token: str) -> bytes:
+        """``xml`` with the report, the mends and the token; proved to differ in nothing else."""
+        root = parse_domain(xml)
+        for mend in mends:
+            add_override(root, mend)
+        if self.settings.annotate != NEVER or token:
+            set_report(root, annotation(told, token))
+        changed = to_bytes(root)
+        if not only_ours_changed(parse_domain(xml), parse_domain(changed), mends):
+            raise RuntimeError("the changed XML differs in more than was meant")
+        return changed
+
+    def _prepare(self, xml: bytes) -> Outcome:
+        waiting = refusals.take(self.settings.runtime, self.guest)
+        if waiting is None:
+            return Outcome(0)
+        token, message = waiting
+        report = _report_element(parse_domain(xml))
+        if report is None or report.get(TOKEN) != token:
+            return Outcome(0)
+        return Outcome(1, err=f"{message}\n".encode())
+
+    def _probe(self, guest: Guest) -> Outcome:
+        report, decision = self._decide(guest)
+        return Outcome(1, err=reply(guest, to_dict(report, decision)))
+
+
+def _guest_policy(guest: Guest) -> dict[str, str]:
+    """The guest's own wishes. Raises ConfigurationError for one that does not exist."""
+    wishes = read_policy(guest.metadata)
+    for verdict, action in wishes.items():
+        if action not in CHOICES.get(verdict, ()):
+            known = "; ".join(f"{v}: {', '.join(c)}" for v, c in CHOICES.items())
+            raise ConfigurationError(
+                f"<policy {verdict[:40]}={action[:40]!a}> in the guest's metadata is not to be had;"
+                f" known are {known}"
+            )
+    return wishes
+
+
+def _internal(error: Exception) -> str:
+    """Type and place of an unexpected error; its text could hold something from the XML."""
+    frame, last = error.__traceback__, None
+    while frame is not None:
+        last, frame = frame, frame.tb_next
+    place = ""
+    if last is not None:
+        file = os.path.basename(last.tb_frame.f_code.co_filename)
+        place = f" in {file}, line {last.tb_lineno}"
+    return f"internal error ({type(error).__name__}{place}); please report it"
+
+
+def _report_element(root: etree._Element) -> etree._Element | None:
+    ours = find_ours(root)
+    children = ours if ours is not None else ()
+    return next((c for c in children if etree.QName(c).localname == "report"), None)
+
+
+def annotation(told: Json, token: str) -> etree._Element:
+    """The ``<report>`` element of our metadata."""
+    element = etree.Element(
+        "report",
+        schema=str(told["schema"]),
+        version=__version__,
+        time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        host=os.uname().nodename,
+        verdict=told["verdict"],
+        action=told["action"],
+    )
+    if token:
+        element.set(TOKEN, token)
+    _add_findings(element, told["findings"])
+    for device in told["devices"]:
+        child = etree.SubElement(element, "device", key=device["key"], verdict=device["verdict"])
+        for name in ("alias", "host"):
+            if device[name]:
+                child.set(name, device[name])
+        for side in ("source", "destination"):
+            if device[side]:
+                child.set(side, device[side]["evidence"])
+        _add_findings(child, device["findings"])
+    return element
+
+
+def _add_findings(element: etree._Element, findings: list[Json]) -> None:
+    for finding in findings:
+        child = etree.SubElement(
+            element, "finding", code=finding["code"], verdict=finding["verdict"]
+        )
+        child.text = "".join(c if c.isprintable() else "?" for c in finding["text"])

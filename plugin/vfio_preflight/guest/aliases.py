@@ -1,0 +1,42 @@
+"""The aliases libvirt will give to a guest's host devices.
+
+The XML that a hook gets has only the aliases an operator chose (``ua-...``); the others are given
+when QEMU is started, in this order (``qemuAssignDeviceAliases``): network interfaces of actual type
+hostdev, then every ``<hostdev>``, USB, SCSI and vfio-ccw ones included, one counter for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lxml import etree
+
+_PREFIX = "ua-"
+_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+
+
+def user_alias(element: etree._Element) -> str | None:
+    """Return the alias an operator gave to a device, or None.
+
+    An alias such as ``hostdev0`` in the XML of a running guest does not count: it belongs to that
+    run, and libvirt drops it from the XML that migrates.
+    """
+    alias = element.find("alias")
+    name = alias.get("name", "") if alias is not None else ""
+    return name if name.startswith(_PREFIX) and not name.strip(_CHARACTERS) else None
+
+
+def assign(devices: Iterable[etree._Element]) -> list[str]:
+    """Return the alias of each host device, given in the order libvirt numbers them.
+
+    A device with an alias of its own takes no number (``qemuAssignDeviceHostdevAlias``).
+    """
+    aliases: list[str] = []
+    number = 0
+    for device in devices:
+        alias = user_alias(device)
+        if alias is None:
+            alias = f"hostdev{number}"
+            number += 1
+        aliases.append(alias)
+    return aliases

@@ -1,0 +1,317 @@
+"""The VFIO devices of a guest, read from its domain XML: what QEMU on the destination will be told.
+
+>>> guest = read_guest(parse_domain(xml))
+>>> [(device.key, device.kind, device.alias, device.placement) for device in guest.devices]
+[('0000:05:00.0', 'mdev', 'hostdev0', 'root-port')]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from lxml import etree
+
+from vfio_preflight.guest import aliases
+from vfio_preflight.guest.addresses import host_address, pci_address, sysfs_device, uuid
+from vfio_preflight.guest.commandline import CommandLine, Global, Setting, read_command_line
+from vfio_preflight.guest.metadata import find_ours
+from vfio_preflight.guest.placement import Buses, Place, read_buses
+from vfio_preflight.guest.properties import (
+    Property,
+    apply_overrides,
+    libvirt_properties,
+    read_overrides,
+)
+from vfio_preflight.guest.xml import GuestError, parse_domain, to_bytes
+
+__all__ = [
+    "Global",
+    "Guest",
+    "GuestDevice",
+    "GuestError",
+    "Networks",
+    "Property",
+    "parse_domain",
+    "read_guest",
+    "to_bytes",
+]
+
+# More host devices than any machine has slots for: what has more is not a guest.
+MAX_DEVICES = 1024
+
+# Is the network of this name of forward mode hostdev? None: that cannot be told.
+Networks = Callable[[str], "bool | None"]
+
+
+class GuestDevice(NamedTuple):
+    """One VFIO device of a guest.
+
+    ``key`` names the device within its guest on every host: its guest PCI address, or
+    ``commandline:ID`` (``commandline:N`` without an id), or ``hostdev:N`` without an address.
+    ``kind`` is ``pci``, ``mdev``, ``interface``, ``network`` or ``commandline``.
+    ``host`` is a PCI address (``0000:06:00.4``) or a lower-case mdev UUID, validated; None where it
+    is decided when the guest starts or cannot be told.
+    ``alias`` is the id QEMU will know it by; ``driver`` QEMU's device type.
+    ``placement`` is ``root-complex``, ``root-port`` or ``conventional``; ``assumption`` says what
+    had to be assumed for it, empty if nothing.
+    ``properties`` are those set explicitly, in the notation of QEMU's k=v form.
+    """
+
+    key: str
+    kind: str
+    host: str | None
+    alias: str | None
+    driver: str
+    placement: str
+    properties: Mapping[str, Property]
+    assumption: str = ""
+
+
+class Guest(NamedTuple):
+    """A guest, as far as the check needs it.
+
+    ``uuid`` and ``emulator`` are empty where the XML does not give them. ``express`` is whether the
+    machine's root bus is PCI Express. ``metadata`` is our own element in ``<metadata>``.
+    ``unresolved`` names the networks that may or may not hand out VFIO devices.
+    """
+
+    name: str
+    uuid: str
+    machine: str
+    arch: str
+    virt_type: str
+    emulator: str
+    devices: tuple[GuestDevice, ...]
+    globals: tuple[Global, ...]
+    express: bool
+    metadata: etree._Element | None
+    unresolved: tuple[str, ...] = ()
+
+
+class _Found(NamedTuple):
+    """A device that libvirt numbers as a hostdev; ``kind`` is empty if it is not a VFIO PCI one."""
+
+    element: etree._Element
+    kind: str
+    source: etree._Element | None
+
+
+def read_guest(root: etree._Element, networks: Networks | None = None) -> Guest:
+    """Return the guest that a ``<domain>`` element describes.
+
+    ``networks`` tells which libvirt networks hand out host devices; those it does not know end up
+    in ``unresolved`` and are taken not to. Raises GuestError for XML that libvirt would not accept
+    where it bears on VFIO devices.
+    """
+    machine = _machine(root)
+    line = read_command_line(root)
+    buses = read_buses(root, machine, line.devices)
+    interfaces, unresolved = _interfaces(root, networks)
+    found = interfaces + _hostdevs(root)
+    if len(found) + len(line.devices) > MAX_DEVICES:
+        raise GuestError(f"the guest has more than {MAX_DEVICES} host devices")
+    devices = (*_libvirt_devices(root, found, buses, line), *_commandline_devices(line, buses))
+    _check_unique(devices)
+    return Guest(
+        name=_required(root, "name"),
+        uuid=_uuid(root),
+        machine=machine,
+        arch=_attribute(root.find("os/type"), "arch"),
+        virt_type=root.get("type", ""),
+        emulator=(root.findtext("devices/emulator") or "").strip(),
+        devices=devices,
+        globals=line.globals,
+        express=buses.express,
+        metadata=find_ours(root),
+        unresolved=unresolved,
+    )
+
+
+def _required(root: etree._Element, path: str) -> str:
+    text = root.findtext(path)
+    if not text:
+        raise GuestError(f"the domain XML has no <{path}>")
+    return text
+
+
+def _machine(root: etree._Element) -> str:
+    machine = _attribute(root.find("os/type"), "machine")
+    if not machine:
+        raise GuestError("the domain XML names no machine type (<os><type machine=...>)")
+    return machine
+
+
+def _uuid(root: etree._Element) -> str:
+    text = root.findtext("uuid")
+    if not text:
+        return ""
+    normal = uuid(text)
+    if normal is None:
+        raise GuestError("the domain's <uuid> is not a UUID")
+    return normal
+
+
+def _attribute(element: etree._Element | None, name: str) -> str:
+    return element.get(name, "") if element is not None else ""
+
+
+def _attributes(element: etree._Element) -> dict[str, str]:
+    return {str(name): str(value) for name, value in element.items()}
+
+
+def _interfaces(
+    root: etree._Element, networks: Networks | None
+) -> tuple[list[_Found], tuple[str, ...]]:
+    """Return the interfaces that are or become host devices, and the networks that are open."""
+    found: list[_Found] = []
+    unresolved: list[str] = []
+    for element in root.iterfind("devices/interface"):
+        kind = element.get("type")
+        actual = element.find("actual[@type='hostdev']")
+        if kind == "hostdev":
+            found.append(_interface(element, element, "interface"))
+        elif kind == "network" and actual is not None:
+            found.append(_interface(element, actual, "network"))
+        elif kind == "network":
+            name = _attribute(element.find("source"), "network")
+            handed_out = networks(name) if networks else None
+            if handed_out:
+                found.append(_Found(element, "network", None))
+            elif handed_out is None:
+                unresolved.append(name)
+    return found, tuple(dict.fromkeys(unresolved))
+
+
+def _interface(element: etree._Element, described: etree._Element, kind: str) -> _Found:
+    source = described.find("source/address")
+    return _Found(element, kind if _attribute(source, "type") == "pci" else "", source)
+
+
+def _hostdevs(root: etree._Element) -> list[_Found]:
+    return [
+        _Found(element, _hostdev_kind(element), element.find("source/address"))
+        for element in root.iterfind("devices/hostdev")
+    ]
+
+
+def _hostdev_kind(element: etree._Element) -> str:
+    if element.get("mode", "subsystem") != "subsystem":
+        return ""
+    kind = element.get("type", "")
+    if kind == "mdev":
+        return kind if element.get("model") == "vfio-pci" else ""
+    return kind if kind == "pci" else ""
+
+
+def _libvirt_devices(
+    root: etree._Element, found: list[_Found], buses: Buses, line: CommandLine
+) -> Iterator[GuestDevice]:
+    overrides = read_overrides(root)
+    given = aliases.assign(each.element for each in found)
+    for number, (each, alias) in enumerate(zip(found, given)):
+        address = each.element.find("address")
+        # An "unassigned" device is kept from the host, but QEMU never gets it.
+        if not each.kind or _attribute(address, "type") == "unassigned":
+            continue
+        properties = libvirt_properties(each.element, mdev=each.kind == "mdev")
+        properties = apply_overrides(properties, overrides.get(alias, {}))
+        _apply_settings(properties, alias, line.settings)
+        guest_address = _guest_address(address)
+        place = _place(buses, guest_address, properties)
+        yield GuestDevice(
+            key=guest_address or f"hostdev:{number}",
+            kind=each.kind,
+            host=_host(each, properties),
+            alias=alias,
+            driver=_driver(each.element, properties),
+            placement=place.placement,
+            properties=properties,
+            assumption=place.assumption,
+        )
+
+
+def _apply_settings(
+    properties: dict[str, Property], alias: str | None, settings: tuple[Setting, ...]
+) -> None:
+    for setting in settings:
+        if setting.device == alias:
+            properties[setting.property] = Property(setting.value, "-set")
+
+
+def _guest_address(address: etree._Element | None) -> str | None:
+    """Return the guest PCI address; domain, bus and slot 0 is "not assigned" to libvirt."""
+    if address is None or address.get("type") != "pci":
+        return None
+    text = pci_address(_attributes(address))
+    return None if text.startswith("0000:00:00.") else text
+
+
+def _place(buses: Buses, address: str | None, properties: Mapping[str, Property]) -> Place:
+    if "bus" in properties:
+        return buses.named(properties["bus"].value)
+    return buses.at_address(address)
+
+
+def _host(found: _Found, properties: Mapping[str, Property]) -> str | None:
+    if "host" in properties or "sysfsdev" in properties:
+        return _named_host(properties)
+    if found.source is None:
+        return None
+    if found.kind != "mdev":
+        return pci_address(_attributes(found.source)) if found.source.attrib else None
+    text = found.source.get("uuid", "")
+    normal = uuid(text)
+    if normal is None:
+        raise GuestError(f"an mdev <hostdev> has uuid={text[:60]!r}, which is not a UUID")
+    return normal
+
+
+def _named_host(properties: Mapping[str, Property]) -> str | None:
+    """Return the host device that ``host`` or ``sysfsdev`` names, if one of them is set."""
+    if "sysfsdev" in properties:
+        return sysfs_device(properties["sysfsdev"].value)
+    return host_address(properties["host"].value) if "host" in properties else None
+
+
+def _driver(element: etree._Element, properties: Mapping[str, Property]) -> str:
+    """Return the type libvirt chooses (``qemuBuildPCIHostdevDevProps``), or an override's."""
+    if "driver" in properties:
+        return properties["driver"].value
+    return "vfio-pci-nohotplug" if element.get("ramfb") == "on" else "vfio-pci"
+
+
+def _commandline_devices(line: CommandLine, buses: Buses) -> Iterator[GuestDevice]:
+    """Yield the VFIO devices of ``<qemu:commandline>``."""
+    number = 0
+    for options in line.devices:
+        driver = options.get("driver", "")
+        if not driver.startswith("vfio-pci"):
+            continue
+        alias = options.get("id")
+        properties = {
+            name: Property(value, "-device")
+            for name, value in options.items()
+            if name not in ("driver", "id")
+        }
+        _apply_settings(properties, alias, line.settings)
+        place = buses.named(properties["bus"].value if "bus" in properties else None)
+        yield GuestDevice(
+            key=f"commandline:{alias or number}",
+            kind="commandline",
+            host=_named_host(properties),
+            alias=alias,
+            driver=driver,
+            placement=place.placement,
+            properties=properties,
+            assumption=place.assumption,
+        )
+        number += 1
+
+
+def _check_unique(devices: tuple[GuestDevice, ...]) -> None:
+    seen = set()
+    for device in devices:
+        if device.key in seen:
+            raise GuestError(f"two VFIO devices of the guest are at {device.key[:80]}")
+        seen.add(device.key)

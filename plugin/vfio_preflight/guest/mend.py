@@ -1,0 +1,138 @@
+"""Changing XML on its way: the override that mends, and the proof that nothing else changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from lxml import etree
+
+from vfio_preflight.guest.metadata import ELEMENT, NAMESPACE
+from vfio_preflight.guest.xml import QEMU_NS, GuestError
+
+_OVERRIDE = f"{{{QEMU_NS}}}override"
+_DEVICE = f"{{{QEMU_NS}}}device"
+_FRONTEND = f"{{{QEMU_NS}}}frontend"
+_PROPERTY = f"{{{QEMU_NS}}}property"
+_OURS = f"{{{NAMESPACE}}}{ELEMENT}"
+
+
+class Mend(NamedTuple):
+    """A boolean QEMU property set on the device with this alias through ``<qemu:override>``."""
+
+    alias: str
+    name: str
+    value: bool
+
+
+def add_override(root: etree._Element, mend: Mend) -> None:
+    """Set the property in ``<qemu:override>`` of a ``<domain>``, which is made if need be.
+
+    An override of the same property for the same device is replaced; others stay. libvirt knows
+    the types string, signed, unsigned, bool (``true``, ``false``) and remove. It ignores an alias
+    that no device has, and QEMU fails on a property that it lacks: the caller has checked both.
+    Raises GuestError for the property ``id``, which libvirt refuses to override.
+    """
+    if mend.name == "id":
+        raise GuestError("libvirt does not let the property 'id' be overridden")
+    for old in _properties(root, mend):
+        _remove(old)
+    etree.SubElement(_frontend(root, mend.alias), _PROPERTY, _attributes(mend))
+
+
+def only_ours_changed(
+    before: etree._Element, after: etree._Element, mends: Collection[Mend] = ()
+) -> bool:
+    """Return whether two ``<domain>`` elements differ in nothing but our metadata and ``mends``.
+
+    White space between elements, the order of attributes and namespace prefixes do not count;
+    everything else does, comments included. ``after`` must hold each mend.
+    """
+    if not all(_holds(after, mend) for mend in mends):
+        return False
+    return list(_content(before, _ignored(before, mends))) == list(
+        _content(after, _ignored(after, mends))
+    )
+
+
+def _attributes(mend: Mend) -> dict[str, str]:
+    return {"name": mend.name, "type": "bool", "value": "true" if mend.value else "false"}
+
+
+def _overridden(root: etree._Element, alias: str) -> list[etree._Element]:
+    """Return the override entries of a device; all of them count, the last one most."""
+    entries = root.findall(f"{_OVERRIDE}/{_DEVICE}")
+    return [entry for entry in entries if entry.get("alias") == alias]
+
+
+def _frontend(root: etree._Element, alias: str) -> etree._Element:
+    entries = _overridden(root, alias)
+    device = entries[-1] if entries else _new_device(root, alias)
+    frontend = device.find(_FRONTEND)
+    return etree.SubElement(device, _FRONTEND) if frontend is None else frontend
+
+
+def _new_device(root: etree._Element, alias: str) -> etree._Element:
+    override = root.find(_OVERRIDE)
+    if override is None:
+        override = etree.SubElement(root, _OVERRIDE, nsmap={"qemu": QEMU_NS})
+    return etree.SubElement(override, _DEVICE, alias=alias)
+
+
+def _remove(element: etree._Element) -> None:
+    parent = element.getparent()
+    if parent is not None:
+        parent.remove(element)
+
+
+def _properties(root: etree._Element, mend: Mend) -> list[etree._Element]:
+    return [
+        element
+        for device in _overridden(root, mend.alias)
+        for element in device.iterfind(f"{_FRONTEND}/{_PROPERTY}")
+        if element.get("name") == mend.name
+    ]
+
+
+def _holds(root: etree._Element, mend: Mend) -> bool:
+    return [dict(each.attrib) for each in _properties(root, mend)] == [_attributes(mend)]
+
+
+def _ignored(root: etree._Element, mends: Collection[Mend]) -> set[etree._Element]:
+    """Return the elements that may differ, and those that only hold such elements."""
+    ignored = set(root.findall(f"metadata/{_OURS}"))
+    for mend in mends:
+        ignored.update(_properties(root, mend))
+    for path in (
+        "metadata",
+        f"{_OVERRIDE}/{_DEVICE}/{_FRONTEND}",
+        f"{_OVERRIDE}/{_DEVICE}",
+        _OVERRIDE,
+    ):
+        ignored.update(each for each in root.findall(path) if _is_hollow(each, ignored))
+    return ignored
+
+
+def _is_hollow(element: etree._Element, ignored: set[etree._Element]) -> bool:
+    texts = [element.text, *(child.tail for child in element)]
+    if any(text and text.strip() for text in texts):
+        return False
+    return all(child in ignored for child in element)
+
+
+def _content(element: etree._Element, ignored: set[etree._Element]) -> Iterator[tuple[object, ...]]:
+    """Yield all that an element holds, in order, without what is ignored and blank text."""
+    children = [child for child in element if child not in ignored]
+    text = element.text or ""
+    yield (
+        element.tag,
+        getattr(element, "target", None),
+        sorted(element.attrib.items()),
+        text if text.strip() or not children else "",
+    )
+    for child in element:
+        if child not in ignored:
+            yield from _content(child, ignored)
+        if child.tail and child.tail.strip():
+            yield (child.tail,)
+    yield ()

@@ -1,0 +1,140 @@
+"""Our one element in a guest's ``<metadata>``: the operator's policy, the record, the last report.
+
+    <preflight:preflight xmlns:preflight="urn:vfio-preflight:1">
+      <policy fail="block" unknown="annotate"/>
+      <record schema="1" .../>
+      <report schema="1" .../>
+    </preflight:preflight>
+
+libvirt keeps one element for each namespace, and adds or takes away the namespace of everything in
+it (``virDomainSetMetadata``, ``virDomainGetMetadata``): children are told by their local names.
+What we do not understand is kept.
+"""
+
+from __future__ import annotations
+
+from lxml import etree
+
+from vfio_preflight.guest.record import Record, RecordError, parse_record, write_record
+from vfio_preflight.guest.xml import name_of, parse_fragment
+
+__all__ = [
+    "ELEMENT",
+    "NAMESPACE",
+    "PREFIX",
+    "Record",
+    "RecordError",
+    "find_ours",
+    "from_get_metadata",
+    "read_policy",
+    "read_record",
+    "set_record",
+    "set_report",
+    "to_set_metadata",
+    "write_record",
+]
+
+NAMESPACE = "urn:vfio-preflight:1"
+PREFIX = "preflight"
+ELEMENT = "preflight"
+_TAG = f"{{{NAMESPACE}}}{ELEMENT}"
+# <metadata> may stand anywhere in a <domain>; libvirt writes it behind these.
+_BEFORE_METADATA = ("name", "uuid", "genid", "title", "description", "hwuuid")
+
+
+def find_ours(root: etree._Element) -> etree._Element | None:
+    """Return our element of a ``<domain>``, or None. Of several the first counts, as to libvirt."""
+    return root.find(f"metadata/{_TAG}")
+
+
+def read_policy(ours: etree._Element | None) -> dict[str, str]:
+    """Return the attributes of ``<policy>``, as written; empty where there is none."""
+    policy = _child(ours, "policy")
+    return {} if policy is None else {str(name): str(value) for name, value in policy.items()}
+
+
+def read_record(ours: etree._Element | None) -> Record | None:
+    """Return the record of our element; None where there is none.
+
+    Raises RecordError for a record as a whole that cannot be read; a damaged device is put into
+    ``Record.damaged``.
+    """
+    element = _child(ours, "record")
+    return None if element is None else parse_record(element)
+
+
+def set_record(root: etree._Element, record: etree._Element) -> None:
+    """Put ``<record>`` into a ``<domain>``, in place of the one it has."""
+    _replace(_ours_in(root), record)
+
+
+def set_report(root: etree._Element, report: etree._Element) -> None:
+    """Put ``<report>`` into a ``<domain>``, in place of the one it has."""
+    _replace(_ours_in(root), report)
+
+
+def to_set_metadata(record: etree._Element, previous: etree._Element | None = None) -> str:
+    """Return what ``virDomainSetMetadata`` wants as its XML to store ``record``.
+
+    The caller gives :data:`PREFIX` as key and :data:`NAMESPACE` as uri; libvirt adds them itself.
+    ``previous`` is our element as it was: what else is in it is kept.
+    """
+    bare = etree.Element(ELEMENT)
+    for child in previous if previous is not None else ():
+        bare.append(_without_namespace(child))
+    _replace(bare, record)
+    return etree.tostring(bare, encoding="unicode")
+
+
+def from_get_metadata(xml: str) -> etree._Element:
+    """Return our element from what ``virDomainGetMetadata`` gave for :data:`NAMESPACE`.
+
+    Raises GuestError if that is not XML.
+    """
+    return parse_fragment(xml.encode())
+
+
+def _child(ours: etree._Element | None, name: str) -> etree._Element | None:
+    for child in ours if ours is not None else ():
+        if name_of(child) == name:
+            return child
+    return None
+
+
+def _replace(ours: etree._Element, child: etree._Element) -> None:
+    """Put ``child`` where the first of its name stands, drop others of that name, or append it."""
+    old = [each for each in ours if name_of(each) == name_of(child)]
+    if not old:
+        ours.append(child)
+        return
+    child.tail = old[0].tail
+    ours.replace(old[0], child)
+    for each in old[1:]:
+        ours.remove(each)
+
+
+def _ours_in(root: etree._Element) -> etree._Element:
+    ours = find_ours(root)
+    if ours is None:
+        metadata = root.find("metadata")
+        if metadata is None:
+            metadata = etree.Element("metadata")
+            root.insert(_metadata_position(root), metadata)
+        ours = etree.SubElement(metadata, _TAG, nsmap={PREFIX: NAMESPACE})
+    return ours
+
+
+def _metadata_position(root: etree._Element) -> int:
+    leading = [i for i, child in enumerate(root) if name_of(child) in _BEFORE_METADATA]
+    return leading[-1] + 1 if leading else 0
+
+
+def _without_namespace(element: etree._Element) -> etree._Element:
+    from copy import deepcopy
+
+    copy = deepcopy(element)
+    copy.tail = None
+    for each in copy.iter(f"{{{NAMESPACE}}}*"):
+        each.tag = name_of(each)
+    etree.cleanup_namespaces(copy)
+    return copy

@@ -1,0 +1,140 @@
+"""Where the guest sees a device: which bus, and of what kind.
+
+Two questions matter to QEMU's ``vfio_setup_pcie_cap``: is the device's own bus PCI Express, and is
+it a root bus? ``root-complex``: Express and root; ``root-port``: Express and behind a port;
+``conventional``: not Express, wherever it hangs. :attr:`Buses.express` tells the two sorts of
+conventional bus apart: below an Express root complex QEMU drops the PCIe capability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from lxml import etree
+
+from vfio_preflight.guest.addresses import unsigned
+from vfio_preflight.guest.aliases import user_alias
+from vfio_preflight.guest.xml import GuestError
+
+ROOT_COMPLEX = "root-complex"
+ROOT_PORT = "root-port"
+CONVENTIONAL = "conventional"
+
+# <controller type='pci' model=...>: what a device plugged into it is (libvirt, formatdomain).
+_MODELS = {
+    "pci-root": CONVENTIONAL,
+    "pci-bridge": CONVENTIONAL,
+    "pci-expander-bus": CONVENTIONAL,
+    "dmi-to-pci-bridge": CONVENTIONAL,
+    "pcie-to-pci-bridge": CONVENTIONAL,
+    "pcie-root": ROOT_COMPLEX,
+    "pcie-expander-bus": ROOT_COMPLEX,
+    "pcie-root-port": ROOT_PORT,
+    "pcie-switch-upstream-port": ROOT_PORT,
+    "pcie-switch-downstream-port": ROOT_PORT,
+}
+# The same for QEMU's device types, where <qemu:commandline> makes the bus.
+_DRIVERS = {
+    "pci-bridge": CONVENTIONAL,
+    "pci-bridge-seat": CONVENTIONAL,
+    "pxb": CONVENTIONAL,
+    "i82801b11-bridge": CONVENTIONAL,
+    "pcie-pci-bridge": CONVENTIONAL,
+    "spapr-pci-host-bridge": CONVENTIONAL,
+    "pxb-pcie": ROOT_COMPLEX,
+    "pxb-cxl": ROOT_COMPLEX,
+    "pcie-root-port": ROOT_PORT,
+    "ioh3420": ROOT_PORT,
+    "cxl-rp": ROOT_PORT,
+    "x3130-upstream": ROOT_PORT,
+    "xio3130-downstream": ROOT_PORT,
+    "cxl-upstream": ROOT_PORT,
+    "cxl-downstream": ROOT_PORT,
+}
+# Machine types whose own root bus is PCI Express, by what their names begin with.
+_EXPRESS_MACHINES = ("q35", "pc-q35", "virt", "microvm", "sbsa-ref")
+
+
+class Place(NamedTuple):
+    """Where a device sits; ``assumption`` says what had to be assumed for it, if anything."""
+
+    placement: str
+    assumption: str = ""
+
+
+class Buses(NamedTuple):
+    """The PCI buses of a guest.
+
+    ``by_index`` holds libvirt's bus numbers, ``by_name`` QEMU's bus names. ``express`` is whether
+    the machine's root bus is PCI Express.
+    """
+
+    by_index: Mapping[int, str]
+    by_name: Mapping[str, str]
+    express: bool
+
+    def at_address(self, address: str | None) -> Place:
+        """Return the place of a guest PCI address such as ``0000:05:00.0``, or of None."""
+        if address is None:
+            return Place(self._usual(), "the device has no PCI <address>; libvirt will assign one")
+        index = int(address.split(":")[1], 16)
+        if index in self.by_index:
+            return Place(self.by_index[index])
+        return Place(self._usual(), f"the guest has no PCI controller with index {index}")
+
+    def named(self, name: str | None) -> Place:
+        """Return the place of a device with ``bus=name`` on QEMU's command line, or without any."""
+        if name is None:
+            return Place(self.by_index[0])
+        placement = self.by_name.get(name) or self.by_name.get(name.partition(".0")[0])
+        if placement:
+            return Place(placement)
+        return Place(self._usual(), f"the guest has no PCI bus {name[:60]!r} that can be told")
+
+    def _usual(self) -> str:
+        """Where libvirt puts a hostdev by itself (``qemuDomainDeviceCalculatePCIConnectFlags``)."""
+        return ROOT_PORT if self.express else CONVENTIONAL
+
+
+def read_buses(
+    root: etree._Element, machine: str, devices: Iterable[Mapping[str, str]] = ()
+) -> Buses:
+    """Return the buses of a ``<domain>``; ``devices`` are the ``-device`` options it adds itself.
+
+    Raises GuestError for a controller index that is not a number.
+    """
+    controllers = _controllers(root, machine.startswith(_EXPRESS_MACHINES))
+    by_index = {index: _MODELS.get(model, CONVENTIONAL) for index, model, _ in controllers}
+    by_name: dict[str, str] = {}
+    for index, model, alias in controllers:
+        for name in _names(index, model, alias):
+            by_name[name] = by_index[index]
+    for options in devices:
+        placement = _DRIVERS.get(options.get("driver", ""))
+        if placement and "id" in options:
+            by_name[options["id"]] = placement
+    return Buses(by_index, by_name, by_index[0] == ROOT_COMPLEX)
+
+
+def _controllers(root: etree._Element, express: bool) -> list[tuple[int, str, str | None]]:
+    """Return index, model and user alias of each PCI controller, the machine's own root first."""
+    builtin = "pcie-root" if express else "pci-root"
+    found: dict[int, tuple[int, str, str | None]] = {0: (0, builtin, None)}
+    for element in root.iterfind("devices/controller[@type='pci']"):
+        text = element.get("index")
+        if text is None:
+            continue
+        index = unsigned(text)
+        if index is None:
+            raise GuestError(f"PCI controller with index={text[:40]!r}, which is not a number")
+        model = element.get("model") or (builtin if index == 0 else "pci-bridge")
+        found[index] = (index, model, user_alias(element))
+    return list(found.values())
+
+
+def _names(index: int, model: str, alias: str | None) -> tuple[str, ...]:
+    """Return the names QEMU knows a bus by (``qemuAssignDeviceControllerAlias``)."""
+    if index == 0:
+        return ("pcie.0",) if model == "pcie-root" else ("pci.0", "pci")
+    return (alias or f"pci.{index}",)

@@ -1,0 +1,86 @@
+"""Domain XML in and out: bounded, without network or entities, and byte for byte ours or libvirt's.
+
+>>> root = parse_domain(b"<domain type='kvm'><name>g1</name></domain>")
+>>> to_bytes(root)
+b"<domain type='kvm'>..."
+"""
+
+from __future__ import annotations
+
+from lxml import etree
+
+from vfio_preflight.errors import PreflightError
+
+# Four times what fits through libvirt's RPC (REMOTE_STRING_MAX, 4 MiB).
+MAX_XML = 16 * 1024 * 1024
+QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
+_DOMAIN_TYPES = ("kvm", "qemu")
+
+
+class GuestError(PreflightError):
+    """Domain XML that cannot be judged: not XML, not a QEMU domain, or invalid where it matters."""
+
+
+def parse_domain(xml: bytes) -> etree._Element:
+    """Return the ``<domain>`` element of libvirt domain XML.
+
+    Raises GuestError for anything that is not one QEMU or KVM domain of at most :data:`MAX_XML`
+    bytes. Document types are refused, so that no entity is ever expanded.
+    """
+    if len(xml) > MAX_XML:
+        raise GuestError(f"the domain XML has {len(xml)} bytes; more than {MAX_XML} are not read")
+    if not xml.strip():
+        raise GuestError("the domain XML is empty")
+    root = _parse(xml)
+    if root.tag != "domain":
+        found = _shown(root.tag)
+        raise GuestError(f"the XML is not a libvirt domain: its root element is <{found}>")
+    kind = root.get("type", "")
+    if kind not in _DOMAIN_TYPES:
+        raise GuestError(f"the domain has type {_shown(kind)!r}; only kvm and qemu run QEMU")
+    return root
+
+
+def to_bytes(root: etree._Element) -> bytes:
+    """Return the document of ``root`` as UTF-8 without an XML declaration, as libvirt writes it."""
+    return etree.tostring(root.getroottree(), encoding="utf-8", xml_declaration=False)
+
+
+def parse_fragment(xml: bytes) -> etree._Element:
+    """Return the root of any small XML document, such as one ``virDomainGetMetadata`` returned.
+
+    Raises GuestError as :func:`parse_domain` does, for size, syntax and document types.
+    """
+    if len(xml) > MAX_XML:
+        raise GuestError(f"the XML has {len(xml)} bytes; more than {MAX_XML} are not read")
+    return _parse(xml)
+
+
+def name_of(element: etree._Element) -> str:
+    """Return the local name of an element; the empty string for comments and the like."""
+    tag: object = element.tag
+    return tag.rpartition("}")[2] if isinstance(tag, str) else ""
+
+
+def _parse(xml: bytes) -> etree._Element:
+    parser = etree.XMLParser(
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=False,
+        strip_cdata=False,
+    )
+    try:
+        root = etree.fromstring(xml, parser)
+    except (etree.LxmlError, LookupError, ValueError) as error:
+        raise GuestError(f"the domain XML is not well-formed: {_shown(str(error))}") from error
+    doctype: str = getattr(root.getroottree().docinfo, "doctype", "")
+    if doctype:
+        raise GuestError("the domain XML has a DOCTYPE, which libvirt never writes; it is refused")
+    return root
+
+
+def _shown(text: object, limit: int = 200) -> str:
+    """Keep a message to one printable line of bounded length."""
+    line = "".join(c if c.isprintable() else "?" for c in str(text))
+    return line if len(line) <= limit else line[:limit] + "..."

@@ -1,0 +1,188 @@
+"""Reads a config state from whatever people have at hand, and writes the project's own JSON.
+
+Understood: 256 or 4096 raw bytes (a copy of sysfs ``config``); text of ``lspci -xxx`` and
+``-xxxx``, with the BAR sizes of ``-v`` where they stand; dumps of ``xxd``, ``hexdump -C`` and
+``od -Ax -tx1``; JSON as :func:`to_json` writes it::
+
+    {"schema": 1, "config": "de10b81e…", "evidence": "sysfs", "origin": "…",
+     "bars": [{"number": 0, "size": 16777216, "kind": "mem32", "prefetchable": false}]}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+from ..errors import PreflightError
+from .space import PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE, validate
+from .state import EVIDENCE, Bar, ConfigState
+
+SCHEMA = 1
+MAX_FILE = 1 << 20
+KINDS = ("io", "mem32", "mem64")
+
+HINT = "expected 256 or 4096 raw bytes, 'lspci -xxxx' text, a hexdump, or vfio-preflight JSON"
+
+
+class FormatError(PreflightError):
+    """Text or bytes in none of the formats above."""
+
+
+def read_file(path: str, evidence: str = "file") -> ConfigState:
+    """Read the file at ``path``. Raises :class:`FormatError`, ``ConfigSpaceError``."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(data) > MAX_FILE:
+        raise FormatError(f"{path}: over {MAX_FILE} bytes; {HINT}")
+    return parse(data, path, evidence)
+
+
+def parse(data: bytes, origin: str, evidence: str = "file") -> ConfigState:
+    """Find out the format of ``data`` and read it; ``origin`` names it in errors."""
+    if len(data) in (PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE) and not _is_text(data):
+        return ConfigState(data, (), evidence, origin)
+    if not _is_text(data):
+        raise FormatError(f"{origin}: {len(data)} bytes in no known format; {HINT}")
+    text = data.decode("utf-8", "replace")
+    if text.lstrip().startswith("{"):
+        return from_json(text, origin, evidence)
+    config = validate(_hexdump(text, origin), origin)
+    return ConfigState(config, tuple(_regions(text)), evidence, origin)
+
+
+def _is_text(data: bytes) -> bool:
+    return all(byte in b"\t\n\r\f" or byte >= 0x20 for byte in data) and data.strip() != b""
+
+
+# --- JSON ---------------------------------------------------------------------------------------
+
+
+def to_json(state: ConfigState) -> str:
+    """``state`` as JSON text that :func:`parse` reads back."""
+    return json.dumps(
+        {
+            "schema": SCHEMA,
+            "evidence": state.evidence,
+            "origin": state.origin,
+            "bars": [bar._asdict() for bar in state.bars],
+            "config": state.config.hex(),
+        },
+        indent=2,
+    )
+
+
+def from_json(text: str, origin: str, evidence: str) -> ConfigState:
+    """Read :func:`to_json`'s text; the evidence it names stands, ``evidence`` is for none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{origin}: not JSON: {error}") from error
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        raise FormatError(f'{origin}: not a config state: "schema" is not {SCHEMA}')
+    try:
+        config = bytes.fromhex(value["config"])
+        bars = tuple(_bar(entry) for entry in value.get("bars", ()))
+        grade = value.get("evidence", evidence)
+        came_from = str(value.get("origin", origin))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FormatError(f"{origin}: not a config state: {error!r}") from error
+    if grade not in EVIDENCE:
+        raise FormatError(f"{origin}: evidence '{grade}' is none of: {', '.join(EVIDENCE)}")
+    return ConfigState(validate(config, origin), bars, grade, f"{came_from} (from {origin})")
+
+
+def _bar(entry: dict[str, object]) -> Bar:
+    number, size, kind = entry["number"], entry["size"], entry["kind"]
+    if not isinstance(number, int) or not 0 <= number <= 6:
+        raise ValueError(f"BAR number {number!r}")
+    if not isinstance(size, int) or not 0 < size < 1 << 64:
+        raise ValueError(f"BAR size {size!r}")
+    if kind not in KINDS:
+        raise ValueError(f"BAR kind {kind!r}")
+    return Bar(number, size, str(kind), bool(entry.get("prefetchable", False)))
+
+
+# --- dumps --------------------------------------------------------------------------------------
+
+_ROW = re.compile(r"^\s*(?:0x)?([0-9a-f]{2,8})(?::|\s)\s*(.*)$", re.IGNORECASE)
+_ASCII = re.compile(r"\s*\|.*\|\s*$")
+_HEX = re.compile(r"(?:[0-9a-f]{2}){1,2}", re.IGNORECASE)
+_DEVICE = re.compile(r"^(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] ", re.IGNORECASE)
+
+
+def _hexdump(text: str, origin: str) -> bytes:
+    found = bytearray()
+    repeat = False
+    devices = sum(1 for line in text.splitlines() if _DEVICE.match(line))
+    if devices > 1:
+        raise FormatError(f"{origin}: holds {devices} devices; give one (lspci -s ADDRESS)")
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() == "*":
+            repeat = True
+            continue
+        row = _row(line)
+        if row is None:
+            continue
+        offset, values = row
+        if repeat and len(found) >= 16 and len(found) < offset <= PCIE_CONFIG_SPACE_SIZE:
+            found += (bytes(found[-16:]) * PCIE_CONFIG_SPACE_SIZE)[: offset - len(found)]
+        repeat = False
+        if values and offset != len(found):
+            raise FormatError(
+                f"{origin}: line {number} stands at {offset:#x}, {len(found):#x} is next; {HINT}"
+            )
+        found += values
+        if len(found) > PCIE_CONFIG_SPACE_SIZE:
+            raise FormatError(f"{origin}: line {number} goes beyond 4096 bytes; {HINT}")
+    if not found:
+        raise FormatError(f"{origin}: no bytes found; {HINT}")
+    return bytes(found)
+
+
+def _row(line: str) -> tuple[int, bytes] | None:
+    """Offset and up to 16 bytes of a dump's line; no bytes for the closing line of ``hexdump``."""
+    if _DEVICE.match(line):
+        return None
+    match = _ROW.match(line + " ")
+    if match is None:
+        return None
+    values = bytearray()
+    for token in _ASCII.sub("", match[2]).split():
+        if len(values) >= 16 or not _HEX.fullmatch(token):
+            break
+        values += bytes.fromhex(token)
+    if not values and match[2].strip():
+        return None
+    return int(match[1], 16), bytes(values[:16])
+
+
+_REGION = re.compile(
+    r"^\s+Region (?P<index>[0-5]): (?P<space>Memory|I/O ports) at [^\[\n]*?"
+    r"(?P<attributes>\([^)]*\))?[^\[\n]*\[size=(?P<size>\d+)(?P<unit>[KMGT]?)\]",
+    re.MULTILINE,
+)
+_ROM = re.compile(
+    r"^\s+Expansion ROM at [^\n]*\[size=(?P<size>\d+)(?P<unit>[KMGT]?)\]", re.MULTILINE
+)
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+def _regions(text: str) -> Iterator[Bar]:
+    """BARs from the lines that ``lspci -v`` prints."""
+    for match in _REGION.finditer(text):
+        attributes = match["attributes"] or ""
+        memory = "mem64" if "64-bit" in attributes else "mem32"
+        kind = "io" if match["space"] == "I/O ports" else memory
+        prefetchable = "non-prefetchable" not in attributes and "prefetchable" in attributes
+        yield Bar(int(match["index"]), _size(match), kind, prefetchable)
+    rom = _ROM.search(text)
+    if rom:
+        yield Bar(6, _size(rom), "mem32")
+
+
+def _size(match: re.Match[str]) -> int:
+    return int(match["size"]) << _UNITS[match["unit"]]

@@ -1,0 +1,45 @@
+"""The config state of a device: its configuration space, its BARs, and how far they are known."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Union
+
+# Evidence, best first: where a config state came from (README, "Evidence").
+EVIDENCE = ("stream", "vfio", "catalogue", "inferred", "sysfs", "file")
+
+
+class Bar(NamedTuple):
+    """A base address register (PCI 3.0, 6.2.5.1) as the device implements it.
+
+    ``number`` is 0-5, or 6 for the expansion ROM; ``size`` is in bytes, a power of two.
+    ``kind`` is ``io``, ``mem32`` or ``mem64``.
+    """
+
+    number: int
+    size: int
+    kind: str
+    prefetchable: bool = False
+
+
+class ConfigState(NamedTuple):
+    """What a device presented when its QEMU realised it.
+
+    ``config`` holds 256 or 4096 bytes. ``bars`` is empty where sizes are not known.
+    ``evidence`` is one of :data:`EVIDENCE`; ``origin`` says in words where the bytes were read.
+    """
+
+    config: bytes
+    bars: tuple[Bar, ...]
+    evidence: str
+    origin: str
+
+
+class Missing(NamedTuple):
+    """A config state that could not be had: the finding code it leads to, why, what to do."""
+
+    code: str
+    reason: str
+    remedy: str = ""
+
+
+State = Union[ConfigState, Missing]

@@ -1,0 +1,133 @@
+"""The pipeline: guest + source states + destination -> report.
+
+Hook, dry run, image check and fleet matrix all come through :func:`preflight`; they differ in where
+the facts come from and in what becomes of the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from .checks.config_space import (
+    REMEDY_MEND,
+    REMEDY_MEND_COMMANDLINE,
+    REMEDY_NO_PROPERTY,
+    Verdicts,
+    check_config_space,
+)
+from .checks.device import check_device, is_unplugged_to_migrate
+from .checks.machine import SKIP_VSC_CHECK, Effective, check_machine, skip_vsc_check
+from .findings import DeviceReport, Finding, Report
+from .guest.domain import Guest, GuestDevice
+from .pci.space import identity
+from .pci.state import ConfigState, Missing, State
+from .qemu.machines import EmulatorFacts
+from .qemu.vfio_pci import Environment, PropertyError
+
+
+class Facts(NamedTuple):
+    """What is known of both sides. Keys of the mappings are ``GuestDevice.key``.
+
+    ``emulator`` is the destination's, or the finding that says why it could not be asked.
+    ``remarks`` are findings made while the facts were collected.
+    """
+
+    guest: Guest
+    source: Mapping[str, State]
+    destination: Mapping[str, State]
+    emulator: EmulatorFacts | Finding
+    remarks: tuple[Finding, ...] = ()
+
+
+def preflight(facts: Facts) -> Report:
+    """Judge every device of the guest, and the guest as a whole."""
+    guest = facts.guest
+    emulator = facts.emulator if isinstance(facts.emulator, EmulatorFacts) else None
+    unasked = () if isinstance(facts.emulator, EmulatorFacts) else (facts.emulator,)
+    return Report(
+        guest.name,
+        guest.uuid,
+        guest.machine,
+        _describe(guest, emulator),
+        (*check_machine(guest, emulator), *unasked, *facts.remarks),
+        tuple(_judge(facts, device, emulator) for device in guest.devices),
+    )
+
+
+def _describe(guest: Guest, emulator: EmulatorFacts | None) -> str:
+    return f"QEMU {emulator.version} ({emulator.path})" if emulator else f"{guest.emulator}"
+
+
+def _judge(facts: Facts, device: GuestDevice, emulator: EmulatorFacts | None) -> DeviceReport:
+    source, destination = facts.source[device.key], facts.destination[device.key]
+    known = emulator.properties.get(device.driver) if emulator else None
+    own = check_device(device, known)
+    states = (_state(source), _state(destination))
+    if is_unplugged_to_migrate(device):
+        return DeviceReport(device, *states, own)
+    absent = tuple(_absent(side) for side in (source, destination) if isinstance(side, Missing))
+    if isinstance(source, Missing) or isinstance(destination, Missing):
+        return DeviceReport(device, *states, (*own, *absent))
+    effective = skip_vsc_check(facts.guest, device, emulator)
+    judged = _compare(facts.guest, device, emulator, source, destination, effective)
+    told = Finding("skip-vsc-check", _told(effective))
+    return DeviceReport(
+        device, *states, (*judged.findings, *own, told), judged.mendable, judged.quote
+    )
+
+
+def _compare(
+    guest: Guest,
+    device: GuestDevice,
+    emulator: EmulatorFacts | None,
+    source: ConfigState,
+    destination: ConfigState,
+    effective: Effective,
+) -> Verdicts:
+    environment = Environment(
+        placement=device.placement,
+        express_root=guest.express,
+        properties={name: value.value for name, value in device.properties.items()},
+        pm_runs_to_next=emulator is not None and _release(emulator.version) < (10, 0),
+    )
+    has_property = emulator is None or SKIP_VSC_CHECK in emulator.properties.get(device.driver, {})
+    remedy = _remedy(device, identity(destination.config)) if has_property else REMEDY_NO_PROPERTY
+    try:
+        found = check_config_space(source, destination, environment, effective.value, remedy)
+    except PropertyError as error:
+        return Verdicts((Finding("property-invalid", str(error), "correct it in the guest"),))
+    can_be_set = (
+        has_property
+        and SKIP_VSC_CHECK not in device.properties
+        and _alias_is_certain(guest, device)
+    )
+    return found._replace(mendable=found.mendable and can_be_set)
+
+
+def _alias_is_certain(guest: Guest, device: GuestDevice) -> bool:
+    """An open network may become a hostdev and shift every number libvirt gives after it."""
+    return not guest.unresolved or (device.alias or "").startswith("ua-")
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+
+
+def _remedy(device: GuestDevice, vendor_device: str) -> str:
+    if device.kind == "commandline" or device.alias is None:
+        return REMEDY_MEND_COMMANDLINE
+    return REMEDY_MEND.format(identity=vendor_device)
+
+
+def _state(state: State) -> ConfigState | None:
+    return state if isinstance(state, ConfigState) else None
+
+
+def _absent(missing: Missing) -> Finding:
+    return Finding(missing.code, missing.reason, missing.remedy)
+
+
+def _told(effective: Effective) -> str:
+    value = {True: "on", False: "off", None: "not known"}[effective.value]
+    return f"skip-vsc-check is {value} ({effective.origin})"

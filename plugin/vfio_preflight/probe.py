@@ -1,0 +1,63 @@
+"""The dry run's question to the destination's hook, and its answer.
+
+``vfio-preflight check GUEST --to URI`` has the destination itself judge the guest: it sends, as an
+*offline* migration, a stopped stand-in with the guest's XML. libvirt then runs ``migrate begin`` on
+the destination and nothing else: no QEMU, no memory. The hook knows the stand-in by its name and by
+the ``<probe>`` in its metadata, always refuses it, and answers in the refusal, a part at a time if
+libvirt's error message has no room for all of it.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import zlib
+
+from .guest.domain import Guest
+from .guest.xml import name_of
+from .render import Json
+
+NAME_PREFIX = "vfio-preflight-probe-"
+ELEMENT = "probe"
+MARK = "vfio-preflight-reply"
+# Characters of an answer that certainly fit into libvirt's error message with its own words.
+PART = 600
+
+
+def is_probe(guest: Guest) -> bool:
+    """Whether the XML is a dry run's stand-in, not a guest."""
+    return guest.name.startswith(NAME_PREFIX) and _part(guest) is not None
+
+
+def _part(guest: Guest) -> int | None:
+    children = guest.metadata if guest.metadata is not None else ()
+    element = next((child for child in children if name_of(child) == ELEMENT), None)
+    if element is None:
+        return None
+    text = element.get("part", "0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
+
+
+def reply(guest: Guest, told: Json) -> bytes:
+    """The part of the answer that the stand-in asks for: mark, part, parts, text."""
+    text = encode(told)
+    parts = [text[at : at + PART] for at in range(0, len(text), PART)]
+    part = min(_part(guest) or 0, len(parts) - 1)
+    return f"{MARK} {part} {len(parts)} {parts[part]}\n".encode()
+
+
+def encode(told: Json) -> str:
+    """A report as one word of printable characters."""
+    packed = zlib.compress(json.dumps(told, separators=(",", ":")).encode(), 9)
+    return binascii.b2a_base64(packed, newline=False).decode()
+
+
+def decode(text: str) -> Json:
+    """The report in :func:`encode`'s word. Raises ValueError if it is none."""
+    try:
+        value = json.loads(zlib.decompress(binascii.a2b_base64(text)))
+    except (binascii.Error, zlib.error) as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(value, dict):
+        raise ValueError("not a report")
+    return value

@@ -1,0 +1,90 @@
+"""A directory of small JSON files that says nothing rather than anything wrong.
+
+Safe under any number of processes: a file is written beside its place and renamed into it. Nothing
+is read that somebody other than root or the caller could have written. Nothing here ever raises
+for a cache that is missing, damaged, full, read-only or not ours: it then simply holds nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any
+
+_MAX_BYTES = 1 << 20
+_MAX_ENTRIES = 16
+_SUFFIX = ".json"
+
+
+def load(directory: str, name: str) -> Any:  # noqa: ANN401 - it is JSON
+    """Return the value stored under ``name``, or None."""
+    import json
+
+    try:
+        return json.loads(_read(os.path.join(directory, name + _SUFFIX), directory))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def store(directory: str, name: str, value: object) -> None:
+    """Store ``value`` under ``name`` (no slash), and drop the oldest entries beyond sixteen."""
+    import json
+
+    temporary = os.path.join(directory, f".{os.urandom(8).hex()}.tmp")
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        _require_ours(os.stat(directory))
+        try:
+            _write(temporary, json.dumps(value, separators=(",", ":")).encode())
+            os.replace(temporary, os.path.join(directory, name + _SUFFIX))
+        except BaseException:
+            _remove(temporary)
+            raise
+        _prune(directory)
+    except OSError:
+        return
+
+
+def _read(path: str, directory: str) -> bytes:
+    _require_ours(os.stat(directory))
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb", buffering=0) as file:
+        info = os.fstat(descriptor)
+        _require_ours(info)
+        if not stat.S_ISREG(info.st_mode) or info.st_size > _MAX_BYTES:
+            raise OSError("not a cache file")
+        return file.readall()
+
+
+def _write(path: str, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+
+
+def _require_ours(info: os.stat_result) -> None:
+    if info.st_uid not in (0, os.geteuid()) or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError("in the reach of others")
+
+
+def _prune(directory: str) -> None:
+    """Remove the oldest entries beyond the limit, and what writers that were killed left behind."""
+    paths = [os.path.join(directory, name) for name in os.listdir(directory)]
+    entries = sorted((path for path in paths if path.endswith(_SUFFIX)), key=_mtime)
+    leftovers = sorted((path for path in paths if path.endswith(".tmp")), key=_mtime)
+    for path in entries[:-_MAX_ENTRIES] + leftovers[:-_MAX_ENTRIES]:
+        _remove(path)
+
+
+def _mtime(path: str) -> float:
+    try:
+        return os.lstat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        return

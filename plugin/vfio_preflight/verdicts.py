@@ -1,0 +1,32 @@
+"""The four verdicts, and what an operator may want done for each. Constants only: costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+PASS = "pass"
+TOLERATED = "tolerated"
+UNKNOWN = "unknown"
+FAIL = "fail"
+
+# Worst last: the verdict of several is the last of theirs in this order.
+VERDICTS = (PASS, TOLERATED, UNKNOWN, FAIL)
+
+ALLOW = "allow"
+ANNOTATE = "annotate"
+BLOCK = "block"
+MEND = "mend"
+
+# What may be asked for each verdict; the first is the default.
+CHOICES = {
+    PASS: (ANNOTATE, ALLOW),
+    TOLERATED: (ANNOTATE, ALLOW, BLOCK),
+    UNKNOWN: (ANNOTATE, ALLOW, BLOCK),
+    FAIL: (BLOCK, ANNOTATE, ALLOW, MEND),
+}
+DEFAULT_POLICY = {verdict: choices[0] for verdict, choices in CHOICES.items()}
+
+
+def worst(verdicts: Iterable[str]) -> str:
+    """The gravest of ``verdicts``; ``pass`` if there are none."""
+    return max(verdicts, key=VERDICTS.index, default=PASS)

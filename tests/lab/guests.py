@@ -1,0 +1,100 @@
+"""Domain XML of small guests, and of their VFIO devices.
+
+A guest has no disk and no display: its BIOS halts when it finds nothing to boot from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.sax.saxutils import escape, quoteattr
+
+EMULATOR = "/usr/bin/qemu-system-x86_64"
+
+# VFIO makes libvirt raise RLIMIT_MEMLOCK to more than the guest's memory, for which a container or
+# CI job has no right; an explicit limit is taken as it is, and fakevfio locks nothing.
+_MEMTUNE = "<memtune><hard_limit unit='KiB'>4096</hard_limit></memtune>"
+
+_TEMPLATE = """\
+<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+  <name>{name}</name>
+  {metadata}
+  <memory unit='MiB'>{memory}</memory>
+  {memtune}
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='{machine}'>hvm</type></os>
+  <features><acpi/></features>
+  <devices>
+    <emulator>{emulator}</emulator>
+    <controller type='usb' model='none'/>
+    <memballoon model='none'/>
+    {devices}
+  </devices>
+  {commandline}
+</domain>
+"""
+
+
+def guest_xml(
+    name: str,
+    machine: str = "pc-q35-9.0",
+    devices: Sequence[str] = (),
+    commandline: Sequence[str] = (),
+    emulator: str = EMULATOR,
+    metadata: str = "",
+    memory: int = 32,
+) -> str:
+    """A guest with ``memory`` MiB.
+
+    ``devices`` are XML of devices, ``commandline`` arguments for QEMU, ``metadata`` the content of
+    the element of that name.
+    """
+    arguments = "".join(f"<qemu:arg value={quoteattr(argument)}/>" for argument in commandline)
+    return _TEMPLATE.format(
+        name=escape(name),
+        machine=escape(machine),
+        emulator=escape(emulator),
+        memory=memory,
+        memtune=_MEMTUNE if devices else "",
+        metadata=f"<metadata>{metadata}</metadata>" if metadata else "",
+        devices="\n    ".join(devices),
+        commandline=f"<qemu:commandline>{arguments}</qemu:commandline>" if arguments else "",
+    )
+
+
+def _address(bdf: str) -> str:
+    domain, bus, slot, function = bdf[:4], bdf[5:7], bdf[8:10], bdf[11:]
+    return (
+        f"<address type='pci' domain='0x{domain}' bus='0x{bus}' slot='0x{slot}'"
+        f" function='0x{function}'/>"
+    )
+
+
+def hostdev_pci(bdf: str, extra: str = "") -> str:
+    """A PCI device that is bound to vfio-pci or a vendor's VFIO driver; ``extra`` is more XML."""
+    return (
+        "<hostdev mode='subsystem' type='pci' managed='no'>"
+        f"<source>{_address(bdf)}</source>{extra}</hostdev>"
+    )
+
+
+def hostdev_mdev(uuid: str, extra: str = "") -> str:
+    """A mediated device."""
+    return (
+        "<hostdev mode='subsystem' type='mdev' model='vfio-pci'>"
+        f"<source><address uuid='{uuid}'/></source>{extra}</hostdev>"
+    )
+
+
+def interface_hostdev(bdf: str, mac: str = "52:54:00:12:34:56", extra: str = "") -> str:
+    """A network VF as an interface."""
+    return (
+        "<interface type='hostdev' managed='no'>"
+        f"<source>{_address(bdf)}</source><mac address='{mac}'/>{extra}</interface>"
+    )
+
+
+def vfio_commandline(name: str, bus: str = "pcie.0", slot: int = 0x10) -> list[str]:
+    """A device that libvirt knows nothing of; ``name`` is a PCI address or an mdev's UUID."""
+    kind = "pci" if name[4] == ":" else "mdev"
+    sysfs = f"/sys/bus/{kind}/devices/{name}"
+    return ["-device", f"vfio-pci,sysfsdev={sysfs},id=vfio-{slot:x},bus={bus},addr=0x{slot:x}"]

@@ -1,0 +1,67 @@
+"""Domain XML in and out (guest.xml)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from vfio_preflight.guest.xml import MAX_XML, GuestError, parse_domain, to_bytes
+
+LAUGHS = "".join(f"<!ENTITY l{i} '{f'&l{i - 1};' * 10}'>" for i in range(1, 40))
+BOMB = f"<!DOCTYPE domain [<!ENTITY l0 'ha'>{LAUGHS}]><domain type='kvm'%s>%s</domain>"
+
+
+@pytest.mark.parametrize(
+    ("xml", "says"),
+    [
+        (b"", "empty"),
+        (b" \n\t", "empty"),
+        (b"<domain", "not well-formed.*line 1"),
+        (b"not XML", "not well-formed"),
+        (b"\xff\xfe\x00", "not well-formed"),
+        (b"<domain type='kvm'>\x00</domain>", "not well-formed"),
+        (b"<?xml version='1.0' encoding='nonsense'?><domain type='kvm'/>", "not well-formed"),
+        (b"<network/>", "root element is <network>"),
+        (b"<domain xmlns='urn:x' type='kvm'/>", "root element is <{urn:x}domain>"),
+        (b"<domain/>", "type ''"),
+        (b"<domain type='xen'/>", "type 'xen'"),
+        (b"<!DOCTYPE domain><domain type='kvm'/>", "DOCTYPE"),
+        (b"<!DOCTYPE d [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><domain type='kvm'/>", "DOCTYPE"),
+        (b" " * (MAX_XML + 1), "more than"),
+    ],
+)
+def test_parse_refuses(xml: bytes, says: str) -> None:
+    with pytest.raises(GuestError, match=says):
+        parse_domain(xml)
+
+
+@pytest.mark.parametrize("where", [("", "&l39;"), (" name='&l39;'", "")])
+def test_parse_entity_bomb_is_refused_at_once(where: tuple[str, str]) -> None:
+    begun = time.monotonic()
+    with pytest.raises(GuestError):
+        parse_domain((BOMB % where).encode())
+    assert time.monotonic() - begun < 2
+
+
+def test_parse_deep_nesting_is_refused() -> None:
+    with pytest.raises(GuestError, match="not well-formed"):
+        parse_domain(b"<domain type='kvm'>" + b"<a>" * 100_000)
+
+
+def test_message_is_one_short_line() -> None:
+    with pytest.raises(GuestError) as caught:
+        parse_domain(("<domain type='" + "x\u2028" * 10_000 + "'/>").encode())
+    assert len(str(caught.value)) < 400
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        '<domain type="kvm"><name>h\u00e4</name><!-- c --><?pi x?><![CDATA[a<b]]></domain>',
+        '<!-- before --><domain type="qemu">\n  <x a="1&#10;2&amp;"/>\n</domain>',
+    ],
+)
+def test_to_bytes_keeps_everything(xml: str) -> None:
+    assert to_bytes(parse_domain(xml.encode())).decode() in (xml, xml.replace("><", ">\n<", 1))

@@ -1,0 +1,187 @@
+"""The record (guest.record)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lxml import etree
+
+from vfio_preflight.guest.record import MAX_DEVICES, Record, RecordError, parse_record, write_record
+from vfio_preflight.pci.state import EVIDENCE, Bar, ConfigState
+
+KEY = "0000:05:00.0"
+STATE = ConfigState(
+    bytes(range(256)), (Bar(0, 16384, "mem64", True), Bar(6, 2048, "mem32")), "sysfs", "/sys/x"
+)
+RECORD = Record(
+    states={KEY: STATE},
+    host="a",
+    time="2026-11-23T12:00:00Z",
+    facts={"qemu": "10.0.2"},
+    devices={KEY: {"host": "0000:06:00.4"}},
+)
+
+
+def damaged(**attributes: str) -> Record:
+    """Return the record read back with one entry spoilt and a good one behind it."""
+    element = write_record(RECORD._replace(states={KEY: STATE, "good": STATE}, devices={}))
+    for name, value in attributes.items():
+        if name == "text":
+            element[0].text = value
+        else:
+            element[0].set(name, value)
+    return parse_record(element)
+
+
+def encoded(data: bytes) -> str:
+    return base64.b64encode(zlib.compress(data)).decode()
+
+
+def test_written_as_documented() -> None:
+    element = write_record(RECORD)
+    assert dict(element.items()) == {
+        "schema": "1",
+        "host": "a",
+        "time": "2026-11-23T12:00:00Z",
+        "qemu": "10.0.2",
+    }
+    assert dict(element[0].items()) == {
+        "key": KEY,
+        "host": "0000:06:00.4",
+        "evidence": "sysfs",
+        "origin": "/sys/x",
+        "size": "256",
+        "encoding": "zlib+base64",
+        "sha256": hashlib.sha256(STATE.config).hexdigest(),
+        "bars": "0:16384:mem64:prefetchable 6:2048:mem32",
+    }
+    assert zlib.decompress(base64.b64decode(element[0].text or "")) == STATE.config
+
+
+def test_read_back() -> None:
+    assert parse_record(write_record(RECORD)) == RECORD
+
+
+def test_read_back_when_libvirt_added_namespace_and_indentation() -> None:
+    xml = etree.tostring(write_record(RECORD)).decode().replace("><", ">\n  <")
+    for name in ("record", "device"):
+        xml = xml.replace(f"<{name}", f"<p:{name}").replace(f"</{name}", f"</p:{name}")
+    xml = xml.replace("<p:record", "<p:record xmlns:p='urn:vfio-preflight:1'")
+    assert parse_record(etree.fromstring(xml)) == RECORD
+
+
+BARS = st.lists(
+    st.builds(
+        Bar,
+        st.integers(0, 6),
+        st.integers(4, 63).map(lambda bits: 1 << bits),
+        st.sampled_from(["io", "mem32", "mem64"]),
+        st.booleans(),
+    ),
+    unique_by=lambda bar: bar.number,
+).map(tuple)
+STATES = st.builds(
+    ConfigState,
+    st.binary(min_size=256, max_size=256) | st.binary(min_size=4096, max_size=4096),
+    BARS,
+    st.sampled_from(EVIDENCE),
+    st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20),
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.from_regex(r"[a-z0-9:.]{1,12}", fullmatch=True), STATES, max_size=4))
+def test_any_states_come_back(states: dict[str, ConfigState]) -> None:
+    text = etree.tostring(write_record(Record(states)))
+    record = parse_record(etree.fromstring(text))
+    assert (record.states, record.damaged) == (states, {})
+
+
+@pytest.mark.parametrize(
+    ("attributes", "says"),
+    [
+        ({"text": ""}, "cut short"),
+        ({"text": "!!!!"}, "cut short|cannot be decoded"),
+        ({"text": "AAAA"}, "cannot be decoded"),
+        ({"text": "\u00e4"}, "cannot be decoded"),
+        ({"text": encoded(STATE.config)[:-12]}, "cut short|cannot be decoded"),
+        ({"text": encoded(STATE.config[:-1])}, "255 bytes"),
+        ({"text": encoded(STATE.config[::-1])}, "SHA-256"),
+        ({"text": encoded(bytes(5 << 20))}, "more than 4096"),
+        ({"text": "A" * 9000}, "the most is 8192"),
+        ({"size": "4096"}, "256 bytes where its size says '4096'"),
+        ({"size": "x"}, "size says 'x'"),
+        ({"sha256": "0" * 64}, "SHA-256"),
+        ({"evidence": "hearsay"}, "evidence 'hearsay'"),
+        ({"encoding": "rot13"}, "encoding 'rot13'"),
+        ({"bars": "7:16:io"}, "bars"),
+        ({"bars": "0:17:io"}, "power of two"),
+        ({"bars": "0:16:io 0:16:io"}, "twice"),
+    ],
+)
+def test_damage_costs_only_that_device(attributes: dict[str, str], says: str) -> None:
+    record = damaged(**attributes)
+    assert list(record.states) == ["good"]
+    assert list(record.damaged) == [KEY]
+    assert re.search(says, record.damaged[KEY])
+
+
+def test_entry_without_key() -> None:
+    assert list(damaged(key="").damaged) == ["entry 0"]
+
+
+def test_two_entries_for_one_device() -> None:
+    record = damaged(key="good")
+    assert (list(record.states), list(record.damaged)) == ([], ["good"])
+
+
+def test_zlib_bomb_is_not_inflated() -> None:
+    bomb = encoded(bytes(4 << 20))
+    assert len(bomb) < 8192
+    assert "more than 4096" in damaged(text=bomb).damaged[KEY]
+
+
+@pytest.mark.parametrize("schema", [None, "2", ""])
+def test_unknown_schema(schema: str | None) -> None:
+    element = write_record(RECORD)
+    element.attrib.pop("schema")
+    if schema is not None:
+        element.set("schema", schema)
+    with pytest.raises(RecordError, match="schema"):
+        parse_record(element)
+
+
+def test_too_many_devices() -> None:
+    element = etree.Element("record", schema="1")
+    for _ in range(MAX_DEVICES + 1):
+        etree.SubElement(element, "device")
+    with pytest.raises(RecordError, match=str(MAX_DEVICES)):
+        parse_record(element)
+    with pytest.raises(RecordError, match=str(MAX_DEVICES)):
+        write_record(Record({str(number): STATE for number in range(MAX_DEVICES + 1)}))
+
+
+def test_write_refuses_other_sizes() -> None:
+    with pytest.raises(RecordError, match="64 bytes"):
+        write_record(Record({KEY: STATE._replace(config=bytes(64))}))
+
+
+def test_write_replaces_what_xml_cannot_hold() -> None:
+    element = write_record(Record({KEY: STATE._replace(origin="a\x00b\ud800c")}))
+    assert element[0].get("origin") == "a?b?c"
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["key", "size", "evidence", "encoding", "sha256", "bars", "text"]),
+    st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=100),
+)
+def test_any_damage_is_survived(name: str, value: str) -> None:
+    record = damaged(**{name: value})
+    assert "good" in record.damaged or record.states["good"] == STATE
