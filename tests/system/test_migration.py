@@ -199,7 +199,8 @@ def test_s11_every_sort_of_device_is_found_and_judged(pair: Pair) -> None:
 def test_s11_every_sort_of_device_migrates(pair: Pair) -> None:
     devices = [hostdev_pci(VF), hostdev_mdev(MDEV), interface_hostdev(NETWORK_VF)]
     guest = pair.start(guest_xml("s11pass", OLD, devices, commandline=vfio_commandline(PCI)))
-    assert pair.check(guest).status == 0
+    asked = pair.check(guest)
+    assert asked.status == 0, asked.report
     result = pair.migrate(guest)
     assert result.returncode == 0, result.stderr
     verdicts = {node.get("host"): node.get("verdict") for node in pair.annotation(guest).iter()}

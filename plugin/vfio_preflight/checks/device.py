@@ -8,6 +8,9 @@ from ..findings import Finding
 from ..guest.domain import GuestDevice
 from ..qemu.vfio_pci import PropertyError, parse_bool
 
+# Options of -device that are not properties of the device.
+DEVICE_OPTIONS = ("driver", "id", "bus")
+
 
 def check_device(device: GuestDevice, known: Mapping[str, object] | None) -> tuple[Finding, ...]:
     """Findings from the device's explicit properties.
@@ -28,7 +31,7 @@ def _unknown_properties(
     if known is None:
         return
     for name, value in device.properties.items():
-        if name not in known:
+        if name not in known and name not in DEVICE_OPTIONS:
             yield Finding(
                 "property-unknown",
                 f"property {name} (from {value.origin}) does not exist for {device.driver} in the"

@@ -1,7 +1,7 @@
 """What QEMU's ``vfio-pci`` makes of a config state, and how it compares the result with a stream.
 
-``realise`` repeats, on a copy of the bytes, what QEMU does between opening the device and the end
-of ``vfio_realize()``: it clears and registers BARs, rebuilds the capability list from its end,
+``realise`` repeats, on a copy of the bytes, what QEMU does between opening the device and the
+machine's first reset: it clears and registers BARs, rebuilds the capability list from its end,
 adjusts the PCIe capability to the bus the guest sees, rebuilds the extended list, and along the way
 marks which bytes must agree (``cmask``), which the guest writes (``wmask``) and which it clears by
 writing ones (``w1cmask``). ``compare`` is ``get_pci_config_device()``.
@@ -168,6 +168,8 @@ class _Device:
         self.wmask = bytearray(self.size + SLACK)
         self.w1cmask = bytearray(self.size + SLACK)
         self.used = bytearray(PCI_CONFIG_SPACE_SIZE + SLACK)
+        # Offset and size of what msi_reset() clears.
+        self.msi: tuple[tuple[int, int], ...] = ()
 
     @property
     def express_bus(self) -> bool:
@@ -242,6 +244,13 @@ def _realise(device: _Device) -> None:
     _add_standard_capabilities(device, msix)
     if device.size == PCIE_CONFIG_SPACE_SIZE:
         _find_extended(device.config, PCI_EXT_CAP_ID_ARI)
+    _reset(device)
+
+
+def _reset(device: _Device) -> None:
+    """``msi_reset``, by the machine's reset before a guest runs or a stream is loaded."""
+    for offset, size in device.msi:
+        device.put(offset, 0, size)
 
 
 # --- header -----------------------------------------------------------------------------------
@@ -483,6 +492,7 @@ def _add_msi(device: _Device, offset: int, _size: int, _msix: _Msix | None) -> N
     device.allow_write(data, 0xFFFF, 2)
     if maskable:
         device.allow_write(data + 4, 0xFFFFFFFF >> 32 - (1 << order), 4)
+    device.msi = ((offset + 4, 8 if is_64bit else 4), (data, 2), (data + 4, 8 if maskable else 0))
 
 
 def _add_pm(device: _Device, offset: int, size: int, _msix: _Msix | None) -> None:

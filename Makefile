@@ -1,0 +1,41 @@
+# make demo    the main job on real libvirt and QEMU: blocked with the reason, then mended and done
+# make test    everything: style, types, unit, conformance and system tests
+# make bench   what the hook costs, as ratios within one run
+# make install the hook and the command on this host (DESTDIR to stage)
+
+PYTHON = .venv/bin/python
+CODE = plugin tests
+
+.PHONY: setup demo test lint unit conformance system bench install clean
+
+setup:
+	@tests/setup-debian
+
+demo: setup
+	@$(PYTHON) -I tests/demo.py
+
+test: lint unit conformance-tests system
+
+lint: setup
+	.venv/bin/ruff check $(CODE)
+	.venv/bin/ruff format --check $(CODE)
+	.venv/bin/mypy
+
+unit: setup
+	$(PYTHON) -m pytest tests/unit
+
+conformance-tests: setup
+	$(PYTHON) -m pytest tests/conformance
+
+system: setup
+	$(PYTHON) -m pytest tests/system
+
+bench: setup
+	@$(PYTHON) tests/bench.py
+
+install:
+	PYTHONPATH=plugin /usr/bin/python3 -m vfio_preflight install --root "$(or $(DESTDIR),/)"
+
+clean:
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find plugin tests -name __pycache__ -prune -exec rm -r {} +
