@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .findings import DeviceReport, Report
 from .pci.space import identity
-from .verdicts import BLOCK, DEFAULT_POLICY, FAIL, MEND
+from .verdicts import BLOCK, DEFAULT_POLICY, FAIL, MEND, STRICTNESS
 
 
 class Decision(NamedTuple):
@@ -21,9 +21,14 @@ class Decision(NamedTuple):
 def decide(report: Report, policy: Mapping[str, str], vsc_tolerant: tuple[str, ...]) -> Decision:
     """Apply ``policy`` (verdict -> action). ``vsc_tolerant`` are ``vendor:device`` patterns.
 
-    A guest is mended only as a whole: one failing device that cannot be mended blocks.
+    Every verdict in the report is asked for what it wants, and the strictest wish is granted: a
+    device that fails and may pass does not carry along one that is unknown and must not. A guest is
+    mended only as a whole: one failing device that cannot be mended blocks it.
     """
-    wanted = policy.get(report.verdict, DEFAULT_POLICY[report.verdict])
+    verdicts = {report.verdict, *(f.verdict for f in report.findings)}
+    verdicts.update(device.verdict for device in report.devices)
+    wishes = {policy.get(verdict, DEFAULT_POLICY[verdict]) for verdict in verdicts}
+    wanted = max(wishes, key=STRICTNESS.index)
     if wanted != MEND:
         return Decision(wanted)
     obstacle = next(iter(_obstacles(report, vsc_tolerant)), None)

@@ -163,7 +163,9 @@ def details(report: Json) -> list[str]:
 
 
 def remedies(report: Json) -> dict[str, str]:
-    """What can be done, each thing once, with those it would help."""
+    """What can be done, each thing once, with those it would help; nothing if we mend."""
+    if report["action"] == MEND:
+        return {}
     found: dict[str, list[str]] = {}
     for device in (None, *report["devices"]):
         subject = (device["alias"] or device["key"]) if device else "the guest"

@@ -17,6 +17,9 @@ ANNOTATE = "annotate"
 BLOCK = "block"
 MEND = "mend"
 
+# The strictest last.
+STRICTNESS = (ALLOW, ANNOTATE, MEND, BLOCK)
+
 # What may be asked for each verdict; the first is the default.
 CHOICES = {
     PASS: (ANNOTATE, ALLOW),

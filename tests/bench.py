@@ -1,0 +1,155 @@
+"""``make bench``: what the hook costs a host, as ratios between commands timed in turn in one run.
+
+Runs on a private host of the Lab, with the hook installed as an operator would. Each round runs
+every command once, so that a machine that grows slower meanwhile slows them all; medians are compared.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(CHECKOUT / "plugin"), str(CHECKOUT / "tests")]
+
+ROUNDS = 25
+HOOK = "/etc/libvirt/hooks/qemu.d/50-vfio-preflight"
+CACHE = Path("/var/cache/vfio-preflight")
+QEMU = "/usr/bin/qemu-system-x86_64"
+# What the hook asks an emulator that it does not know yet.
+QUERIES = """\
+{"execute": "qmp_capabilities"}
+{"execute": "query-machines", "arguments": {"compat-props": true}}
+{"execute": "device-list-properties", "arguments": {"typename": "vfio-pci"}}
+{"execute": "quit"}
+"""
+UUIDS = [f"00000000-0000-4000-8000-00000000000{n}" for n in range(8)]
+
+# name, command, document on standard input, whether emulator facts are forgotten first
+COMMANDS: tuple[tuple[str, list[str], str, bool], ...] = (
+    ("sh -c 'exit 0'", ["/bin/sh", "-c", "exit 0"], "", False),
+    ("hook, ignored operation", [HOOK, "g", "started", "begin", "-"], "8", False),
+    ("python3 -I -S -c pass", ["/usr/bin/python3", "-I", "-S", "-c", "pass"], "", False),
+    ("python3 -c 'import lxml.etree'", ["/usr/bin/python3", "-c", "import lxml.etree"], "", False),
+    ("hook, 0 devices", [HOOK, "g", "migrate", "begin", "-"], "0", False),
+    ("hook, 1 device", [HOOK, "g", "migrate", "begin", "-"], "1", False),
+    ("hook, 8 devices", [HOOK, "g", "migrate", "begin", "-"], "8", False),
+    ("hook, 1 device, emulator not cached", [HOOK, "g", "migrate", "begin", "-"], "1", True),
+    ("hook, 8 devices, emulator not cached", [HOOK, "g", "migrate", "begin", "-"], "8", True),
+    (
+        "one emulator start",
+        [QEMU, "-machine", "none", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio"],
+        "qmp",
+        False,
+    ),
+)
+
+# what is compared with what
+RATIOS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("hook, ignored operation", ("sh -c 'exit 0'",)),
+    ("hook, 0 devices", ("python3 -I -S -c pass",)),
+    ("hook, 1 device", ("python3 -c 'import lxml.etree'",)),
+    ("hook, 8 devices", ("python3 -c 'import lxml.etree'",)),
+    (
+        "hook, 1 device, emulator not cached",
+        ("hook, 1 device", "one emulator start"),
+    ),
+    (
+        "hook, 8 devices, emulator not cached",
+        ("hook, 8 devices", "one emulator start"),
+    ),
+)
+
+
+def guest(devices: int, config: bytes) -> bytes:
+    """Domain XML as the destination gets it, with a record of ``devices`` vGPUs."""
+    from lab import guest_xml, hostdev_mdev
+    from vfio_preflight.guest.domain import parse_domain, read_guest, to_bytes
+    from vfio_preflight.guest.metadata import Record, set_record, write_record
+    from vfio_preflight.pci.state import ConfigState
+
+    ports = ["<controller type='pci' index='0' model='pcie-root'/>"]
+    ports += [f"<controller type='pci' index='{n + 1}' model='pcie-root-port'/>" for n in range(8)]
+    hostdevs = [
+        hostdev_mdev(uuid, f"<address type='pci' domain='0' bus='{n + 1}' slot='0' function='0'/>")
+        for n, uuid in enumerate(UUIDS[:devices])
+    ]
+    xml = guest_xml("g", "pc-q35-9.1", [*ports, *hostdevs])
+    xml = xml.replace("<name>", "<uuid>11111111-2222-4333-8444-555555555555</uuid><name>")
+    root = parse_domain(xml.encode())
+    state = ConfigState(config, (), "file", "bench")
+    states = {device.key: state for device in read_guest(root).devices}
+    if states:
+        set_record(root, write_record(Record(states, "a", "2026-01-01T00:00:00Z")))
+    return to_bytes(root)
+
+
+def timings(directory: Path) -> dict[str, float]:
+    """Median wall-clock seconds of every command; runs in the Lab's host."""
+    seen: dict[str, list[float]] = {name: [] for name, *_ in COMMANDS}
+    for _ in range(ROUNDS + 1):
+        for name, command, document, forget in COMMANDS:
+            for file in CACHE.iterdir() if forget else ():
+                file.unlink()
+            with (directory / document if document else Path("/dev/null")).open("rb") as stdin:
+                begun = time.perf_counter()
+                done = subprocess.run(command, stdin=stdin, capture_output=True, check=False)
+                seen[name].append(time.perf_counter() - begun)
+            if done.returncode != 0:
+                raise SystemExit(f"{name}: exit status {done.returncode}: {done.stderr.decode()}")
+    # The first round warms caches of every sort and does not count.
+    return {name: sorted(values[1:])[ROUNDS // 2] for name, values in seen.items()}
+
+
+def measure() -> dict[str, float]:
+    """Set a host up, and time the commands there."""
+    from lab import FakeDevice, Lab, make_config
+    from lab.configs import patched
+    from system.pair import Pair
+
+    config = make_config()
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as work:
+        directory = Path(work)
+        for devices in (0, 1, 8):
+            (directory / str(devices)).write_bytes(guest(devices, config))
+        (directory / "qmp").write_text(QUERIES)
+        with Lab(directory / "logs") as lab:
+            pair = Pair(lab)
+            pair.install(lab.b)
+            pair.configure("[hook]\nlog = none\n")
+            for uuid in UUIDS:
+                lab.b.add_device(FakeDevice(uuid, "mdev", config))
+                state = lab.b.path(f"/var/lib/vfio-preflight/states/{uuid}.bin")
+                state.write_bytes(patched(config, 0x63, 0x51))
+            command = ["/usr/bin/python3", "-I", __file__, "--inside", str(directory)]
+            result = lab.b.run(command, timeout=600)
+            if result.returncode != 0:
+                raise SystemExit(result.stderr)
+            return dict(json.loads(result.stdout))
+
+
+def report(seconds: dict[str, float], write: Callable[[str], object] = print) -> None:
+    """Print medians and ratios."""
+    write(f"median of {ROUNDS} runs, in turn")
+    for name, value in seconds.items():
+        write(f"  {value * 1000:7.1f} ms  {name}")
+    write("ratios")
+    for name, references in RATIOS:
+        ratio = seconds[name] / sum(seconds[reference] for reference in references)
+        write(f"  {ratio:7.2f}     {name} : {' + '.join(references)}")
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--inside"]:
+        print(json.dumps(timings(Path(sys.argv[2]))))
+    else:
+        report(measure())
+
+
+if __name__ == "__main__":
+    main()
