@@ -22,6 +22,7 @@ _PRELOAD = "/usr/lib/lab-preload.so"
 _PID_FILE = "/run/libvirtd.pid"
 _FIRST_GROUP = 7000  # above the IOMMU groups of a real machine
 _START_TIMEOUT = 30.0  # seconds
+_STOP_TIMEOUT = 2.0
 
 # What a service is started with. The test runner's own would bring, for one, its PATH, and with it
 # a Python that no operator's hook would find.
@@ -62,6 +63,12 @@ class LabError(Exception):
     """The Lab itself does not work: not a result of the test."""
 
 
+def _root_is_mount_point() -> bool:
+    """Whether unshare(1) can make mounts private, which it cannot in a plain chroot."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split()[4] == "/" for line in lines)
+
+
 class Host:
     """A host; made by :class:`lab.Lab`, which also ends it.
 
@@ -89,6 +96,11 @@ class Host:
     # --- life ---------------------------------------------------------------------------------
 
     def _start_init(self) -> subprocess.Popen[bytes]:
+        if not _root_is_mount_point():
+            raise LabError(
+                "/ is not a mount point, so no host can have a private file system: in a chroot,"
+                " bind its directory onto itself first (mount --bind DIR DIR; chroot DIR)"
+            )
         for name in ("libvirt", "fakevfio", "migration"):
             (self._directory / name).mkdir(parents=True)
         (self._directory / "migration").chmod(0o1777)  # the destination's QEMU listens there
@@ -157,9 +169,16 @@ class Host:
 
     def stop_libvirtd(self) -> None:
         """End libvirtd as its service does; guests live on."""
-        self._signal_libvirtd(signal.SIGTERM)
         assert self._libvirtd is not None
-        self._libvirtd.wait(timeout=_START_TIMEOUT)
+        self._signal_libvirtd(signal.SIGTERM)
+        try:
+            self._libvirtd.wait(timeout=_STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            # libvirt's node device driver holds a lock that the thread it joins may want: every
+            # few times libvirtd gets no further, and would give up after 30 seconds.
+            with contextlib.suppress(subprocess.CalledProcessError):  # ended after all
+                self._signal_libvirtd(signal.SIGKILL)
+            self._libvirtd.wait(timeout=_START_TIMEOUT)
 
     def reload(self) -> None:
         """Have libvirtd look for hooks anew, as the first one ever installed needs it."""

@@ -142,7 +142,7 @@ def test_unreadable_state(pair: Pair) -> None:
 
 def test_emulator_that_hangs_is_ended_within_the_deadline(pair: Pair) -> None:
     emulator = pair.b.path("/usr/bin/qemu-hangs")
-    emulator.write_text("#!/bin/sh\necho $$ >/tmp/hangs\nexec sleep 1000\n")
+    emulator.write_text("#!/bin/sh\necho $$ >/var/tmp/hangs\nexec sleep 1000\n")
     emulator.chmod(0o755)
     pair.configure("[hook]\ndeadline = 2\n[policy]\nunknown = block\n")
     xml = recorded_guest(pair).replace("/usr/bin/qemu-system-x86_64", "/usr/bin/qemu-hangs")
@@ -152,7 +152,7 @@ def test_emulator_that_hangs_is_ended_within_the_deadline(pair: Pair) -> None:
     assert time.monotonic() - begun < 3
     assert result.returncode == 1
     assert "emulator" in result.stderr.splitlines()[0]
-    number = pair.b.path("/tmp/hangs").read_text().strip()
+    number = pair.b.path("/var/tmp/hangs").read_text().strip()
     assert not pair.b.path(f"/proc/{number}").exists()
 
 

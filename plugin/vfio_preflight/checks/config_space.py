@@ -83,7 +83,7 @@ def check_config_space(
     soft = tuple(m for m in every if m.offset not in {h.offset for h in hard})
     findings = (
         *_hard_findings(hard, destination.config),
-        *_soft_findings(soft, destination.config, skip_vsc_check, remedy),
+        *_soft_findings(soft, destination.config, skip_vsc_check, "" if hard else remedy),
         *_bar_findings(source, destination),
     )
     failing = every if skip_vsc_check is False else hard

@@ -20,7 +20,7 @@ from .arguments import device_name
 
 EMULATORS = ("/usr/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm", "/usr/bin/kvm")
 BUSES = ("root-port", "root-complex", "conventional")
-KEY = "0000:01:00.0"
+KEY = "device"
 # Machine families whose root bus is conventional PCI.
 CONVENTIONAL = ("pc", "pc-i440fx", "isapc", "pseries")
 
@@ -48,9 +48,7 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
 def run(options: Namespace) -> int:
     """Carry the command out."""
     settings = load()
-    device = GuestDevice(
-        KEY, "pci", None, "device", "vfio-pci", options.bus, dict(options.property)
-    )
+    device = GuestDevice(KEY, "pci", None, KEY, "vfio-pci", options.bus, dict(options.property))
     machine = options.machine
     guest = Guest(
         f"{options.source} to {options.destination}",

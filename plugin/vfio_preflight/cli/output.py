@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from typing import Any
 
-from ..render import HEADLINES, Json, details, guest_address, name, remedies
+from ..render import HEADLINES, Json, details, guest_address, remedies
 from ..verdicts import BLOCK, FAIL, MEND, UNKNOWN
 
 STYLES = {
@@ -23,12 +24,12 @@ ACTIONS = {
     "mend": "the hook mends it: skip-vsc-check=on for the devices that need it",
 }
 COLUMNS = ("device", "host", "guest", "id", "source state", "destination", "verdict")
-# Findings start in one column, behind the longest verdict.
-INDENT = " " * 10
+# What findings are about stands in a column of its own, as wide as the longest verdict.
+MARGIN = 10
 # Bytes of one finding that a person is shown.
 LISTED = 16
 # Columns to use where there is no terminal to fit into.
-WIDE = 160
+WIDE = 120
 
 
 def add_format(parser: ArgumentParser) -> None:
@@ -58,42 +59,55 @@ def _show_text(report: Json) -> None:
     try:
         from rich.console import Console
     except ImportError:
-        print("\n".join([_title(report), *details(report)]))
+        print("\n".join([f"{report['verdict'].upper()} {_title(report)}", *details(report)]))
         return
     terminal = sys.stdout.isatty()
-    console = Console(highlight=False, soft_wrap=True, width=None if terminal else WIDE)
-    _headline(console, report)
+    console = Console(highlight=False, width=None if terminal else WIDE)
+    with console.capture() as captured:
+        for part in _parts(report):
+            console.print(part, soft_wrap=isinstance(part, str), markup=False)
+    # Cells are padded to the width of their column; nobody wants that in a file.
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def _parts(report: Json) -> Iterator[Any]:
+    """What is printed, from top to bottom; a string stays on one line."""
+    yield _marked(report["verdict"].upper(), STYLES[report["verdict"]], _title(report))
+    yield _marked("", "", f"machine type {report['machine']}, {report['emulator']}")
+    if report["note"]:
+        yield _marked("", "", report["note"])
     if report["devices"]:
-        console.print(_table(report["devices"]))
-    _findings(console, "guest", report["findings"])
+        yield ""
+        yield _devices(report["devices"])
+    yield ""
+    yield from _findings("guest", report["findings"])
     for device in report["devices"]:
-        _findings(console, name(device), device["findings"])
+        shown = device["alias"] or device["key"]
+        yield from _findings(shown, device["findings"])
         if device["qemu"]:
-            console.print(f"{INDENT}QEMU would fail with: {device['qemu']}", markup=False)
+            yield f"{'QEMU':{MARGIN}}{shown}: {device['qemu']}"
     for remedy, subjects in remedies(report).items():
-        console.print(f"{'to do':{len(INDENT)}}{subjects}: {remedy}", markup=False)
+        yield _marked("to do", "bold", f"{subjects}: {remedy}")
 
 
 def _title(report: Json) -> str:
     return f"{report['guest']}: {HEADLINES[report['verdict']]}; {ACTIONS[report['action']]}"
 
 
-def _headline(console: Any, report: Json) -> None:  # noqa: ANN401 - rich is optional
-    from rich.text import Text
-
-    verdict = report["verdict"]
-    console.print(Text(verdict.upper(), style=STYLES[verdict]), Text(_title(report)))
-    console.print(Text(f"{INDENT}machine type {report['machine']}, {report['emulator']}"))
-    if report["note"]:
-        console.print(Text(f"{INDENT}{report['note']}"))
-
-
-def _table(devices: list[Json]) -> Any:  # noqa: ANN401 - rich is optional
-    from rich import box
+def _marked(mark: str, style: str, content: Any) -> Any:  # noqa: ANN401 - rich is optional
+    """``content``, wrapped to the right of a mark in the margin."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*COLUMNS, box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table.grid()
+    grid.add_column(width=MARGIN)
+    grid.add_column(overflow="fold")
+    grid.add_row(Text(mark, style), Text(content) if isinstance(content, str) else content)
+    return grid
+
+
+def _devices(devices: list[Json]) -> Any:  # noqa: ANN401 - rich is optional
+    table = _table(COLUMNS)
     for device in devices:
         cells = (
             device["alias"] or device["key"],
@@ -102,39 +116,35 @@ def _table(devices: list[Json]) -> Any:  # noqa: ANN401 - rich is optional
             device["identity"] or "-",
             _evidence(device["source"]),
             _evidence(device["destination"]),
+            device["verdict"],
         )
-        verdict = Text(device["verdict"], style=STYLES[device["verdict"]])
-        table.add_row(*(Text(cell) for cell in cells), verdict)
+        table.add_row(*cells, style=STYLES[device["verdict"]].replace("bold ", ""))
     return table
+
+
+def _table(columns: tuple[str, ...]) -> Any:  # noqa: ANN401 - rich is optional
+    from rich.table import Table
+
+    return Table(*columns, box=None, pad_edge=False, padding=(0, 1), header_style="dim")
 
 
 def _evidence(state: Json | None) -> str:
     return state["evidence"] if state else "unknown"
 
 
-def _findings(console: Any, subject: str, findings: list[Json]) -> None:  # noqa: ANN401
-    from rich.text import Text
-
+def _findings(subject: str, findings: list[Json]) -> Iterator[Any]:
     for finding in findings:
-        mark = Text(f"{finding['verdict']:{len(INDENT) - 1}}", style=STYLES[finding["verdict"]])
-        text = Text(f"{subject}: {finding['text']} ")
-        console.print(mark, text + Text(f"[{finding['code']}]", "dim"))
+        text = f"{subject}: {finding['text']} [{finding['code']}]"
+        yield _marked(finding["verdict"], STYLES[finding["verdict"]], text)
         if finding.get("mismatches"):
-            console.print(_mismatches(finding["mismatches"]))
+            yield _marked("", "", _mismatches(finding["mismatches"]))
 
 
 def _mismatches(rows: list[Json]) -> Any:  # noqa: ANN401 - rich is optional
-    from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        "offset", "capability", "register", "source", "destination", box=None, pad_edge=False
-    )
+    table = _table(("offset", "capability", "register", "source", "destination"))
     for row in rows[:LISTED]:
-        cells = (f"{row['offset']:#05x}", row["where"], row["register"])
-        bytes_ = (f"{row['source']:02x}", f"{row['destination']:02x}")
-        table.add_row(*(Text(cell) for cell in (*cells, *bytes_)))
+        values = (f"{row['source']:02x}", f"{row['destination']:02x}")
+        table.add_row(f"{row['offset']:#05x}", row["where"], row["register"], *values)
     if len(rows) > LISTED:
-        table.add_row(Text("..."), Text(f"{len(rows) - LISTED} more (--format json)"))
-    return Padding(table, (0, 0, 0, len(INDENT)))
+        table.add_row("...", f"{len(rows) - LISTED} more (--format json)")
+    return table
