@@ -85,12 +85,7 @@ def _compare(
     destination: ConfigState,
     effective: Effective,
 ) -> Verdicts:
-    environment = Environment(
-        placement=device.placement,
-        express_root=guest.express,
-        properties={name: value.value for name, value in device.properties.items()},
-        pm_runs_to_next=emulator is not None and _release(emulator.version) < (10, 0),
-    )
+    environment = environment_of(guest, device, emulator)
     has_property = emulator is None or SKIP_VSC_CHECK in emulator.properties.get(device.driver, {})
     remedy = _remedy(device, identity(destination.config)) if has_property else REMEDY_NO_PROPERTY
     try:
@@ -103,6 +98,18 @@ def _compare(
         and _alias_is_certain(guest, device)
     )
     return found._replace(mendable=found.mendable and can_be_set)
+
+
+def environment_of(
+    guest: Guest, device: GuestDevice, emulator: EmulatorFacts | None
+) -> Environment:
+    """What surrounds a guest's device on the destination, as the model wants it."""
+    return Environment(
+        placement=device.placement,
+        express_root=guest.express,
+        properties={name: value.value for name, value in device.properties.items()},
+        pm_runs_to_next=emulator is not None and _release(emulator.version) < (10, 0),
+    )
 
 
 def _alias_is_certain(guest: Guest, device: GuestDevice) -> bool:

@@ -17,8 +17,8 @@ from ..policy import decide
 from ..preflight import preflight
 from ..render import Json, to_dict
 from . import output
+from .alone import load_state
 from .arguments import device_name
-from .compare import load_state
 from .connection import LOCAL, connected, domain_named
 
 DESCRIPTION = (

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import PreflightError
-from . import check, compare, install, record, state
+from . import check, compare, explain, install, masks, record, state
 
 GO, NO_GO, USAGE, UNDETERMINED = 0, 1, 2, 3
-COMMANDS = (check, compare, state, record, install)
+COMMANDS = (check, compare, masks, explain, state, record, install)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from ..pci.formats import to_json
 from ..pci.space import Capability, capabilities, extended_capabilities, identity
 from ..pci.state import ConfigState
 from . import output
-from .compare import load_state
+from .alone import load_state
 
 DESCRIPTION = (
     "Prints the config state of a device of this host, or of a file. The JSON form is what belongs"

@@ -1,0 +1,70 @@
+"""A device without a guest around it, as ``compare`` and ``masks`` are told of one."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+
+from ..guest.domain import Guest, GuestDevice, Property
+from ..host.states import read_state
+from ..pci.formats import read_file
+from ..pci.state import ConfigState
+from .arguments import device_name
+
+EMULATORS = ("/usr/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm", "/usr/bin/kvm")
+BUSES = ("root-port", "root-complex", "conventional")
+# Machine families whose root bus is conventional PCI.
+CONVENTIONAL = ("pc", "pc-i440fx", "isapc", "pseries")
+# The one device's key and alias.
+DEVICE = "device"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what makes up the device's surroundings."""
+    parser.add_argument("--machine", required=True, metavar="TYPE", help="e.g. pc-q35-9.0")
+    parser.add_argument("--emulator", metavar="PATH", default=_emulator())
+    parser.add_argument("--bus", choices=BUSES, default=BUSES[0], help="where the guest sees it")
+    parser.add_argument(
+        "--property",
+        action="append",
+        default=[],
+        type=_property,
+        metavar="NAME=VALUE",
+        help="property set on the device; repeatable",
+    )
+
+
+def guest_for(options: Namespace, name: str) -> Guest:
+    """A guest with nothing but the device."""
+    properties = dict(options.property)
+    device = GuestDevice(DEVICE, "pci", None, DEVICE, "vfio-pci", options.bus, properties)
+    machine = options.machine
+    return Guest(
+        name, "", machine, "", "", options.emulator, (device,), (), has_express_root(machine), None
+    )
+
+
+def has_express_root(machine: str) -> bool:
+    """Whether the root bus of ``machine`` is PCI Express, by the name of its family."""
+    if machine.startswith("pc-q35"):
+        return True
+    return not any(machine == name or machine.startswith(f"{name}-") for name in CONVENTIONAL)
+
+
+def load_state(name: str, states: str) -> ConfigState:
+    """The state in file ``name``, or of this host's device ``name``. Raises PreflightError."""
+    device = device_name(name)
+    if device is not None and not os.path.exists(name):
+        return read_state(device, states)
+    return read_file(name)
+
+
+def _emulator() -> str:
+    return next((path for path in EMULATORS if os.path.exists(path)), EMULATORS[0])
+
+
+def _property(text: str) -> tuple[str, Property]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ArgumentTypeError(f"'{text}' is not NAME=VALUE")
+    return name, Property(value, "--property")

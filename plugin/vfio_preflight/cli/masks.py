@@ -1,0 +1,180 @@
+"""``masks DEVICE-OR-FILE``: what QEMU compares of a device, byte by byte.
+
+For the engineer of a VFIO driver who asks what may change between two driver versions.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from argparse import Namespace, _SubParsersAction
+from collections.abc import Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+from ..checks.machine import skip_vsc_check
+from ..collect import ask_emulator
+from ..configuration import load
+from ..errors import PreflightError
+from ..pci.registers import locate
+from ..pci.space import PCI_CONFIG_SPACE_SIZE
+from ..pci.state import ConfigState
+from ..preflight import environment_of
+from ..qemu.machines import EmulatorFacts
+from ..qemu.vfio_pci import Environment, Refusal, VirtualConfig, realise
+from ..render import Json
+from . import alone, output
+
+COMPARED, EXEMPT, EMULATED, IGNORED = "compared", "exempt", "emulated", "ignored"
+
+
+class Look(NamedTuple):
+    """How a class of bytes is shown: a sign behind the byte, a colour where there is one."""
+
+    sign: str
+    style: str
+    meaning: str
+
+
+LEGEND = {
+    COMPARED: Look("!", "bold red", "compared: must be equal on both hosts"),
+    EXEMPT: Look("~", "yellow", "exempt under skip-vsc-check, compared without it"),
+    EMULATED: Look("=", "cyan", "not compared; QEMU shows the guest a value of its own"),
+    IGNORED: Look(" ", "dim", "not compared: may change"),
+}
+PER_LINE = 16
+
+
+class RefusedError(PreflightError):
+    """A device that QEMU would not realise has no masks."""
+
+
+class Byte(NamedTuple):
+    """A byte of the device: what becomes of it, in which bits (``mask``), and its register."""
+
+    offset: int
+    kind: str
+    mask: int
+    where: str
+    register: str
+
+
+def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Declare the command."""
+    parser = commands.add_parser("masks", help="show which bytes of a device QEMU compares")
+    parser.add_argument("device", metavar="DEVICE", help="PCI address, mdev UUID or file")
+    alone.add_arguments(parser)
+    output.add_format(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: Namespace) -> int:
+    """Carry the command out."""
+    settings = load()
+    state = alone.load_state(options.device, settings.states)
+    guest = alone.guest_for(options, options.device)
+    asked = ask_emulator(guest, settings, time.monotonic() + settings.deadline)
+    emulator = asked if isinstance(asked, EmulatorFacts) else None
+    effective = skip_vsc_check(guest, guest.devices[0], emulator)
+    found = classify(state, environment_of(guest, guest.devices[0], emulator))
+    if options.format == "json":
+        print(json.dumps(_to_dict(options, effective.value, found), indent=2))
+    else:
+        value = {True: "on", False: "off", None: "not known"}[effective.value]
+        title = f"{options.machine}, {options.bus}; skip-vsc-check is {value} ({effective.origin})"
+        _show(title, state.config, found)
+    return 0
+
+
+def classify(state: ConfigState, environment: Environment) -> list[Byte]:
+    """What QEMU does with every byte of ``state``. Raises :class:`RefusedError`."""
+    strict = _realised(state, environment._replace(skip_vsc_check=False))
+    tolerant = _realised(state, environment._replace(skip_vsc_check=True)).compared()
+    return [
+        _byte(state.config, strict, offset, mask, tolerant[offset])
+        for offset, mask in enumerate(strict.compared())
+    ]
+
+
+def _realised(state: ConfigState, environment: Environment) -> VirtualConfig:
+    result = realise(state, environment)
+    if isinstance(result, Refusal):
+        raise RefusedError(f"QEMU would not realise this device ({result.kind}): {result.reason}")
+    return result
+
+
+def _byte(config: bytes, strict: VirtualConfig, offset: int, mask: int, tolerant: int) -> Byte:
+    place = locate(config, offset)
+    own = strict.config[offset] != config[offset]
+    kind = COMPARED if tolerant else EXEMPT if mask else EMULATED if own else IGNORED
+    return Byte(offset, kind, mask, place.where, place.register)
+
+
+def _ranges(found: list[Byte]) -> Iterator[list[Byte]]:
+    """Runs of bytes that have everything in common."""
+    for _key, run_of in groupby(found, key=lambda byte: byte[1:]):
+        yield list(run_of)
+
+
+def _to_dict(options: Namespace, skips: bool | None, found: list[Byte]) -> Json:
+    ranges = [
+        {"start": run_of[0].offset, "end": run_of[-1].offset, **run_of[0]._asdict()}
+        for run_of in _ranges(found)
+    ]
+    for entry in ranges:
+        del entry["offset"]
+    return {
+        "schema": 1,
+        "device": options.device,
+        "machine": options.machine,
+        "bus": options.bus,
+        "skip_vsc_check": skips,
+        "ranges": ranges,
+    }
+
+
+def _show(title: str, config: bytes, found: list[Byte]) -> None:
+    lines = [[(title, "")], *_dump(config, found), *_legend(), *_registers(found)]
+    try:
+        from rich.console import Console
+        from rich.text import Text
+    except ImportError:
+        print("\n".join("".join(text for text, _style in line).rstrip() for line in lines))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    for line in lines:
+        console.print(Text.assemble(*line))
+
+
+# A line as pieces of text and the style of each.
+Line = list[tuple[str, str]]
+
+
+def _dump(config: bytes, found: list[Byte]) -> Iterator[Line]:
+    for start in range(0, len(config), PER_LINE):
+        row = found[start : start + PER_LINE]
+        if start >= PCI_CONFIG_SPACE_SIZE and all(byte.kind == IGNORED for byte in row):
+            continue
+        yield [(f"{start:03x}: ", ""), *(_cell(config, byte) for byte in row)]
+
+
+def _cell(config: bytes, byte: Byte) -> tuple[str, str]:
+    look = LEGEND[byte.kind]
+    return f"{config[byte.offset]:02x}{look.sign} ", look.style
+
+
+def _legend() -> Iterator[Line]:
+    for look in LEGEND.values():
+        yield [(f"  xx{look.sign}", look.style), (f"  {look.meaning}", "")]
+
+
+def _registers(found: list[Byte]) -> Iterator[Line]:
+    for run_of in _ranges(found):
+        yield [(_register_line(run_of), LEGEND[run_of[0].kind].style)]
+
+
+def _register_line(run_of: list[Byte]) -> str:
+    first, last = run_of[0], run_of[-1]
+    span = f"{first.offset:#05x}-{last.offset:#05x}" if len(run_of) > 1 else f"{first.offset:#05x}"
+    partly = f" (bits {first.mask:02x})" if first.mask not in (0, 0xFF) else ""
+    return f"{span:11} {first.kind:9} {first.where}, {first.register}{partly}"
