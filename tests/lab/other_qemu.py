@@ -1,0 +1,32 @@
+"""QEMU of another Debian release, beside the machine's own: see ``tests/other-qemu``."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+_SCRIPT = Path(__file__).parents[1] / "other-qemu"
+OLDER, NEWEST = "bookworm", "newest"
+
+
+def other_qemu(suite: str) -> Path:
+    """An emulator of ``suite``, a release older or newer than the machine's, or ``NEWEST``.
+
+    Without it the test fails in CI, and is skipped elsewhere.
+    """
+    path, problem = _fetch(suite)
+    if path is not None:
+        return path
+    if os.environ.get("CI") == "true":
+        pytest.fail(problem)
+    pytest.skip(f"lacks QEMU of Debian {suite}: {problem}")
+
+
+@functools.cache
+def _fetch(suite: str) -> tuple[Path | None, str]:
+    result = subprocess.run([_SCRIPT, suite], capture_output=True, text=True, check=False)
+    return (Path(result.stdout.strip()) if result.returncode == 0 else None), result.stderr
