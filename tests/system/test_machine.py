@@ -121,7 +121,10 @@ def test_emulator_that_does_not_tell_its_compat_table(mixed: Pair) -> None:
 
     report = json.loads(result.stdout)
     assert (result.returncode, report["verdict"]) == (1, "fail")
-    assert [finding["code"] for finding in report["findings"]] == ["compat-unknown"]
+    assert [finding["code"] for finding in report["findings"]] == [
+        "emulator-too-old",
+        "compat-unknown",
+    ]
     (device,) = report["devices"]
     told = {finding["code"]: finding["text"] for finding in device["findings"]}
     assert set(told) == {"vsc-body-differs", "skip-vsc-check"}

@@ -16,6 +16,9 @@ from ..qemu.machines import EmulatorFacts, MachineType, newest_machine
 from ..qemu.vfio_pci import PropertyError, parse_bool
 
 SKIP_VSC_CHECK = "skip-vsc-check"
+# The first release that speaks version 2 of VFIO's migration protocol, the only one of today's
+# kernels (QEMU "vfio/migration: Implement VFIO migration protocol v2", Linux 5.18).
+FIRST_WITH_MIGRATION = (8, 0)
 
 
 class Effective(NamedTuple):
@@ -32,7 +35,22 @@ def check_machine(guest: Guest, emulator: EmulatorFacts | None) -> tuple[Finding
     machine = emulator.resolve(guest.machine)
     if machine is None:
         return (_missing(guest, emulator),)
-    return tuple(_remarks(guest, machine, emulator))
+    return (*_too_old(emulator), *_remarks(guest, machine, emulator))
+
+
+def release(emulator: EmulatorFacts) -> tuple[int, ...]:
+    """Major and minor number of an emulator's release."""
+    return tuple(int(part) for part in emulator.version.split(".")[:2] if part.isdigit())
+
+
+def _too_old(emulator: EmulatorFacts) -> Iterator[Finding]:
+    if release(emulator) < FIRST_WITH_MIGRATION:
+        yield Finding(
+            "emulator-too-old",
+            f"QEMU {emulator.version} cannot take over VFIO devices from today's kernels: \"VFIO"
+            " device doesn't support migration\"",
+            "migrate to a host with QEMU 8.0 or newer",
+        )
 
 
 def _missing(guest: Guest, emulator: EmulatorFacts) -> Finding:

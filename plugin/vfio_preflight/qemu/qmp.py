@@ -191,27 +191,31 @@ def _chunks(
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill the process, whatever it is at; it has nothing to lose."""
-    import subprocess
-
     process.kill()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()
+    _wait(process)  # one that is stuck in the kernel dies when that lets go
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int | None:
+    """Exit status, None if it does not end in time; without Popen.wait()'s polling with sleeps."""
+    import select
+
+    if process.poll() is not None:
+        return process.returncode
+    descriptor = os.pidfd_open(process.pid)
     try:
-        process.wait(_GRACE)
-    except subprocess.TimeoutExpired:
-        return  # stuck in the kernel: it dies when that lets go
+        select.select([descriptor], [], [], _GRACE)
+    finally:
+        os.close(descriptor)
+    return process.poll()
 
 
 def _ended(process: subprocess.Popen[bytes], errors: bytearray) -> str:
     import signal
-    import subprocess
 
-    status: int | None
-    try:
-        status = process.wait(_GRACE)
-    except subprocess.TimeoutExpired:
-        status = None
+    status = _wait(process)
     _drain(process, errors)
     if status is None:
         return f"closed its output before it had answered{_said(errors)}"
