@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping
 
+from .checks.evidence import contradictions
 from .configuration import Configuration
 from .findings import Finding
-from .guest.domain import Guest
+from .guest.domain import Guest, GuestDevice
 from .guest.metadata import RecordError, read_record
-from .host.states import state_of
-from .pci.state import Missing, State
+from .host.states import Sent, second_opinion, state_of
+from .pci.state import ConfigState, Missing, State
 from .preflight import Facts
 from .qemu.emulator import emulator_facts
 from .qemu.executable import EmulatorError
@@ -27,37 +30,89 @@ def facts_here(
     deadline: float,
     source: Mapping[str, State] | None = None,
     destination: Mapping[str, State] | None = None,
+    root: str = "/",
 ) -> Facts:
     """Facts for a move of ``guest`` to this host; ``deadline`` on the ``time.monotonic()`` clock.
 
     States given in ``source`` or ``destination``, by device key, stand in for those of the record
     and of this host.
     """
-    recorded, remarks = recorded_states(guest)
+    recorded, remarks, noted = recorded_states(guest)
+    sent = {**recorded, **(source or {})}
     here = {
-        device.key: state_of(device, "destination", settings.states)
+        device.key: state_of(
+            device,
+            "destination",
+            settings.states,
+            root,
+            catalogue=settings.catalogue,
+            sent=_sent(sent[device.key], noted.get(device.key)),
+        )
         for device in guest.devices
         if device.key not in (destination or {})
     }
     return Facts(
         guest,
-        {**recorded, **(source or {})},
+        sent,
         {**here, **(destination or {})},
         ask_emulator(guest, settings, deadline),
         (*remarks, *_networks(guest)),
+        _contradictions(guest, recorded, source or {}, here, root),
+        settings.evidence,
     )
 
 
-def recorded_states(guest: Guest) -> tuple[dict[str, State], tuple[Finding, ...]]:
-    """The source's states by the record, one for every device, and remarks on the record."""
+def _sent(state: State, facts: Mapping[str, str] | None) -> Sent | None:
+    return Sent(state, facts) if isinstance(state, ConfigState) and facts else None
+
+
+def _contradictions(
+    guest: Guest,
+    recorded: Mapping[str, State],
+    given: Mapping[str, State],
+    here: Mapping[str, State],
+    root: str,
+) -> dict[str, tuple[Finding, ...]]:
+    """Evidence that speaks against the state that is used, of those devices that have such."""
+    found = {}
+    for device in guest.devices:
+        pairs = [
+            ("source", given.get(device.key), recorded[device.key]),
+            ("destination", here.get(device.key), _second_opinion(device, here, root)),
+        ]
+        findings = [
+            finding
+            for side, used, other in pairs
+            if isinstance(used, ConfigState) and isinstance(other, ConfigState)
+            for finding in contradictions(side, used, other)
+        ]
+        if findings:
+            found[device.key] = tuple(findings)
+    return found
+
+
+def _second_opinion(
+    device: GuestDevice, here: Mapping[str, State], root: str
+) -> ConfigState | None:
+    state = here.get(device.key)
+    if device.host is None or not isinstance(state, ConfigState):
+        return None
+    return second_opinion(device.host, state, root)
+
+
+def recorded_states(
+    guest: Guest,
+) -> tuple[dict[str, State], tuple[Finding, ...], Mapping[str, Mapping[str, str]]]:
+    """The source's states by the record, one for every device; remarks on the record; and what it
+    has noted of each device besides."""
     remedy = REMEDY_RECORD.format(guest=guest.name)
     try:
         record = read_record(guest.metadata)
     except RecordError as error:
         lost = Missing("record-damaged", f"the guest's record cannot be used: {error}", remedy)
-        return {device.key: lost for device in guest.devices}, ()
+        return {device.key: lost for device in guest.devices}, (), {}
     if record is None:
-        return {d.key: Missing("source-unknown", NO_RECORD, remedy) for d in guest.devices}, ()
+        return {d.key: Missing("source-unknown", NO_RECORD, remedy) for d in guest.devices}, (), {}
     states: dict[str, State] = {}
     for device in guest.devices:
         if device.key in record.damaged:
@@ -68,7 +123,7 @@ def recorded_states(guest: Guest) -> tuple[dict[str, State], tuple[Finding, ...]
         else:
             states[device.key] = Missing("source-unknown", NO_RECORD, remedy)
     strays = sorted({*record.states, *record.damaged} - {device.key for device in guest.devices})
-    return states, tuple(_stray(key) for key in strays)
+    return states, tuple(_stray(key) for key in strays), record.devices
 
 
 def _stray(key: str) -> Finding:
@@ -102,3 +157,37 @@ def ask_emulator(guest: Guest, settings: Configuration, deadline: float) -> Emul
         return emulator_facts(guest.emulator, cache_dir=settings.cache, deadline=deadline)
     except EmulatorError as error:
         return Finding("emulator-unknown", str(error), "see that the emulator runs on this host")
+
+
+def remember(name: str, state: ConfigState, settings: Configuration, root: str = "/") -> bool:
+    """Put what device ``name`` of this host was seen to present into the catalogue.
+
+    Return whether that told the catalogue anything new: it takes no device that sysfs shows, whose
+    traits do not determine it, or whose state was not read from the device itself (evidence
+    ``stream`` or ``vfio``). Raises CatalogueError where the catalogue cannot be written.
+    """
+    from .host import catalogue
+    from .host.states import sysfs_shows
+    from .host.traits import read_traits
+
+    if state.evidence not in catalogue.SEEN or sysfs_shows(name, root):
+        return False
+    traits = read_traits(name, root)
+    if not traits.determined or not traits.type:
+        return False
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    entry = catalogue.Entry(traits, (state,), os.uname().nodename, now)
+    return catalogue.add(catalogue.under(root, settings.catalogue), entry, agree)
+
+
+def agree(one: ConfigState, other: ConfigState) -> bool:
+    """Whether two states are one to QEMU: equal in every byte that it compares anywhere."""
+    from .qemu.vfio_pci import Environment, VirtualConfig, compare, realise
+
+    if one.config == other.config:
+        return True
+    strictest = Environment("root-port")._replace(skip_vsc_check=False)
+    a, b = realise(one, strictest), realise(other, strictest)
+    if not isinstance(a, VirtualConfig) or not isinstance(b, VirtualConfig):
+        return False
+    return len(a.config) == len(b.config) and not compare(a.config, b)

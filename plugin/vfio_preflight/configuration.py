@@ -8,16 +8,22 @@ an error with the ``on-error`` policy.
 from __future__ import annotations
 
 import configparser
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from .errors import PreflightError
+from .pci.state import ANY_EVIDENCE, EVIDENCE
 from .verdicts import ALLOW, BLOCK, CHOICES, DEFAULT_POLICY
 
 DEFAULT_PATH = "/etc/vfio-preflight.conf"
 ALWAYS = "always"
+# on-error = block, also in a file that is broken elsewhere.
+_BLOCKS = r"(?m)^[ \t]*on-error[ \t]*=[ \t]*block[ \t]*(?:#.*)?$"
 NEVER = "never"
 LOGS = ("syslog", "none")
+WHEN_UNVERIFIED = "when-unverified"
+TRIALS = (NEVER, WHEN_UNVERIFIED, ALWAYS)
 
 
 class ConfigurationError(PreflightError):
@@ -33,17 +39,21 @@ class Configuration(NamedTuple):
     """Settings as in ``etc/vfio-preflight.conf``; ``deadline`` in seconds.
 
     ``policy`` maps verdicts to actions; ``vsc_tolerant`` are ``vendor:device`` patterns in lower
-    case. ``log`` is ``syslog``, ``none`` or an absolute path.
+    case. ``evidence`` is the weakest that counts. ``log`` is ``syslog``, ``none`` or an absolute
+    path.
     """
 
     policy: Mapping[str, str] = DEFAULT_POLICY
     guest_override: bool = True
     vsc_tolerant: tuple[str, ...] = ()
+    evidence: str = ANY_EVIDENCE
     on_error: str = ALLOW
     deadline: float = 10.0
     annotate: str = ALWAYS
     log: str = "syslog"
+    trial: str = WHEN_UNVERIFIED
     states: str = "/var/lib/vfio-preflight/states"
+    catalogue: str = "/var/lib/vfio-preflight/catalogue"
     cache: str = "/var/cache/vfio-preflight"
     runtime: str = "/run/vfio-preflight"
 
@@ -65,18 +75,23 @@ def parse(text: str, path: str = DEFAULT_PATH) -> Configuration:
         interpolation=None,
         delimiters=("=",),
         inline_comment_prefixes=("#",),
+        default_section="",
         empty_lines_in_values=False,
     )
+    try:
+        return _settings(_read(parser, text, path), path)
+    except ConfigurationError as error:
+        if re.search(_BLOCKS, text):
+            error.on_error = BLOCK
+        raise
+
+
+def _read(parser: configparser.ConfigParser, text: str, path: str) -> configparser.ConfigParser:
     try:
         parser.read_string(text, path)
     except configparser.Error as error:
         raise ConfigurationError(f"{path}: {' '.join(str(error).split())}") from error
-    try:
-        return _settings(parser, path)
-    except ConfigurationError as error:
-        if parser.get("hook", "on-error", fallback="") == BLOCK:
-            error.on_error = BLOCK
-        raise
+    return parser
 
 
 def _settings(parser: configparser.ConfigParser, path: str) -> Configuration:
@@ -161,11 +176,14 @@ def _log(value: str, where: str) -> str:
 _SETTINGS: dict[tuple[str, str], tuple[str, Callable[[str, str], object]]] = {
     ("policy", "guest-override"): ("guest_override", _boolean),
     ("policy", "vsc-tolerant"): ("vsc_tolerant", _identities),
+    ("policy", "evidence"): ("evidence", _choice(EVIDENCE)),
     ("hook", "on-error"): ("on_error", _choice((ALLOW, BLOCK))),
     ("hook", "deadline"): ("deadline", _seconds),
     ("hook", "annotate"): ("annotate", _choice((ALWAYS, NEVER))),
     ("hook", "log"): ("log", _log),
+    ("hook", "trial"): ("trial", _choice(TRIALS)),
     ("paths", "states"): ("states", _path),
+    ("paths", "catalogue"): ("catalogue", _path),
     ("paths", "cache"): ("cache", _path),
 }
 _SECTIONS = sorted({section for section, _ in _SETTINGS})

@@ -45,12 +45,24 @@ CODES = {
     "destination-unknown": Code(UNKNOWN, "it is not known what the destination's device presents"),
     "record-damaged": Code(UNKNOWN, "the guest's record, or its entry for a device, is damaged"),
     "record-stray": Code(PASS, "the record has an entry for a device the guest does not have"),
+    "evidence-contradicts": Code(
+        UNKNOWN, "two pieces of evidence of one device's state name different devices"
+    ),
+    "evidence-weak": Code(
+        UNKNOWN, "a state's evidence is weaker than the policy demands; it does not count"
+    ),
+    "state-inferred": Code(
+        PASS, "the destination's bytes were not seen; all that determines them is as at the source"
+    ),
     "network-unresolved": Code(
         UNKNOWN, "it is not known whether one of the guest's networks hands out VFIO devices"
     ),
     "not-checked": Code(UNKNOWN, "the check could not be made; the on-error policy decided"),
     # machine and emulator
     "machine-missing": Code(FAIL, "the destination's emulator lacks the guest's machine type"),
+    "emulator-too-old": Code(
+        FAIL, "the destination's emulator (QEMU before 8.0) cannot migrate VFIO devices"
+    ),
     "machine-alias": Code(
         PASS, "the machine type is an alias; libvirt replaces it by the type it stands for"
     ),
@@ -60,6 +72,18 @@ CODES = {
         PASS, "the emulator (QEMU before 9.1) does not tell the compat properties of machine types"
     ),
     "skip-vsc-check": Code(PASS, "whether QEMU compares Vendor Specific Information, and why"),
+    "emulator-unverified": Code(
+        PASS, "the model was not verified on the release of the destination's emulator"
+    ),
+    # trial
+    "trial-agrees": Code(PASS, "the emulator itself was tried and says what the model says"),
+    "trial-refuses": Code(
+        FAIL, "the emulator itself was tried and refuses; the model saw no reason"
+    ),
+    "trial-accepts": Code(
+        TOLERATED, "the emulator itself was tried and accepts what the model would refuse"
+    ),
+    "trial-unavailable": Code(PASS, "a trial was wanted and could not be made"),
     # device
     "property-unknown": Code(FAIL, "a property set on the device does not exist in the emulator"),
     "property-invalid": Code(FAIL, "a property set on the device has a value QEMU does not take"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from lxml import etree
@@ -17,15 +18,16 @@ from .checks.machine import SKIP_VSC_CHECK
 from .collect import facts_here
 from .configuration import NEVER, Configuration, ConfigurationError
 from .errors import PreflightError
+from .examine import examined
 from .findings import Finding, Report
 from .guest.domain import Guest, read_guest
 from .guest.mend import Mend, add_override, only_ours_changed
 from .guest.metadata import find_ours, read_policy, set_report
 from .guest.xml import parse_domain, to_bytes
 from .host.networks import hands_out_devices
+from .pci.state import ConfigState, State
 from .policy import Decision, decide
-from .preflight import preflight
-from .probe import is_probe, reply
+from .probe import is_probe, reply, trial_wish
 from .render import Json, headline, refusal, summary, to_dict
 from .supervise import Outcome
 from .verdicts import ALLOW, ANNOTATE, BLOCK, CHOICES, MEND
@@ -34,12 +36,16 @@ TOKEN = "token"
 
 
 class Gate(NamedTuple):
-    """One call of the hook. ``end`` is on the clock of ``time.monotonic()``."""
+    """One call of the hook. ``end`` is on the clock of ``time.monotonic()``.
+
+    ``libvirt`` is the process that called it, ``trouble`` what is wrong with the configuration.
+    """
 
     guest: str
     settings: Configuration
     end: float
     trouble: ConfigurationError | None = None
+    libvirt: int = 0
 
     def judge(self, operation: str, xml: bytes) -> Outcome:
         """The outcome of ``migrate``, ``restore`` or ``prepare`` ``begin`` for ``xml``."""
@@ -51,7 +57,8 @@ class Gate(NamedTuple):
             return Outcome(0)
         if operation == "migrate" and is_probe(guest):
             return self._probe(guest)
-        report, decision = self._decide(guest)
+        saved = self._saved(guest, root) if operation == "restore" else {}
+        report, decision = self._decide(guest, saved)
         told = to_dict(report, decision)
         grave = told["verdict"] not in ("pass", "tolerated")
         journal.write(self.settings.log, f"{operation} {summary(told)}", grave=grave)
@@ -59,12 +66,24 @@ class Gate(NamedTuple):
             return self._block(operation, xml, told)
         return self._pass(xml, told, decision)
 
-    def _decide(self, guest: Guest) -> tuple[Report, Decision]:
+    def _saved(self, guest: Guest, root: etree._Element) -> dict[str, State]:
+        """What the image that is restored holds; better than the record, where it can be read."""
+        from .saved import restored_states
+
+        # Half of the time is left for what is known without the image.
+        until = time.monotonic() + (self.end - time.monotonic()) / 2
+        found = restored_states(guest, root, self.libvirt, until)
+        return {key: state for key, state in found.items() if isinstance(state, ConfigState)}
+
+    def _decide(
+        self, guest: Guest, saved: Mapping[str, State], wish: str = ""
+    ) -> tuple[Report, Decision]:
         """The report and the decision; where there can be none, the on-error policy's."""
         try:
             if self.trouble is not None:
                 raise self.trouble
-            report = preflight(facts_here(guest, self.settings, self.end))
+            facts = facts_here(guest, self.settings, self.end, saved)
+            report = examined(facts, wish or self.settings.trial, self.end)
             return report, decide(report, self._policy(guest), self.settings.vsc_tolerant)
         except PreflightError as error:
             reason = str(error)
@@ -78,7 +97,7 @@ class Gate(NamedTuple):
     def _policy(self, guest: Guest) -> dict[str, str]:
         policy = dict(self.settings.policy)
         if self.settings.guest_override:
-            policy.update(_guest_policy(guest))
+            policy.update(guest_policy(guest))
         return policy
 
     def _block(self, operation: str, xml: bytes, told: Json) -> Outcome:
@@ -127,11 +146,11 @@ class Gate(NamedTuple):
         return Outcome(1, err=f"{message}\n".encode())
 
     def _probe(self, guest: Guest) -> Outcome:
-        report, decision = self._decide(guest)
+        report, decision = self._decide(guest, {}, trial_wish(guest))
         return Outcome(1, err=reply(guest, to_dict(report, decision)))
 
 
-def _guest_policy(guest: Guest) -> dict[str, str]:
+def guest_policy(guest: Guest) -> dict[str, str]:
     """The guest's own wishes. Raises ConfigurationError for one that does not exist."""
     wishes = read_policy(guest.metadata)
     for verdict, action in wishes.items():

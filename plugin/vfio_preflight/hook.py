@@ -42,14 +42,30 @@ def main(arguments: list[str] | None = None) -> int:
     call = (arguments if arguments is not None else sys.argv[1:])[:3]
     if len(call) < 3 or call[1] not in WORDS or call[2] != "begin":
         return 0
-    xml = _read_input()
-    return _judge(call[0], call[1], xml) if may_have_vfio(xml) else 0
+    try:
+        xml = _read_input()
+        return _judge(call[0], call[1], xml) if may_have_vfio(xml) else 0
+    except Exception as error:
+        _complain(f"{call[1]} begin: nothing checked: {type(error).__name__}: {error}")
+        return 0
+
+
+def _complain(line: str) -> None:
+    """To the log, if there is enough left of the installation: a restore must not fail for that."""
+    try:
+        from . import journal
+
+        journal.write("syslog", line, grave=True)
+    except Exception:
+        return
 
 
 def _read_input() -> bytes:
     data = bytearray()
     end = time.monotonic() + INPUT_SECONDS
-    while len(data) <= MAX_INPUT and select.select([0], [], [], end - time.monotonic())[0]:
+    while len(data) <= MAX_INPUT:
+        if not select.select([0], [], [], max(0.0, end - time.monotonic()))[0]:
+            break
         chunk = os.read(0, 1 << 20)
         if not chunk:
             break
@@ -62,12 +78,13 @@ def _judge(guest: str, operation: str, xml: bytes) -> int:
     from .supervise import Outcome, supervised
 
     settings, trouble = _configuration()
+    libvirt = os.getppid()
 
     def work() -> Outcome:
         from .gate import Gate
 
         end = time.monotonic() + max(settings.deadline - MARGIN, settings.deadline / 2)
-        return Gate(guest, settings, end, trouble).judge(operation, xml)
+        return Gate(guest, settings, end, trouble, libvirt).judge(operation, xml)
 
     try:
         outcome = supervised(work, settings.deadline)

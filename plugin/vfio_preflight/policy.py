@@ -46,12 +46,15 @@ def _obstacles(report: Report, vsc_tolerant: tuple[str, ...]) -> list[str]:
 
 def _unmendable(device: DeviceReport, vsc_tolerant: tuple[str, ...]) -> list[str]:
     name = device.device.alias or device.device.key
-    if not device.mendable or any(
-        f.verdict == FAIL and f.code != "vsc-body-differs" for f in device.findings
-    ):
+    if any(f.verdict == FAIL and f.code != "vsc-body-differs" for f in device.findings):
         return [f"more than Vendor Specific Information differs on {name}"]
     if device.device.kind == "commandline" or device.device.alias is None:
         return [f"{name} stands on the QEMU command line, out of reach of <qemu:override>"]
+    if not device.mendable:
+        return [
+            f"skip-vsc-check cannot be set on {name}: the emulator lacks it, the guest's XML sets"
+            " it itself, or the device's alias is not certain"
+        ]
     if device.destination is None or not is_tolerant(device, vsc_tolerant):
         return [f"{name} is not listed under vsc-tolerant"]
     return []

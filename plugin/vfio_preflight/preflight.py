@@ -17,20 +17,24 @@ from .checks.config_space import (
     check_config_space,
 )
 from .checks.device import check_device, is_unplugged_to_migrate
+from .checks.evidence import check_inferred, check_strength
 from .checks.machine import SKIP_VSC_CHECK, Effective, check_machine, skip_vsc_check
 from .findings import DeviceReport, Finding, Report
 from .guest.domain import Guest, GuestDevice
 from .pci.space import identity
-from .pci.state import ConfigState, Missing, State
+from .pci.state import ANY_EVIDENCE, ConfigState, Missing, State
 from .qemu.machines import EmulatorFacts
+from .qemu.versions import Behaviour, behaviour
 from .qemu.vfio_pci import Environment, PropertyError
+from .verdicts import worst
 
 
 class Facts(NamedTuple):
     """What is known of both sides. Keys of the mappings are ``GuestDevice.key``.
 
     ``emulator`` is the destination's, or the finding that says why it could not be asked.
-    ``remarks`` are findings made while the facts were collected.
+    ``remarks`` are findings made while the facts were collected, ``noted`` those on a device.
+    ``evidence`` is the weakest that counts.
     """
 
     guest: Guest
@@ -38,6 +42,8 @@ class Facts(NamedTuple):
     destination: Mapping[str, State]
     emulator: EmulatorFacts | Finding
     remarks: tuple[Finding, ...] = ()
+    noted: Mapping[str, tuple[Finding, ...]] = {}
+    evidence: str = ANY_EVIDENCE
 
 
 def preflight(facts: Facts) -> Report:
@@ -62,7 +68,7 @@ def _describe(guest: Guest, emulator: EmulatorFacts | None) -> str:
 def _judge(facts: Facts, device: GuestDevice, emulator: EmulatorFacts | None) -> DeviceReport:
     source, destination = facts.source[device.key], facts.destination[device.key]
     known = emulator.properties.get(device.driver) if emulator else None
-    own = check_device(device, known)
+    own = (*check_device(device, known), *facts.noted.get(device.key, ()))
     states = (_state(source), _state(destination))
     if is_unplugged_to_migrate(device):
         return DeviceReport(device, *states, own)
@@ -71,10 +77,12 @@ def _judge(facts: Facts, device: GuestDevice, emulator: EmulatorFacts | None) ->
         return DeviceReport(device, *states, (*own, *absent))
     effective = skip_vsc_check(facts.guest, device, emulator)
     judged = _compare(facts.guest, device, emulator, source, destination, effective)
-    told = Finding("skip-vsc-check", _told(effective))
-    return DeviceReport(
-        device, *states, (*judged.findings, *own, told), judged.mendable, judged.quote
-    )
+    own = (*own, *check_inferred(destination), Finding("skip-vsc-check", _told(effective)))
+    found = worst(finding.verdict for finding in judged.findings)
+    weak = check_strength(source, destination, facts.evidence, found)
+    if weak:
+        return DeviceReport(device, *states, (*weak, *own))
+    return DeviceReport(device, *states, (*judged.findings, *own), judged.mendable, judged.quote)
 
 
 def _compare(
@@ -108,17 +116,13 @@ def environment_of(
         placement=device.placement,
         express_root=guest.express,
         properties={name: value.value for name, value in device.properties.items()},
-        pm_runs_to_next=emulator is not None and _release(emulator.version) < (10, 0),
+        behaviour=behaviour(emulator.version) if emulator else Behaviour(),
     )
 
 
 def _alias_is_certain(guest: Guest, device: GuestDevice) -> bool:
     """An open network may become a hostdev and shift every number libvirt gives after it."""
     return not guest.unresolved or (device.alias or "").startswith("ua-")
-
-
-def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
 def _remedy(device: GuestDevice, vendor_device: str) -> str:

@@ -13,6 +13,9 @@ import binascii
 import json
 import zlib
 
+from lxml import etree
+
+from .configuration import ALWAYS
 from .guest.domain import Guest
 from .guest.xml import name_of
 from .render import Json
@@ -29,9 +32,19 @@ def is_probe(guest: Guest) -> bool:
     return guest.name.startswith(NAME_PREFIX) and _part(guest) is not None
 
 
-def _part(guest: Guest) -> int | None:
+def trial_wish(guest: Guest) -> str:
+    """What the operator wants of the trial (``[hook] trial``); empty for the host's own setting."""
+    element = _element(guest)
+    return ALWAYS if element is not None and element.get("trial") == ALWAYS else ""
+
+
+def _element(guest: Guest) -> etree._Element | None:
     children = guest.metadata if guest.metadata is not None else ()
-    element = next((child for child in children if name_of(child) == ELEMENT), None)
+    return next((child for child in children if name_of(child) == ELEMENT), None)
+
+
+def _part(guest: Guest) -> int | None:
+    element = _element(guest)
     if element is None:
         return None
     text = element.get("part", "0")

@@ -29,6 +29,17 @@ HEADLINES = {
     "fail": "QEMU on the destination would refuse the guest",
 }
 
+# What each evidence means for the verdict that rests on it.
+EVIDENCE = {
+    "stream": "the bytes QEMU itself sends or saved: as certain as can be",
+    "vfio": "read from the device through VFIO, as QEMU reads it",
+    "catalogue": "seen on a device of the same type, driver and firmware: right as far as these"
+    " determine it",
+    "inferred": "not seen at all: the source's, because type, driver and firmware are the same",
+    "sysfs": "the physical device, with VFIO's view worked out: what a driver adds is not in it",
+    "file": "an operator's word: as true as it is current",
+}
+
 Json = dict[str, Any]
 
 
@@ -156,10 +167,18 @@ def details(report: Json) -> list[str]:
         lines += _finding_lines(device["findings"], "    ")
         if device["qemu"]:
             lines.append(f"    QEMU would fail with: {device['qemu']}")
+    lines += [f"  evidence {grade}: {meaning}" for grade, meaning in evidence_used(report).items()]
     lines += [f"  to do for {subjects}: {remedy}" for remedy, subjects in remedies(report).items()]
     if report["note"]:
         lines.append(f"  note: {report['note']}")
     return lines
+
+
+def evidence_used(report: Json) -> dict[str, str]:
+    """The evidence that the report rests on, best first, and what each means."""
+    states = [device[side] for device in report["devices"] for side in ("source", "destination")]
+    used = {state["evidence"] for state in states if state}
+    return {grade: meaning for grade, meaning in EVIDENCE.items() if grade in used}
 
 
 def remedies(report: Json) -> dict[str, str]:

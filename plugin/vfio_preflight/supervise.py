@@ -68,19 +68,21 @@ def _write(descriptor: int, data: bytes) -> None:
 def _watch(child: int, out: int, err: int, end: float) -> Outcome:
     received = {out: bytearray(), err: bytearray()}
     waiting = [out, err]
-    while waiting:
-        left = end - time.monotonic()
-        ready = select.select(waiting, [], [], left)[0] if left > 0 else []
-        if not ready:
-            _kill(child)
-            return Outcome(70, failure="no result within the deadline")
-        for descriptor in ready:
-            data = os.read(descriptor, 65536)
-            received[descriptor] += data
-            if not data:
-                waiting.remove(descriptor)
-    os.close(out)
-    os.close(err)
+    try:
+        while waiting:
+            left = end - time.monotonic()
+            ready = select.select(waiting, [], [], left)[0] if left > 0 else []
+            if not ready:
+                _kill(child)
+                return Outcome(70, failure="no result within the deadline")
+            for descriptor in ready:
+                data = os.read(descriptor, 65536)
+                received[descriptor] += data
+                if not data:
+                    waiting.remove(descriptor)
+    finally:
+        os.close(out)
+        os.close(err)
     return _outcome(os.waitpid(child, 0)[1], bytes(received[out]), bytes(received[err]))
 
 

@@ -28,9 +28,7 @@ def facts() -> EmulatorFacts:
 
 
 def test_version(facts: EmulatorFacts) -> None:
-    said = subprocess.run(
-        [QEMU, "--version"], check=True, capture_output=True, text=True
-    ).stdout
+    said = subprocess.run([QEMU, "--version"], check=True, capture_output=True, text=True).stdout
     assert f"version {facts.version} ({facts.package})" in said
     assert facts.compat_props_known
 

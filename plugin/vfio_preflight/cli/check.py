@@ -7,15 +7,18 @@ import time
 from argparse import ArgumentTypeError, Namespace, _SubParsersAction
 
 from ..collect import facts_here
-from ..configuration import Configuration, load
+from ..configuration import ALWAYS, Configuration, load
 from ..errors import PreflightError
-from ..guest.domain import Guest, parse_domain, read_guest
-from ..guest.metadata import read_policy
+from ..examine import examined
+from ..gate import guest_policy
+from ..guest.domain import Guest, parse_domain, read_guest, to_bytes
+from ..guest.metadata import Record, set_record, write_record
+from ..guest.save_image import read_image
 from ..host.networks import hands_out_devices
-from ..pci.state import State
+from ..pci.state import ConfigState, State
 from ..policy import decide
-from ..preflight import preflight
 from ..render import Json, to_dict
+from ..saved import guest_of, saved_states
 from . import output
 from .alone import load_state
 from .arguments import device_name
@@ -23,7 +26,8 @@ from .connection import LOCAL, connected, domain_named
 
 DESCRIPTION = (
     "With --to: asks the destination's hook about a running guest, through libvirt; nothing is"
-    " migrated. With a file: judges domain XML for a move to this host, without libvirt."
+    " migrated. With a file: judges domain XML for a move to this host, without libvirt. With"
+    " --image: judges the restore of a save image, whose own bytes say what QEMU will load."
 )
 
 
@@ -36,7 +40,10 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
     parser = commands.add_parser(
         "check", help="dry run: would this guest's migration pass?", description=DESCRIPTION
     )
-    parser.add_argument("guest", metavar="GUEST", help="guest's name or UUID, or a domain XML file")
+    parser.add_argument(
+        "guest", metavar="GUEST", nargs="?", help="guest's name or UUID, or a domain XML file"
+    )
+    parser.add_argument("--image", metavar="FILE", help="a libvirt save image, instead of a guest")
     parser.add_argument("--to", metavar="URI", help="libvirt URI of the destination")
     parser.add_argument(
         "--connect", metavar="URI", default=LOCAL, help=f"libvirt URI of the source ({LOCAL})"
@@ -50,17 +57,20 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
             metavar="DEVICE=FILE",
             help=f"the {side}'s config state of a device; repeatable",
         )
+    output.add_trial(parser)
     output.add_format(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: Namespace) -> int:
     """Carry the command out."""
+    if bool(options.guest) == bool(options.image):
+        raise UsageError("give a guest, a domain XML file, or --image FILE")
     if options.to:
         if options.source_state or options.destination_state:
             raise UsageError("--source-state and --destination-state go with a domain XML file")
         return output.show(_live(options), options.format)
-    if not os.path.isfile(options.guest):
+    if options.guest and not os.path.isfile(options.guest):
         raise UsageError(
             f"'{options.guest}' is not a file; for a running guest, say where to: --to URI"
         )
@@ -73,24 +83,43 @@ def _live(options: Namespace) -> Json:
 
     migratable = library().VIR_DOMAIN_XML_MIGRATABLE
     with connected(options.connect) as source, connected(options.to) as destination:
-        xml = domain_named(source, options.guest).XMLDesc(migratable)
-        return dryrun.ask(source, destination, xml)
+        if options.image:
+            xml = image_as_guest(options.image)
+        else:
+            xml = domain_named(source, options.guest).XMLDesc(migratable)
+        return dryrun.ask(source, destination, xml, trial=options.trial)
 
 
 def _offline(options: Namespace) -> Json:
     settings = load()
-    with open(options.guest, "rb") as file:
-        guest = read_guest(parse_domain(file.read()), hands_out_devices)
-    facts = facts_here(
-        guest,
-        settings,
-        time.monotonic() + settings.deadline,
-        _states(guest, options.source_state, settings),
-        _states(guest, options.destination_state, settings),
-    )
-    report = preflight(facts)
-    policy = {**settings.policy, **(read_policy(guest.metadata) if settings.guest_override else {})}
+    guest, saved = _subject(options)
+    end = time.monotonic() + settings.deadline
+    given = _states(guest, options.source_state, settings)
+    here = _states(guest, options.destination_state, settings)
+    facts = facts_here(guest, settings, end, {**saved, **given}, here)
+    report = examined(facts, ALWAYS if options.trial else settings.trial, end)
+    policy = {**settings.policy, **(guest_policy(guest) if settings.guest_override else {})}
     return to_dict(report, decide(report, policy, settings.vsc_tolerant))
+
+
+def _subject(options: Namespace) -> tuple[Guest, dict[str, State]]:
+    """The guest to judge, and what a save image says of its devices."""
+    if options.image:
+        image = read_image(options.image)
+        guest, root = guest_of(image, options.image)
+        return guest, saved_states(guest, root, image)
+    with open(options.guest, "rb") as file:
+        return read_guest(parse_domain(file.read()), hands_out_devices), {}
+
+
+def image_as_guest(path: str) -> str:
+    """The XML in a save image, with a record that holds the image's own states."""
+    image = read_image(path)
+    guest, root = guest_of(image, path)
+    found = saved_states(guest, root, image)
+    states = {key: state for key, state in found.items() if isinstance(state, ConfigState)}
+    set_record(root, write_record(Record(states, os.uname().nodename)))
+    return to_bytes(root).decode()
 
 
 def _states(

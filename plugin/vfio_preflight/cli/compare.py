@@ -6,9 +6,10 @@ import time
 from argparse import Namespace, _SubParsersAction
 
 from ..collect import ask_emulator
-from ..configuration import load
+from ..configuration import ALWAYS, NEVER, load
+from ..examine import examined
 from ..policy import decide
-from ..preflight import Facts, preflight
+from ..preflight import Facts
 from ..render import to_dict
 from . import alone, output
 
@@ -19,6 +20,7 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
     parser.add_argument("source", metavar="SOURCE", help="file, PCI address or mdev UUID")
     parser.add_argument("destination", metavar="DESTINATION", help="the same, of the destination")
     alone.add_arguments(parser)
+    output.add_trial(parser)
     output.add_format(parser)
     parser.set_defaults(run=run)
 
@@ -27,12 +29,13 @@ def run(options: Namespace) -> int:
     """Carry the command out."""
     settings = load()
     guest = alone.guest_for(options, f"{options.source} to {options.destination}")
+    end = time.monotonic() + settings.deadline
     facts = Facts(
         guest,
         {alone.DEVICE: alone.load_state(options.source, settings.states)},
         {alone.DEVICE: alone.load_state(options.destination, settings.states)},
-        ask_emulator(guest, settings, time.monotonic() + settings.deadline),
+        ask_emulator(guest, settings, end),
     )
-    report = preflight(facts)
+    report = examined(facts, ALWAYS if options.trial else NEVER, end)
     decision = decide(report, settings.policy, settings.vsc_tolerant)
     return output.show(to_dict(report, decision), options.format)

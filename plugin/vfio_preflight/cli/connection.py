@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..errors import PreflightError
 
 LOCAL = "qemu:///system"
+# libvirt-python has no types.
+Domain = Any
+Connection = Any
+Library = Any
 
 
 class LibvirtError(PreflightError):
     """libvirt is missing, cannot be reached, or refused."""
+
+
+class GoneError(LibvirtError):
+    """The guest does not run, or does not any more."""
+
+
+class BusyError(LibvirtError):
+    """libvirt is about something else with the guest; later it will do."""
 
 
 def library() -> Any:  # noqa: ANN401 - libvirt-python has no types
@@ -50,3 +63,9 @@ def domain_named(connection: Any, name: str) -> Any:  # noqa: ANN401
         except libvirt.libvirtError:
             continue
     raise LibvirtError(f"{connection.getURI()} has no guest '{name}'")
+
+
+def require_local(uri: str) -> None:
+    """Raise :class:`LibvirtError` for the libvirt of another host: its devices are not here."""
+    if urlsplit(uri).netloc:
+        raise LibvirtError(f"{uri} is another host's libvirt; run this on that host, without URI")

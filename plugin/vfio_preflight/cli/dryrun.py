@@ -14,6 +14,7 @@ from typing import Any
 
 from lxml import etree
 
+from ..configuration import ALWAYS
 from ..findings import Finding, Report
 from ..guest.domain import Guest, parse_domain, read_guest, to_bytes
 from ..guest.metadata import ELEMENT, NAMESPACE, PREFIX, find_ours
@@ -32,13 +33,18 @@ QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 MAX_PARTS = 1000
 
 
-def ask(source: Any, destination: Any, xml: str) -> Json:  # noqa: ANN401 - libvirt-python
+def ask(
+    source: Any,  # noqa: ANN401 - libvirt-python
+    destination: Any,  # noqa: ANN401
+    xml: str,
+    trial: bool = False,
+) -> Json:
     """The destination's report on the guest whose migratable XML is ``xml``."""
     guest = read_guest(parse_domain(xml.encode()))
     lacking = _machine_lacking(destination, guest)
     if lacking is not None:
         return lacking
-    stand_in = _StandIn(source, destination, xml)
+    stand_in = _StandIn(source, destination, xml, trial)
     text, part, parts = "", 0, 1
     while part < parts:
         answer = stand_in.ask(part)
@@ -56,7 +62,8 @@ def ask(source: Any, destination: Any, xml: str) -> Json:  # noqa: ANN401 - libv
 class _StandIn:
     """The stopped domain that is sent; it is gone from both hosts after each question."""
 
-    def __init__(self, source: Any, destination: Any, xml: str) -> None:  # noqa: ANN401
+    def __init__(self, source: Any, destination: Any, xml: str, trial: bool) -> None:  # noqa: ANN401
+        self.trial = trial
         self.libvirt = library()
         self.source, self.destination = source, destination
         self.uuid = str(uuid.uuid4())
@@ -67,7 +74,7 @@ class _StandIn:
         libvirt = self.libvirt
         flags = libvirt.VIR_MIGRATE_OFFLINE | libvirt.VIR_MIGRATE_PERSIST_DEST
         try:
-            domain = self.source.defineXML(stand_in_xml(self.xml, self.uuid, part))
+            domain = self.source.defineXML(stand_in_xml(self.xml, self.uuid, part, self.trial))
         except libvirt.libvirtError as error:
             raise LibvirtError(f"the stand-in for the guest cannot be defined: {error}") from error
         try:
@@ -92,7 +99,7 @@ def _answer(message: str) -> tuple[int, int, str]:
     return int(words[0]), min(int(words[1]), MAX_PARTS), words[2]
 
 
-def stand_in_xml(xml: str, identifier: str, part: int) -> str:
+def stand_in_xml(xml: str, identifier: str, part: int, trial: bool = False) -> str:
     """The stand-in's XML: the guest's, without all that is not asked about."""
     root = parse_domain(xml.encode())
     for child in list(root):
@@ -106,7 +113,9 @@ def stand_in_xml(xml: str, identifier: str, part: int) -> str:
     number.text = identifier
     root.insert(0, name)
     root.insert(1, number)
-    _ours(root).append(etree.Element(f"{{{NAMESPACE}}}{PROBE}", part=str(part)))
+    probe = etree.SubElement(_ours(root), f"{{{NAMESPACE}}}{PROBE}", part=str(part))
+    if trial:
+        probe.set("trial", ALWAYS)
     return to_bytes(root).decode()
 
 

@@ -16,16 +16,22 @@ import shutil
 import sys
 from argparse import Namespace, _SubParsersAction
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from .. import __version__
 from ..errors import PreflightError
+from ..qemu import shim
 
 LIBRARY = "usr/lib/vfio-preflight"
 MANIFEST = f"{LIBRARY}/manifest.json"
+SHIM = f"{LIBRARY}/vfio_preflight/qemu/fakevfio.so"
 COMMAND = "usr/bin/vfio-preflight"
 HOOKS = "etc/libvirt/hooks"
 HOOK = f"{HOOKS}/qemu.d/50-vfio-preflight"
+# Where packages put units; what an operator puts into /etc/systemd/system goes before it.
+UNIT = "usr/lib/systemd/system/vfio-preflight-watch.service"
+WANTED = f"etc/systemd/system/multi-user.target.wants/{os.path.basename(UNIT)}"
 CONFIGURATION = "etc/vfio-preflight.conf"
 STATES = "var/lib/vfio-preflight/states"
 DIRECTORIES = (("var/cache/vfio-preflight", 0o700), (STATES, 0o755))
@@ -85,11 +91,21 @@ def _install(options: Namespace) -> int:
     kept = _write_configuration(root)
     manifest = {"version": __version__, "files": fresh}
     _write(root, Payload(MANIFEST, json.dumps(manifest, indent=1).encode()))
+    no_shim = _compile_shim(root)
     compileall.compile_dir(
         os.path.join(root, LIBRARY), quiet=2, stripdir=root, prependdir="/", force=True
     )
-    _tell(root, kept, first)
+    _tell(root, kept, first, no_shim)
     return 0
+
+
+def _compile_shim(root: str) -> str:
+    """Compile the trial's made-up device for this host; what stands in the way, or nothing."""
+    try:
+        shim.build(os.path.join(root, SHIM))
+    except shim.ShimError as error:
+        return str(error)
+    return ""
 
 
 def _uninstall(options: Namespace) -> int:
@@ -99,14 +115,17 @@ def _uninstall(options: Namespace) -> int:
         raise InstallError(f"nothing to remove: there is no {os.path.join(root, MANIFEST)}")
     for path, digest in ours.items():
         _remove(root, path, digest)
-    for path in (MANIFEST,):
-        os.unlink(os.path.join(root, path))
-    shutil.rmtree(os.path.join(root, LIBRARY), ignore_errors=True)
+    for path in (MANIFEST, SHIM):
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(root, path))
+    _remove_compiled(os.path.join(root, LIBRARY))
     shutil.rmtree(os.path.join(root, DIRECTORIES[0][0]), ignore_errors=True)
     _remove_unchanged_configuration(root)
     for directory in (STATES, os.path.dirname(STATES), os.path.dirname(HOOK)):
         _remove_empty(os.path.join(root, directory))
     print("vfio-preflight is removed; libvirt needs no reload for that")
+    if os.path.lexists(os.path.join(root, WANTED)):
+        print(f"its service is still enabled: systemctl disable --now {os.path.basename(UNIT)}")
     return 0
 
 
@@ -122,12 +141,13 @@ def _payload() -> Iterator[Payload]:
     hook = _data("hooks/vfio-preflight")
     yield Payload(HOOK, hook, 0o755)
     yield Payload(COMMAND, LAUNCHER.encode(), 0o755)
+    yield Payload(UNIT, _data(f"etc/{os.path.basename(UNIT)}"))
     for directory, subdirectories, files in os.walk(PACKAGE):
         subdirectories[:] = sorted(name for name in subdirectories if name != "__pycache__")
         for name in sorted(files):
             path = os.path.join(directory, name)
             inside = os.path.relpath(path, os.path.dirname(PACKAGE))
-            if name.endswith((".py", ".c")):
+            if name.endswith((".py", ".c", ".json")):
                 with open(path, "rb") as file:
                     yield Payload(f"{LIBRARY}/{inside}", file.read())
 
@@ -149,7 +169,7 @@ def _manifest(root: str) -> dict[str, str]:
             return {str(name): str(digest) for name, digest in files.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InstallError(
             f"{path}: cannot be read: {error}; move it away to start anew"
         ) from error
@@ -180,6 +200,14 @@ def _remove(root: str, path: str, digest: str) -> None:
         os.unlink(full)
     elif found is not None:
         print(f"left in place, changed since it was installed: {full}")
+
+
+def _remove_compiled(library: str) -> None:
+    """Remove what Python compiled, and every directory that is empty then."""
+    for directory, _subdirectories, files in os.walk(library, topdown=False):
+        for name in files if os.path.basename(directory) == "__pycache__" else ():
+            os.unlink(os.path.join(directory, name))
+        _remove_empty(directory)
 
 
 def _remove_empty(path: str) -> None:
@@ -237,10 +265,11 @@ def _has_hooks(root: str) -> bool:
     return bool(others) or os.path.exists(os.path.join(root, HOOKS, "qemu"))
 
 
-def _tell(root: str, kept: bool, first: bool) -> None:
+def _tell(root: str, kept: bool, first: bool, no_shim: str) -> None:
     print(f"installed: {os.path.join(root, HOOK)}")
     print(f"           {os.path.join(root, COMMAND)}")
     print(f"           {os.path.join(root, LIBRARY)}")
+    print(f"           {os.path.join(root, UNIT)}")
     print(f"{'kept:     ' if kept else 'installed:'} {os.path.join(root, CONFIGURATION)}")
     if first:
         print(
@@ -249,6 +278,12 @@ def _tell(root: str, kept: bool, first: bool) -> None:
         )
     else:
         print("libvirt had a qemu hook before: no reload needed")
+    if no_shim:
+        print(f"without trials: {no_shim}")
+    print(
+        "To record what guests' devices present as they start, run\n"
+        f"  systemctl daemon-reload && systemctl enable --now {os.path.basename(UNIT)}"
+    )
 
 
 def _digest(data: bytes) -> str:

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import PreflightError
-from . import check, compare, explain, install, masks, record, state
+from . import catalogue, check, compare, explain, install, masks, record, state, watch
 
 GO, NO_GO, USAGE, UNDETERMINED = 0, 1, 2, 3
-COMMANDS = (check, compare, masks, explain, state, record, install)
+COMMANDS = (check, compare, masks, explain, state, record, watch, catalogue, install)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader left (a pager, head): nothing more to say, and nothing to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return USAGE
+    except OSError as error:
+        print(f"vfio-preflight: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         return 130

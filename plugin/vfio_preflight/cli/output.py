@@ -8,7 +8,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from typing import Any
 
-from ..render import HEADLINES, Json, details, guest_address, remedies
+from ..render import HEADLINES, Json, details, evidence_used, guest_address, remedies
 from ..verdicts import BLOCK, FAIL, MEND, UNKNOWN
 
 STYLES = {
@@ -35,6 +35,13 @@ WIDE = 120
 def add_format(parser: ArgumentParser) -> None:
     """The option every command has."""
     parser.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def add_trial(parser: ArgumentParser) -> None:
+    """The option that has the emulator itself confirm the prediction."""
+    parser.add_argument(
+        "--trial", action="store_true", help="have the destination's emulator itself try it"
+    )
 
 
 def exit_status(report: Json) -> int:
@@ -86,6 +93,8 @@ def _parts(report: Json) -> Iterator[Any]:
         yield from _findings(shown, device["findings"])
         if device["qemu"]:
             yield f"{'QEMU':{MARGIN}}{shown}: {device['qemu']}"
+    for grade, meaning in evidence_used(report).items():
+        yield _marked("evidence", "dim", f"{grade}: {meaning}")
     for remedy, subjects in remedies(report).items():
         yield _marked("to do", "bold", f"{subjects}: {remedy}")
 

@@ -1,42 +1,35 @@
 """``record GUEST``: puts the config states of a running guest's devices into its live metadata.
 
 From there the record travels with the guest: libvirt sends live metadata along with every
-migration and save. A device that came with an entry keeps it, because QEMU goes on sending what it
-was given on the guest's first host.
+migration and save. What is recorded and what is not: see ``recorder``.
 """
 
 from __future__ import annotations
 
 import json
-import socket
-import time
 from argparse import Namespace, _SubParsersAction
-from typing import Any, NamedTuple
+from collections.abc import Collection
+
+from lxml import etree
 
 from ..configuration import Configuration, load
-from ..guest.domain import Guest, parse_domain, read_guest
-from ..guest.metadata import (
-    NAMESPACE,
-    PREFIX,
-    Record,
-    RecordError,
-    read_record,
-    to_set_metadata,
-    write_record,
-)
-from ..host.states import state_of
-from ..pci.space import identity
-from ..pci.state import ConfigState, Missing
+from ..guest.domain import parse_domain, read_guest
+from ..guest.metadata import NAMESPACE, PREFIX, to_set_metadata, write_record
+from ..host.processes import find_process
+from ..recorder import MISSING, Entry, Revision, Running, live_aliases, revise
 from . import output
-from .connection import LOCAL, LibvirtError, connected, domain_named, library
-
-
-class Entry(NamedTuple):
-    """What became of one device: ``recorded``, ``kept`` or ``missing``, and why."""
-
-    device: str
-    result: str
-    reason: str
+from .connection import (
+    LOCAL,
+    BusyError,
+    Domain,
+    GoneError,
+    Library,
+    LibvirtError,
+    connected,
+    domain_named,
+    library,
+    require_local,
+)
 
 
 def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -54,6 +47,7 @@ def run(options: Namespace) -> int:
     """Carry the command out: 0 all devices have an entry, 3 some have none."""
     settings = load()
     with connected(options.connect) as connection:
+        require_local(connection.getURI())
         entries = record(domain_named(connection, options.guest), settings)
     if options.format == "json":
         print(
@@ -64,73 +58,91 @@ def run(options: Namespace) -> int:
             print(f"{entry.device}: {entry.result}: {entry.reason}")
         if not entries:
             print(f"guest '{options.guest}' has no VFIO device; nothing to record")
-    return 3 if any(entry.result == "missing" for entry in entries) else 0
+    return 3 if any(entry.result == MISSING for entry in entries) else 0
 
 
-def record(domain: Any, settings: Configuration) -> list[Entry]:  # noqa: ANN401 - libvirt-python
-    """Bring the record of a running domain up to date and say what became of each device."""
+def record(
+    domain: Domain,
+    settings: Configuration,
+    added: Collection[str] = (),
+    *,
+    patient: bool = True,
+) -> list[Entry]:
+    """Bring the record of a running domain up to date and say what became of each device.
+
+    ``added`` are aliases of devices known to have been plugged in just now. Raises GoneError for a
+    guest that is not running (any more); BusyError, unless ``patient``, for one whose metadata
+    libvirt would not change before a migration or the like is over; other PreflightErrors for what
+    else is in the way.
+    """
     libvirt = library()
-    if not domain.isActive():
-        raise LibvirtError(
-            f"guest '{domain.name()}' is not running: it has no config state until it starts"
-        )
-    guest = read_guest(parse_domain(domain.XMLDesc().encode()))
-    old = _existing(guest)
-    states, entries = _collect(guest, old, settings)
-    if set(states) - set(old.states):
-        element = write_record(
-            Record(states, old.host or socket.gethostname(), old.time or _now(), old.facts,
-                   _facts(guest, old))
-        )  # fmt: skip
-        try:
+    try:
+        if not domain.isActive():
+            raise GoneError(
+                f"guest '{domain.name()}' is not running: it has no config state until it starts"
+            )
+        revision, ours = _revise(libvirt, domain, settings, added)
+        if revision.record is not None:
+            if not patient and _is_busy(libvirt, domain):
+                raise BusyError(f"guest '{domain.name()}' has a job running")
             domain.setMetadata(
                 libvirt.VIR_DOMAIN_METADATA_ELEMENT,
-                to_set_metadata(element, guest.metadata),
+                to_set_metadata(write_record(revision.record), ours),
                 PREFIX,
                 NAMESPACE,
                 libvirt.VIR_DOMAIN_AFFECT_LIVE,
             )
-        except libvirt.libvirtError as error:
-            raise LibvirtError(f"the record cannot be stored with the guest: {error}") from error
-    return entries
+    except libvirt.libvirtError as error:
+        raise _translated(libvirt, domain, error) from error
+    return revision.entries
 
 
-def _existing(guest: Guest) -> Record:
+def _revise(
+    libvirt: Library,
+    domain: Domain,
+    settings: Configuration,
+    added: Collection[str],
+) -> tuple[Revision, etree._Element | None]:
+    """The guest's record as it should be, and our element in its metadata as it is."""
+    root = parse_domain(domain.XMLDesc().encode())
+    guest = read_guest(root)
+    if not guest.devices and guest.metadata is None:
+        return Revision(None, []), None
+    process = find_process(guest.name, guest.uuid)
+    if process is None:
+        raise LibvirtError(
+            f"no process here is the QEMU of guest '{guest.name}': whether its devices were started"
+            " here cannot be told; run this on the guest's host, not in a container"
+        )
+    running = Running(guest, process, live_aliases(root), _is_reverted(libvirt, domain), added)
+    return revise(running, settings), guest.metadata
+
+
+def _is_reverted(libvirt: Library, domain: Domain) -> bool:
+    return tuple(domain.state()) in (
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_FROM_SNAPSHOT),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT),
+    )
+
+
+def _is_busy(libvirt: Library, domain: Domain) -> bool:
+    """Whether libvirt is about something with the guest that changes of metadata have to wait for:
+    up to 30 seconds, and then in vain."""
+    if tuple(domain.state()) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION):
+        return True
     try:
-        return read_record(guest.metadata) or Record({})
-    except RecordError:
-        # One that cannot be read as a whole has nothing to keep.
-        return Record({})
+        return bool(domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE)
+    except libvirt.libvirtError:
+        # "Migration statistics are available only on the source host", and the like.
+        return False
 
 
-def _collect(
-    guest: Guest, old: Record, settings: Configuration
-) -> tuple[dict[str, ConfigState], list[Entry]]:
-    states: dict[str, ConfigState] = {}
-    entries = []
-    for device in guest.devices:
-        name = device.alias or device.key
-        kept = old.states.get(device.key)
-        if kept is not None:
-            states[device.key] = kept
-            entries.append(Entry(name, "kept", f"recorded on {old.host or 'another host'}"))
-            continue
-        state = state_of(device, "source", settings.states)
-        if isinstance(state, Missing):
-            entries.append(Entry(name, "missing", f"{state.reason}; {state.remedy}"))
-            continue
-        states[device.key] = state
-        told = f"{identity(state.config)}, {len(state.config)} bytes, {state.origin}"
-        entries.append(Entry(name, "recorded", told))
-    return states, entries
-
-
-def _facts(guest: Guest, old: Record) -> dict[str, dict[str, str]]:
-    return {
-        device.key: dict(old.devices.get(device.key) or {"host": device.host or ""})
-        for device in guest.devices
-    }
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+def _translated(libvirt: Library, domain: Domain, error: Exception) -> LibvirtError:
+    code = error.get_error_code()  # type: ignore[attr-defined]
+    if code == libvirt.VIR_ERR_NO_DOMAIN:
+        return GoneError(f"guest '{domain.name()}' is gone")
+    if code == libvirt.VIR_ERR_OPERATION_INVALID:
+        return GoneError(f"guest '{domain.name()}' is not running any more: {error}")
+    if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
+        return BusyError(f"the record cannot be stored with guest '{domain.name()}': {error}")
+    return LibvirtError(f"the record cannot be stored with guest '{domain.name()}': {error}")

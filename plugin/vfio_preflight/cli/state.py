@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace, _SubParsersAction
 from collections.abc import Iterator
 
 from ..configuration import load
+from ..guest.save_image import read_image
 from ..pci.formats import to_json
 from ..pci.space import Capability, capabilities, extended_capabilities, identity
-from ..pci.state import ConfigState
+from ..pci.state import ConfigState, Missing, State
 from . import output
 from .alone import load_state
+from .check import UsageError
 
 DESCRIPTION = (
     "Prints the config state of a device of this host, or of a file. The JSON form is what belongs"
@@ -24,16 +27,52 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
     parser = commands.add_parser(
         "state", help="capture a device's config state", description=DESCRIPTION
     )
-    parser.add_argument("device", metavar="DEVICE", help="PCI address, mdev UUID or file")
+    parser.add_argument(
+        "device", metavar="DEVICE", nargs="?", help="PCI address, mdev UUID or file"
+    )
+    parser.add_argument(
+        "--image", metavar="FILE", help="list the PCI devices in a save image or migration file"
+    )
     output.add_format(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: Namespace) -> int:
     """Carry the command out."""
+    if bool(options.device) == bool(options.image):
+        raise UsageError("give a device or a file, or --image FILE")
+    if options.image:
+        return _show_image(options.image, options.format)
     state = load_state(options.device, load().states)
     print(to_json(state) if options.format == "json" else "\n".join(_text(state)))
     return 0
+
+
+def _show_image(path: str, form: str) -> int:
+    """List every PCI device of an image: 3 if the bytes of one cannot be had."""
+    stream = read_image(path).stream
+    found = {**{f"{k}/vfio": v for k, v in stream.vfio.items()}, **stream.emulated}
+    if form == "json":
+        devices = [{"device": key, **_as_dict(state)} for key, state in found.items()]
+        print(json.dumps({"schema": 1, "image": path, "devices": devices}, indent=2))
+    else:
+        for key, state in found.items():
+            print(f"{key}: {_summary(state)}")
+    return 3 if any(isinstance(state, Missing) for state in found.values()) else 0
+
+
+def _as_dict(state: State) -> dict[str, object]:
+    if isinstance(state, Missing):
+        return {"missing": state.reason}
+    return {"identity": identity(state.config), "config": state.config.hex()}
+
+
+def _summary(state: State) -> str:
+    if isinstance(state, Missing):
+        return f"not to be had: {state.reason}"
+    listed = (*capabilities(state.config), *extended_capabilities(state.config))
+    names = ", ".join(f"{capability.name}@{capability.offset:x}" for capability in listed)
+    return f"{identity(state.config)}, {len(state.config)} bytes: {names or 'no capabilities'}"
 
 
 def _text(state: ConfigState) -> Iterator[str]:

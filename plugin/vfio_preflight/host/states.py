@@ -1,15 +1,19 @@
-"""What a device of this host presents: an operator's file first, then sysfs.
+"""What a device of this host presents, by the best word there is of it. In this order:
 
-The states directory holds files named by PCI address, mdev UUID or mdev type, with any of the
-suffixes in :data:`SUFFIXES`, in any format of :mod:`vfio_preflight.pci.formats`. A file there is an
-operator's word for what the device presents, and therefore wins over what sysfs shows; its evidence
-is what the file itself says (JSON), or ``file``.
+1. an operator's file in the states directory, named by PCI address, mdev UUID, or mdev or vGPU
+   type, with any of the suffixes in :data:`SUFFIXES`, in any format of ``pci.formats``. It wins
+   because it is there for a reason; its evidence is ``file``, whatever it says of itself, for
+   nothing proves that it still holds;
+2. sysfs, for a PCI device whose configuration space it shows;
+3. the catalogue, for what sysfs does not show and nobody must open: mdevs, and vGPUs on VFs;
+4. the source's state, where all that determines it is the same here (``inferred``).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from ..errors import PreflightError
 from ..guest.domain import GuestDevice
@@ -19,8 +23,26 @@ from . import sysfs
 SUFFIXES = ("", ".json", ".txt", ".bin")
 
 
-def state_of(device: GuestDevice, side: str, states: str, root: str = "/") -> State:
-    """The config state of a guest's device on this host; ``side`` is ``source``/``destination``."""
+class Sent(NamedTuple):
+    """What the source sends for a device, and the facts that its record has of the device there."""
+
+    state: ConfigState
+    facts: Mapping[str, str]
+
+
+def state_of(
+    device: GuestDevice,
+    side: str,
+    states: str,
+    root: str = "/",
+    catalogue: str = "",
+    sent: Sent | None = None,
+) -> State:
+    """The config state of a guest's device on this host; ``side`` is ``source``/``destination``.
+
+    ``states`` and ``catalogue`` are directories; without a catalogue none is asked. ``sent`` is
+    what a state may be inferred from.
+    """
     if device.host is None:
         return Missing(
             f"{side}-unknown",
@@ -28,21 +50,36 @@ def state_of(device: GuestDevice, side: str, states: str, root: str = "/") -> St
             "name the device in the guest's XML, or migrate with an XML that does (--xml)",
         )
     try:
-        return read_state(device.host, states, root)
+        return read_state(device.host, states, root, catalogue, sent)
     except PreflightError as error:
         return Missing(f"{side}-unknown", f"the {side}'s device: {error}", _remedy(device, states))
 
 
-def read_state(name: str, states: str, root: str = "/") -> ConfigState:
+def read_state(
+    name: str, states: str, root: str = "/", catalogue: str = "", sent: Sent | None = None
+) -> ConfigState:
     """The state of PCI address or mdev UUID ``name``. Raises ``HostError``, ``FormatError``."""
     path = find_file(name, states, root)
     if path is not None:
-        from ..pci.formats import read_file
+        return _operators(path)
+    if sysfs_shows(name, root):
+        return sysfs.read_pci(name, root)
+    return _unshown(name, root, catalogue, sent)
 
-        return read_file(path)
-    if is_mdev(name):
-        raise sysfs.HostError(_no_mdev_state(name, root))
-    return sysfs.read_pci(name, root)
+
+def second_opinion(name: str, state: ConfigState, root: str = "/") -> ConfigState | None:
+    """What sysfs shows of device ``name``, where ``state`` is an operator's word for it."""
+    if state.evidence != "file" or not sysfs_shows(name, root):
+        return None
+    try:
+        return sysfs.read_pci(name, root)
+    except PreflightError:
+        return None
+
+
+def sysfs_shows(name: str, root: str = "/") -> bool:
+    """Whether sysfs shows what VFIO presents of ``name``: not for mdevs, nor for vGPUs on VFs."""
+    return not is_mdev(name) and sysfs.vgpu_type(name, root) is None
 
 
 def is_mdev(name: str) -> bool:
@@ -51,9 +88,9 @@ def is_mdev(name: str) -> bool:
 
 
 def find_file(name: str, states: str, root: str = "/") -> str | None:
-    """The operator's file for a device, or for its mdev type."""
+    """The operator's file for a device, or for its mdev or vGPU type."""
     directory = os.path.join(root, states.lstrip("/"))
-    kind = sysfs.mdev_type(name, root) if is_mdev(name) else None
+    kind = sysfs.mdev_type(name, root) if is_mdev(name) else sysfs.vgpu_type(name, root)
     return next(
         (path for path in _candidates(directory, (name, kind)) if os.path.lexists(path)), None
     )
@@ -65,15 +102,67 @@ def _candidates(directory: str, names: tuple[str | None, ...]) -> Iterator[str]:
             yield os.path.join(directory, f"{name}{suffix}")
 
 
-def _no_mdev_state(uuid: str, root: str) -> str:
-    kind = sysfs.mdev_type(uuid, root)
-    if kind is None and not sysfs.has_mdev(uuid, root):
-        return f"this host has no mediated device {uuid}"
+def _operators(path: str) -> ConfigState:
+    from ..pci.formats import read_file
+
+    state = read_file(path)
+    if state.evidence == "file":
+        return state
+    return state._replace(evidence="file", origin=f"{state.evidence} evidence by {state.origin}")
+
+
+def _unshown(name: str, root: str, catalogue: str, sent: Sent | None) -> ConfigState:
+    """The state of a device that sysfs does not show. Raises ``HostError``."""
+    reason = _no_bytes(name, root)
+    from .traits import read_traits
+
+    here = read_traits(name, root)
+    if not here.vendor or not here.type:
+        raise sysfs.HostError(reason)
+    if catalogue:
+        from .catalogue import find, under
+
+        entry = find(under(root, catalogue), here)
+        if entry is not None and len(entry.states) == 1:
+            seen = entry.states[0]
+            origin = f"{seen.evidence} evidence of {entry.time} on {entry.host} for {_told(here)}"
+            return seen._replace(evidence="catalogue", origin=origin)
+        if entry is not None:
+            reason += (
+                f"; the catalogue has {len(entry.states)} different states for {_told(here)},"
+                " and cannot tell which it will be"
+            )
+            raise sysfs.HostError(reason)
+    if sent is not None:
+        from .inferred import infer
+
+        state, why = infer(sent.state, sent.facts, here)
+        if state is not None:
+            return state
+        reason += f"; {why}" if why else ""
+    raise sysfs.HostError(reason)
+
+
+def _told(traits: tuple[str, ...]) -> str:
+    return " ".join(filter(None, traits))
+
+
+def _no_bytes(name: str, root: str) -> str:
+    if not is_mdev(name):
+        kind = sysfs.vgpu_type(name, root)
+        if not kind:
+            return f"VF {name} has no vGPU type set (nvidia/current_vgpu_type)"
+        return f"the vGPU on VF {name} ({kind}) shows no configuration space in sysfs"
+    mdev_type = sysfs.mdev_type(name, root)
+    if mdev_type is None and not sysfs.has_mdev(name, root):
+        return f"this host has no mediated device {name}"
     return (
-        f"mediated device {uuid} ({kind or 'type unknown'}) shows no configuration space in sysfs"
+        f"mediated device {name} ({mdev_type or 'type unknown'}) shows no configuration space in"
+        " sysfs"
     )
 
 
 def _remedy(device: GuestDevice, states: str) -> str:
     names = f"{device.host}" + (" (or its mdev type)" if device.kind == "mdev" else "")
-    return f"capture the state and put it on that host into {states}/{names}"
+    shared = "import the catalogue of a host with the same driver, or " * (device.kind == "mdev")
+    return f"{shared}capture the state and put it on that host into {states}/{names}"

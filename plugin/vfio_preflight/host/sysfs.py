@@ -1,11 +1,15 @@
 """Config states from sysfs: ``/sys/bus/pci/devices/ADDRESS``.
 
-sysfs shows the physical function, VFIO a view of it. What the kernel documents of the difference is
-undone here: a VF's IDs come from ``vendor`` and ``device``, because its own read ffff (SR-IOV 1.1,
-3.4.1.1); BAR registers carry the type bits of ``resource`` and no host address, as
-``vfio_bar_fixup`` shows them. Capabilities that vfio-pci hides stay visible: evidence ``sysfs``.
+sysfs shows the physical function, VFIO a view of it. What the kernel's VFIO core does to the bytes
+is done here: a VF's IDs come from ``vendor`` and ``device``, because its own read ffff (SR-IOV 1.1,
+3.4.1.1), and it has no interrupt pin; BAR registers carry the type bits of ``resource`` and no host
+address, as ``vfio_bar_fixup`` shows them; what the core hides is hidden (:mod:`.vfio_view`). What a
+driver changes beyond that stays unknown, so the evidence is ``sysfs`` all the same; of the drivers
+that are known to, the origin says so. A vGPU on a VF (NVIDIA's vendor-specific framework) has
+nothing in common with what sysfs shows of the VF: it is not read.
 
-Source: Linux ``Documentation/PCI/sysfs-pci.rst``, ``drivers/vfio/pci/vfio_pci_config.c``.
+Source: Linux ``Documentation/PCI/sysfs-pci.rst``, ``drivers/vfio/pci/vfio_pci_config.c`` and the
+drivers named in :data:`OWN_VIEW`; NVIDIA vGPU user guide, "current_vgpu_type".
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import os
 from ..errors import PreflightError
 from ..pci.space import validate
 from ..pci.state import Bar, ConfigState
+from .vfio_view import vfio_view
 
 PCI_DEVICES = "sys/bus/pci/devices"
 MDEV_DEVICES = "sys/bus/mdev/devices"
@@ -23,6 +28,15 @@ IORESOURCE_IO = 0x00000100
 IORESOURCE_PREFETCH = 0x00002000
 IORESOURCE_MEM_64 = 0x00100000
 IORESOURCE_ROM = 6
+
+PCI_ROM_ADDRESS = 0x30
+
+# What a driver on the core shows otherwise than sysfs.
+OWN_VIEW = {
+    "hisi_acc_vfio_pci": "half of BAR2",
+    "nvgrace_gpu_vfio_pci": "BAR2 and BAR4 of its own",
+    "virtio_vfio_pci": "IDs, class and BAR0 of a transitional device",
+}
 
 
 class HostError(PreflightError):
@@ -37,25 +51,46 @@ def read_pci(address: str, root: str = "/") -> ConfigState:
     path = os.path.join(directory, "config")
     config = bytearray(validate(_read(path), path))
     bars = _bars(directory)
-    if os.path.lexists(os.path.join(directory, "physfn")):
+    virtual_function = os.path.lexists(os.path.join(directory, "physfn"))
+    if virtual_function:
         config[0:2] = _hex16(directory, "vendor")
         config[2:4] = _hex16(directory, "device")
     _virtualise_bars(config, bars)
-    return ConfigState(bytes(config), bars, "sysfs", path)
+    view = vfio_view(bytes(config), virtual_function)
+    driver = _link(os.path.join(directory, "driver"))
+    own = OWN_VIEW.get((driver or "").replace("-", "_"))
+    return ConfigState(view, bars, "sysfs", f"{path}; {driver} shows {own}" if own else path)
+
+
+def vgpu_type(address: str, root: str = "/") -> str | None:
+    """The type of the vGPU on a VF (``nvidia-1155``), empty if none is set; None if it has none.
+
+    The VF must exist. What sysfs shows as its configuration space is not the vGPU's.
+    """
+    path = os.path.join(root, PCI_DEVICES, address, "nvidia", "current_vgpu_type")
+    try:
+        with open(path, "rb") as file:
+            number = file.read(16).strip()
+    except OSError:
+        return None
+    return f"nvidia-{int(number)}" if number.isdigit() and int(number) else ""
 
 
 def mdev_type(uuid: str, root: str = "/") -> str | None:
     """The type of the mediated device (``nvidia-63``), None if there is no such device here."""
-    try:
-        link = os.readlink(os.path.join(root, MDEV_DEVICES, uuid, "mdev_type"))
-    except OSError:
-        return None
-    return os.path.basename(link)
+    return _link(os.path.join(root, MDEV_DEVICES, uuid, "mdev_type"))
 
 
 def has_mdev(uuid: str, root: str = "/") -> bool:
     """Whether the mediated device exists on this host."""
     return os.path.isdir(os.path.join(root, MDEV_DEVICES, uuid))
+
+
+def _link(path: str) -> str | None:
+    try:
+        return os.path.basename(os.readlink(path))
+    except OSError:
+        return None
 
 
 def _read(path: str) -> bytes:
@@ -99,6 +134,7 @@ _TYPE_BITS = {"io": 0x1, "mem32": 0x0, "mem64": 0x4}
 
 def _virtualise_bars(config: bytearray, bars: tuple[Bar, ...]) -> None:
     config[0x10:0x28] = bytes(24)
+    config[PCI_ROM_ADDRESS : PCI_ROM_ADDRESS + 4] = bytes(4)
     for bar in bars:
         if bar.number < IORESOURCE_ROM:
             config[0x10 + 4 * bar.number] = _TYPE_BITS[bar.kind] | (8 if bar.prefetchable else 0)

@@ -55,7 +55,8 @@ def parse(data: bytes, origin: str, evidence: str = "file") -> ConfigState:
 
 
 def _is_text(data: bytes) -> bool:
-    return all(byte in b"\t\n\r\f" or byte >= 0x20 for byte in data) and data.strip() != b""
+    """No text has bytes ff, and a device that fell off the bus reads as nothing else."""
+    return all(byte in b"\t\n\r\f" or 0x20 <= byte < 0xFF for byte in data) and bool(data.strip())
 
 
 # --- JSON ---------------------------------------------------------------------------------------
@@ -87,7 +88,7 @@ def from_json(text: str, origin: str, evidence: str) -> ConfigState:
         config = bytes.fromhex(value["config"])
         bars = tuple(_bar(entry) for entry in value.get("bars", ()))
         grade = value.get("evidence", evidence)
-        came_from = str(value.get("origin", origin))
+        came_from = str(value.get("origin", origin)).encode("utf-8", "replace").decode()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(f"{origin}: not a config state: {error!r}") from error
     if grade not in EVIDENCE:
@@ -108,9 +109,12 @@ def _bar(entry: dict[str, object]) -> Bar:
 
 # --- dumps --------------------------------------------------------------------------------------
 
-_ROW = re.compile(r"^\s*(?:0x)?([0-9a-f]{2,8})(?::|\s)\s*(.*)$", re.IGNORECASE)
-_ASCII = re.compile(r"\s*\|.*\|\s*$")
-_HEX = re.compile(r"(?:[0-9a-f]{2}){1,2}", re.IGNORECASE)
+_ROW = re.compile(r"^\s*(?:0x)?([0-9a-f]{2,8})(:|\s)\s*(.*)$", re.IGNORECASE)
+# Two bytes at once only after a colon, as xxd has it: hexdump and od print them swapped.
+_HEX = {
+    ":": re.compile(r"(?:[0-9a-f]{2}){1,2}", re.IGNORECASE),
+    " ": re.compile(r"[0-9a-f]{2}", re.IGNORECASE),
+}
 _DEVICE = re.compile(r"^(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] ", re.IGNORECASE)
 
 
@@ -151,22 +155,24 @@ def _row(line: str) -> tuple[int, bytes] | None:
     if match is None:
         return None
     values = bytearray()
-    for token in _ASCII.sub("", match[2]).split():
-        if len(values) >= 16 or not _HEX.fullmatch(token):
+    unit = _HEX[":" if match[2] == ":" else " "]
+    for token in match[3].partition("|")[0].split():
+        if len(values) >= 16 or not unit.fullmatch(token):
             break
         values += bytes.fromhex(token)
-    if not values and match[2].strip():
+    if not values and match[3].strip():
         return None
     return int(match[1], 16), bytes(values[:16])
 
 
 _REGION = re.compile(
-    r"^\s+Region (?P<index>[0-5]): (?P<space>Memory|I/O ports) at [^\[\n]*?"
-    r"(?P<attributes>\([^)]*\))?[^\[\n]*\[size=(?P<size>\d+)(?P<unit>[KMGT]?)\]",
+    r"^[ \t]+Region (?P<index>[0-5]): (?P<space>Memory|I/O ports) at [^(\[\n]*"
+    r"(?P<attributes>\([^)\n]*\))?[^\n]*\[size=(?P<size>\d+)(?P<unit>[KMGT]?)\]",
     re.MULTILINE,
 )
 _ROM = re.compile(
-    r"^\s+Expansion ROM at [^\n]*\[size=(?P<size>\d+)(?P<unit>[KMGT]?)\]", re.MULTILINE
+    r"^[ \t]+(?:\[virtual\] )?Expansion ROM at [^\n]*\[size=(?P<size>\d+)(?P<unit>[KMGT]?)\]",
+    re.MULTILINE,
 )
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 

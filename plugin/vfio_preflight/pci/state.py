@@ -6,6 +6,9 @@ from typing import NamedTuple, Union
 
 # Evidence, best first: where a config state came from (README, "Evidence").
 EVIDENCE = ("stream", "vfio", "catalogue", "inferred", "sysfs", "file")
+# The weakest evidence: who demands no better takes any.
+ANY_EVIDENCE = EVIDENCE[-1]
+BAR_KINDS = ("io", "mem32", "mem64")
 
 
 class Bar(NamedTuple):

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from . import cache
+from .. import jsondir
 from .executable import EmulatorError, Executable, trusted_executable, unprivileged_user
 from .machines import VFIO_TYPES, EmulatorFacts, MachineType, Property, natural_key
 
@@ -58,7 +58,7 @@ def emulator_facts(
     if facts is None:
         facts = _ask(executable, deadline)
         if usable_cache is not None:
-            cache.store(usable_cache, _cache_name(executable), _pack(executable, facts))
+            jsondir.store(usable_cache, _cache_name(executable), _pack(executable, facts))
     return facts
 
 
@@ -150,7 +150,7 @@ def _properties(entries: list[Mapping[str, Any]]) -> dict[str, Property]:
 def _cached(cache_dir: str | None, executable: Executable) -> EmulatorFacts | None:
     if cache_dir is None:
         return None
-    packed = cache.load(cache_dir, _cache_name(executable))
+    packed = jsondir.load(cache_dir, _cache_name(executable))
     try:
         return _unpack(executable.path, packed) if packed["key"] == _key(executable) else None
     except _MALFORMED:

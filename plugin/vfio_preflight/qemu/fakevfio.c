@@ -20,6 +20,10 @@
  * from the next start or hotplug on. What a config space says is QEMU's concern:
  * nothing here interprets it but the writes to its BARs.
  *
+ * $FAKEVFIO_LIMITS, if set, is LIFE:CPU:MEMORY: for how many seconds the process may
+ * live, how many of processor time it may take, and how many bytes of address space.
+ * It ends by itself, also if nobody is left who would see to that. 0 is no limit.
+ *
  * Every file descriptor handed out is a memfd, and the memfd *is* the object:
  * region i lies at i << 40, as in vfio-pci, and behind the regions stands a
  * struct object. So read, mmap, dup, close and a descriptor's way into another
@@ -46,6 +50,7 @@
 #include <limits.h>
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -54,8 +59,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef VFIO_DEVICE_FEATURE_MIG_DATA_SIZE /* headers older than Linux 6.2, Debian 12's */
@@ -103,6 +110,49 @@ static int fail(int error)
 {
     errno = error;
     return -1;
+}
+
+/* --- limits ---------------------------------------------------------------- */
+
+/*
+ * A timer of the process itself: a wrapper script and what it starts have one each, for
+ * exec() ends timers. An alarm() would not do, QEMU blocks SIGALRM.
+ */
+static void limit_life(time_t seconds)
+{
+    struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL };
+    struct itimerspec end = { .it_value.tv_sec = seconds };
+    timer_t timer;
+
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) == 0)
+        timer_settime(timer, 0, &end, NULL);
+}
+
+static void limit(__rlimit_resource_t resource, rlim_t soft, rlim_t hard)
+{
+    struct rlimit limits = { soft, hard };
+
+    setrlimit(resource, &limits);
+}
+
+/*
+ * Set from within: to limit another user's process takes CAP_SYS_RESOURCE, which root
+ * in a container often lacks.
+ */
+__attribute__((constructor)) static void set_limits(void)
+{
+    const char *limits = getenv("FAKEVFIO_LIMITS");
+    unsigned long life = 0, cpu = 0, memory = 0;
+
+    if (!limits || sscanf(limits, "%lu:%lu:%lu", &life, &cpu, &memory) < 1)
+        return;
+    limit(RLIMIT_CORE, 0, 0);
+    if (life)
+        limit_life(life);
+    if (cpu)
+        limit(RLIMIT_CPU, cpu, cpu + 1); /* SIGXCPU, then SIGKILL */
+    if (memory)
+        limit(RLIMIT_AS, memory, memory);
 }
 
 /* --- objects ------------------------------------------------------------- */

@@ -2,7 +2,7 @@
 
 Safe under any number of processes: a file is written beside its place and renamed into it. Nothing
 is read that somebody other than root or the caller could have written. Nothing here ever raises
-for a cache that is missing, damaged, full, read-only or not ours: it then simply holds nothing.
+for a directory that is missing, damaged, full, read-only or not ours: it then simply holds nothing.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ def load(directory: str, name: str) -> Any:  # noqa: ANN401 - it is JSON
     import json
 
     try:
-        return json.loads(_read(os.path.join(directory, name + _SUFFIX), directory))
+        return json.loads(_read(_path(directory, name), directory))
     except (OSError, ValueError, RecursionError):
         return None
 
 
-def store(directory: str, name: str, value: object) -> None:
-    """Store ``value`` under ``name`` (no slash), and drop the oldest entries beyond sixteen."""
+def store(directory: str, name: str, value: object, limit: int = _MAX_ENTRIES) -> bool:
+    """Store ``value`` under ``name`` (no slash), and drop the oldest entries beyond ``limit``.
+
+    Return whether it was stored.
+    """
     import json
 
     temporary = os.path.join(directory, f".{os.urandom(8).hex()}.tmp")
@@ -36,13 +39,40 @@ def store(directory: str, name: str, value: object) -> None:
         _require_ours(os.stat(directory))
         try:
             _write(temporary, json.dumps(value, separators=(",", ":")).encode())
-            os.replace(temporary, os.path.join(directory, name + _SUFFIX))
+            os.replace(temporary, _path(directory, name))
         except BaseException:
             _remove(temporary)
             raise
-        _prune(directory)
+        _prune(directory, limit)
+    except OSError:
+        return False
+    return True
+
+
+def names(directory: str) -> list[str]:
+    """Return the names of all entries, sorted."""
+    try:
+        files = os.listdir(directory)
+    except OSError:
+        return []
+    return sorted(name[: -len(_SUFFIX)] for name in files if name.endswith(_SUFFIX))
+
+
+def used(directory: str, name: str) -> None:
+    """Make the entry the newest, so that those which nobody asks for are dropped before it."""
+    try:
+        os.utime(_path(directory, name), follow_symlinks=False)
     except OSError:
         return
+
+
+def remove(directory: str, name: str) -> bool:
+    """Remove an entry; return whether it was there."""
+    return _remove(_path(directory, name))
+
+
+def _path(directory: str, name: str) -> str:
+    return os.path.join(directory, name + _SUFFIX)
 
 
 def _read(path: str, directory: str) -> bytes:
@@ -52,7 +82,7 @@ def _read(path: str, directory: str) -> bytes:
         info = os.fstat(descriptor)
         _require_ours(info)
         if not stat.S_ISREG(info.st_mode) or info.st_size > _MAX_BYTES:
-            raise OSError("not a cache file")
+            raise OSError("not a file of ours")
         return file.readall()
 
 
@@ -67,12 +97,12 @@ def _require_ours(info: os.stat_result) -> None:
         raise PermissionError("in the reach of others")
 
 
-def _prune(directory: str) -> None:
+def _prune(directory: str, limit: int) -> None:
     """Remove the oldest entries beyond the limit, and what writers that were killed left behind."""
     paths = [os.path.join(directory, name) for name in os.listdir(directory)]
     entries = sorted((path for path in paths if path.endswith(_SUFFIX)), key=_mtime)
     leftovers = sorted((path for path in paths if path.endswith(".tmp")), key=_mtime)
-    for path in entries[:-_MAX_ENTRIES] + leftovers[:-_MAX_ENTRIES]:
+    for path in entries[:-limit] + leftovers[:-_MAX_ENTRIES]:
         _remove(path)
 
 
@@ -83,8 +113,9 @@ def _mtime(path: str) -> float:
         return 0.0
 
 
-def _remove(path: str) -> None:
+def _remove(path: str) -> bool:
     try:
         os.unlink(path)
     except OSError:
-        return
+        return False
+    return True

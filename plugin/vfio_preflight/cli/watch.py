@@ -1,0 +1,283 @@
+"""``watch``: the service that keeps the records of all running guests true.
+
+Events only say which guest to look at; what there is to do, the guest itself tells (``recorder``).
+So an event too many does no harm, and whatever was missed while the service or libvirtd was down is
+made up for on connecting: callbacks first, then every running guest.
+
+One thread does everything, from libvirt's event loop, which sleeps in poll(2) between events. Calls
+to libvirt can take long, so the end does not wait for them: SIGTERM and SIGINT reach a thread that
+ends the process. There is nothing to tidy up.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import traceback
+from argparse import Namespace, _SubParsersAction
+from typing import NamedTuple
+
+from ..configuration import Configuration, load
+from ..errors import PreflightError
+from ..recorder import DROPPED, KEPT, MISSING, RECORDED, Entry
+from .connection import (
+    LOCAL,
+    BusyError,
+    Connection,
+    Domain,
+    GoneError,
+    Library,
+    library,
+    require_local,
+)
+from .record import record
+
+# Seconds between attempts: to connect, and to store a record while libvirt is busy with the guest.
+FIRST_DELAY, LAST_DELAY = 0.25, 15.0
+# A libvirtd that hangs is noticed after 5 * (3 + 1) seconds.
+KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 5, 3
+
+INFO, WARNING = 6, 4
+MIGRATING, RESTORED, REVERTED = "migrating in", "restored", "reverted to a snapshot"
+
+
+class Visit(NamedTuple):
+    """A guest to look at, not before ``due`` (``time.monotonic()``); ``added`` as in ``record``."""
+
+    domain: Domain
+    why: str
+    added: frozenset[str] = frozenset()
+    due: float = 0.0
+    delay: float = FIRST_DELAY
+
+
+def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Declare the command."""
+    parser = commands.add_parser(
+        "watch",
+        help="service: record every guest as it starts",
+        description="Keeps the records of all guests that run on this host: see 'record'. Runs"
+        " until it is told to end (SIGTERM, SIGINT).",
+    )
+    parser.add_argument("--connect", metavar="URI", default=LOCAL, help=f"libvirt URI ({LOCAL})")
+    parser.set_defaults(run=run)
+
+
+def run(options: Namespace) -> int:
+    """Carry the command out; it returns only if it cannot begin."""
+    require_local(options.connect)
+    watch = Watch(library(), options.connect, load())
+    _end_on_signals()
+    watch.run()
+    return 0
+
+
+def say(text: str, level: int = INFO) -> None:
+    """One line on standard output, with its level for journald if that is who reads it."""
+    line = "".join(char if char.isprintable() else "?" for char in text)
+    print(f"<{level}>{line}" if "JOURNAL_STREAM" in os.environ else line, flush=True)
+
+
+class Watch:
+    """The service, on one libvirt; ``run`` never returns."""
+
+    def __init__(self, libvirt: Library, uri: str, settings: Configuration) -> None:
+        self._libvirt, self._uri, self._settings = libvirt, uri, settings
+        self._connection: Connection = None
+        self._callbacks: list[int] = []
+        self._lost = ""
+        self._connect_at, self._delay = 0.0, FIRST_DELAY
+        self._visits: dict[str, Visit] = {}
+        libvirt.virEventRegisterDefaultImpl()
+        self._alarm = libvirt.virEventAddTimeout(-1, self._on_alarm, None)
+
+    def run(self) -> None:
+        """Connect, look at guests, sleep; for ever."""
+        while True:
+            self._step()
+            self._libvirt.virEventRunDefaultImpl()
+
+    def _step(self) -> None:
+        """Connect or look at one guest, if that is due; set the alarm for what is due next."""
+        if self._lost:
+            self._disconnect()
+        if self._connection is None and _now() >= self._connect_at:
+            self._connect()
+        due = (uuid for uuid, visit in self._visits.items() if visit.due <= _now())
+        uuid = next(due, None)
+        if uuid is not None:
+            self._look_at(uuid, self._visits.pop(uuid))
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        if self._lost:
+            wait = 0.0
+        elif self._connection is None:
+            wait = self._connect_at - _now()
+        elif self._visits:
+            wait = min(visit.due for visit in self._visits.values()) - _now()
+        else:
+            self._libvirt.virEventUpdateTimeout(self._alarm, -1)
+            return
+        self._libvirt.virEventUpdateTimeout(self._alarm, max(1, int(wait * 1000) + 1))
+
+    def _on_alarm(self, _timer: int, _opaque: object) -> None:
+        # It has done its work by waking the loop.
+        self._libvirt.virEventUpdateTimeout(self._alarm, -1)
+
+    # --- the connection ------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        try:
+            self._connection = self._libvirt.open(self._uri)
+            self._subscribe(self._connection)
+            active = self._libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+            guests = self._connection.listAllDomains(active)
+        except self._libvirt.libvirtError as error:
+            self._disconnect()
+            self._connect_at = _now() + self._delay
+            if self._delay == FIRST_DELAY:
+                then = f"trying again, every {LAST_DELAY:g} s in the end"
+                say(f"cannot connect to {self._uri}: {error}; {then}", WARNING)
+            self._delay = min(2 * self._delay, LAST_DELAY)
+            return
+        self._delay = FIRST_DELAY
+        say(f"connected to {self._uri}; guests running: {len(guests)}")
+        for domain in guests:
+            self._expect(domain, "found running")
+
+    def _subscribe(self, connection: Connection) -> None:
+        connection.registerCloseCallback(self._on_close, None)
+        connection.setKeepAlive(KEEPALIVE_INTERVAL, KEEPALIVE_COUNT)
+        for event, callback in (
+            (self._libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
+            (self._libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, self._on_added),
+            (self._libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._on_removed),
+        ):
+            self._callbacks.append(connection.domainEventRegisterAny(None, event, callback, None))
+
+    def _disconnect(self) -> None:
+        """Let go of a connection, or of what there is of one; what it had to do is asked anew."""
+        connection, self._connection = self._connection, None
+        callbacks, self._callbacks = self._callbacks, []
+        self._visits.clear()
+        if self._lost:
+            say(f"connection to {self._uri} lost ({self._lost})", WARNING)
+            self._lost, self._connect_at = "", _now() + self._delay
+        if connection is None:
+            return
+        undo = [lambda each=each: connection.domainEventDeregisterAny(each) for each in callbacks]
+        for each in (*undo, connection.unregisterCloseCallback, connection.close):
+            try:
+                each()
+            except self._libvirt.libvirtError:
+                # The other end may be gone; this end is freed all the same.
+                continue
+
+    def _on_close(self, _connection: object, reason: int, _opaque: object) -> None:
+        names = {
+            self._libvirt.VIR_CONNECT_CLOSE_REASON_EOF: "libvirtd ended",
+            self._libvirt.VIR_CONNECT_CLOSE_REASON_KEEPALIVE: "libvirtd does not answer",
+        }
+        self._lost = names.get(reason, "error")
+
+    # --- guests --------------------------------------------------------------------------------
+
+    def _on_lifecycle(
+        self, _conn: object, domain: Domain, event: int, detail: int, _: object
+    ) -> None:
+        if event == self._libvirt.VIR_DOMAIN_EVENT_STARTED:
+            self._expect(domain, self._began(detail))
+        elif (event, detail) == (
+            self._libvirt.VIR_DOMAIN_EVENT_RESUMED,
+            self._libvirt.VIR_DOMAIN_EVENT_RESUMED_FROM_SNAPSHOT,
+        ):
+            self._expect(domain, "resumed")
+        elif event == self._libvirt.VIR_DOMAIN_EVENT_STOPPED:
+            self._visits.pop(domain.UUIDString(), None)
+
+    def _began(self, detail: int) -> str:
+        return {
+            self._libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED: MIGRATING,
+            self._libvirt.VIR_DOMAIN_EVENT_STARTED_RESTORED: RESTORED,
+            self._libvirt.VIR_DOMAIN_EVENT_STARTED_FROM_SNAPSHOT: REVERTED,
+        }.get(detail, "started")
+
+    def _on_added(self, _conn: object, domain: Domain, alias: str, _: object) -> None:
+        self._expect(domain, f"{alias} plugged in", alias)
+
+    def _on_removed(self, _conn: object, domain: Domain, alias: str, _: object) -> None:
+        self._expect(domain, f"{alias} unplugged")
+
+    def _expect(self, domain: Domain, why: str, added: str = "") -> None:
+        """Have a guest looked at, once, soon: callbacks must not take long."""
+        before = self._visits.get(domain.UUIDString())
+        aliases = (before.added if before else frozenset()) | ({added} if added else set())
+        self._visits[domain.UUIDString()] = Visit(domain, why, aliases)
+        self._libvirt.virEventUpdateTimeout(self._alarm, 0)
+
+    def _look_at(self, uuid: str, visit: Visit) -> None:
+        """Bring one guest's record up to date. Nothing about one guest ends the service."""
+        name = visit.domain.name()
+        try:
+            for entry in record(visit.domain, self._settings, visit.added, patient=False):
+                self._tell(name, visit, entry)
+        except GoneError:
+            say(f"{name}: {visit.why}, and is gone again")
+        except BusyError:
+            # An event that came meanwhile knows better.
+            self._visits.setdefault(uuid, self._later(visit))
+        except PreflightError as error:
+            self._fail(name, str(error))
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
+            self._fail(name, f"internal error ({type(error).__name__}: {error}, in {place})")
+
+    def _later(self, visit: Visit) -> Visit:
+        delay = min(2 * visit.delay, LAST_DELAY)
+        return visit._replace(due=_now() + visit.delay, delay=delay)
+
+    def _fail(self, name: str, reason: str) -> None:
+        if not self._connection.isAlive():
+            self._lost = self._lost or "it broke"
+        else:
+            say(f"{name}: not recorded: {reason}", WARNING)
+
+    def _tell(self, name: str, visit: Visit, entry: Entry) -> None:
+        line = f"{name}: {visit.why}: {entry.device} {entry.result}: {entry.reason}"
+        if entry.result in (RECORDED, DROPPED):
+            say(line)
+        elif entry.result == MISSING:
+            say(line, WARNING)
+        elif entry.result == KEPT and visit.why in (MIGRATING, RESTORED, REVERTED):
+            say(line)
+
+
+def _now() -> float:
+    return time.monotonic()
+
+
+def _end_on_signals() -> None:
+    """End the process with status 0 on SIGTERM or SIGINT, even in the middle of a call of libvirt.
+
+    The signals are not blocked, because emulators that are asked for their version would inherit
+    that.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _ignore)
+    signal.set_wakeup_fd(write)
+    threading.Thread(target=_end_when_told, args=(read,), daemon=True).start()
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    return
+
+
+def _end_when_told(descriptor: int) -> None:
+    os.read(descriptor, 1)
+    os._exit(0)

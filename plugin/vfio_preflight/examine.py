@@ -1,0 +1,37 @@
+"""Model and, where it is wanted, trial: what hook and command call to have a guest judged."""
+
+from __future__ import annotations
+
+from .configuration import ALWAYS, WHEN_UNVERIFIED
+from .findings import Finding, Report
+from .preflight import Facts, preflight
+from .qemu.machines import EmulatorFacts
+from .qemu.versions import release, verified_versions
+
+
+def examined(facts: Facts, wish: str, end: float) -> Report:
+    """The model's report, and the trial's where ``wish`` (``[hook] trial``) wants it."""
+    report = preflight(facts)
+    emulator = facts.emulator
+    if not isinstance(emulator, EmulatorFacts):
+        return report
+    report = report._replace(findings=(*report.findings, *unverified(emulator)))
+    if wish == ALWAYS or (wish == WHEN_UNVERIFIED and not is_verified(emulator)):
+        from .proof import proved
+
+        return proved(report, facts.guest, emulator, end)
+    return report
+
+
+def is_verified(emulator: EmulatorFacts) -> bool:
+    """Whether the conformance suite has run against this release of QEMU."""
+    return release(emulator.version) in {release(version) for version in verified_versions()}
+
+
+def unverified(emulator: EmulatorFacts) -> tuple[Finding, ...]:
+    """The notice that the model was not checked against this emulator."""
+    if is_verified(emulator):
+        return ()
+    known = ", ".join(verified_versions())
+    text = f"the model was not verified on QEMU {emulator.version}; verified are {known}"
+    return (Finding("emulator-unverified", text, "set trial = when-unverified in [hook]"),)

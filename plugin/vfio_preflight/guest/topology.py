@@ -1,0 +1,125 @@
+"""What QEMU calls a guest's PCI device: its path from the root bus.
+
+libvirt numbers buses by controller, QEMU's migration streams name a device by slot and function on
+each bus from the root to it, because a guest may number buses as it likes: ``0000:00:01.0:00.0``
+is the device behind the root port at 00:01.0. An expander bus has its own number at the front, then
+its own slot, and the conventional one a bridge of QEMU's making.
+
+>>> read_topology(parse_domain(xml)).path_of(device)
+'0000:00:01.0:00.0'
+
+Source: QEMU 10.0.2, ``pcibus_get_dev_path()``, ``pxb_host_root_bus_path()``; libvirt,
+``qemuBuildPCIExpanderBusProps``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from lxml import etree
+
+from vfio_preflight.guest.addresses import pci_address, unsigned
+from vfio_preflight.guest.aliases import user_alias
+from vfio_preflight.guest.domain import GuestDevice
+from vfio_preflight.guest.xml import GuestError
+
+_ROOT = "0000:00"
+_MAX_DEPTH = 32
+_ADDRESS = r"0000:([0-9a-f]{2}):([0-9a-f]{2}\.[0-7])"
+# QEMU's "addr=": hexadecimal. A number alone could have been one of JSON's, which means a devfn.
+_SLOT = r"0x([0-9a-fA-F]{1,2})(?:\.([0-7]))?|([0-9a-fA-F]{1,2})\.([0-7])"
+# <controller model=...> whose bus has a number of its own -> what stands behind its own slot.
+_EXPANDERS = {"pcie-expander-bus": "", "pci-expander-bus": ":00.0"}
+# QEMU names the root buses of these otherwise.
+_FOREIGN_MACHINES = ("pseries", "s390-ccw")
+
+
+class Controller(NamedTuple):
+    """A PCI controller: its model, its guest PCI address, the number an expander's bus gets."""
+
+    model: str
+    address: str | None
+    bus_number: int | None
+
+
+class Topology(NamedTuple):
+    """The PCI controllers of a guest by index, and the index by the bus's name for QEMU."""
+
+    controllers: Mapping[int, Controller]
+    names: Mapping[str, int]
+
+    def path_of(self, device: GuestDevice) -> str | None:
+        """QEMU's path of a VFIO device, None where libvirt or QEMU has yet to choose its place."""
+        if device.kind != "commandline":
+            return self.path_at(device.key)
+        properties = device.properties
+        if "bus" not in properties or "addr" not in properties:
+            return None
+        bus = self.names.get(properties["bus"].value)
+        slot = _slot(properties["addr"].value)
+        return None if bus is None or slot is None else self._join(self._bus(bus), slot)
+
+    def path_at(self, address: str) -> str | None:
+        """QEMU's path of the device at a guest PCI address, such as ``0000:05:00.0``."""
+        return self._path(address, _MAX_DEPTH)
+
+    def _path(self, address: str | None, depth: int) -> str | None:
+        match = re.fullmatch(_ADDRESS, address or "")
+        if match is None or depth == 0:
+            return None
+        return self._join(self._bus(int(match[1], 16), depth), match[2])
+
+    def _bus(self, index: int, depth: int = _MAX_DEPTH) -> str | None:
+        """What the paths of the devices on a bus begin with."""
+        controller = self.controllers.get(index)
+        if index == 0 or controller is None:
+            return _ROOT if controller is not None else None
+        if controller.model not in _EXPANDERS:
+            return self._path(controller.address, depth - 1)
+        match = re.fullmatch(_ADDRESS, controller.address or "")
+        if match is None or controller.bus_number is None:
+            return None
+        return f"0000:{controller.bus_number:02x}:{match[2]}{_EXPANDERS[controller.model]}"
+
+    @staticmethod
+    def _join(bus: str | None, slot: str) -> str | None:
+        return None if bus is None else f"{bus}:{slot}"
+
+
+def read_topology(root: etree._Element) -> Topology:
+    """The topology of a ``<domain>``. Raises GuestError for numbers that libvirt refuses."""
+    kind = root.find("os/type")
+    machine = "" if kind is None else str(kind.get("machine", ""))
+    if machine.startswith(_FOREIGN_MACHINES):
+        return Topology({}, {})
+    controllers = {0: Controller("", None, None)}
+    names = {"pcie.0": 0, "pci.0": 0, "pci": 0}
+    for element in root.iterfind("devices/controller[@type='pci']"):
+        index = unsigned(element.get("index", ""))
+        if index is None:
+            raise GuestError("a PCI controller of the guest has no index, or one that is no number")
+        if index:
+            controllers[index] = _controller(element)
+            names[user_alias(element) or f"pci.{index}"] = index
+    return Topology(controllers, names)
+
+
+def _controller(element: etree._Element) -> Controller:
+    address = element.find("address[@type='pci']")
+    attributes = {} if address is None else {str(k): str(v) for k, v in address.items()}
+    target = element.find("target")
+    return Controller(
+        str(element.get("model", "pci-bridge")),
+        pci_address(attributes) if attributes else None,
+        None if target is None else unsigned(target.get("busNr", "")),
+    )
+
+
+def _slot(text: str) -> str | None:
+    match = re.fullmatch(_SLOT, text)
+    if match is None:
+        return None
+    slot = int(match[1] or match[3], 16)
+    return f"{slot:02x}.{match[2] or match[4] or 0}" if slot <= 0x1F else None

@@ -1,0 +1,239 @@
+"""The catalogue: states that devices presented, by the traits that determine them.
+
+It stands in for devices that must not be opened. Kept are states that were truly read from such a
+device, by VFIO or out of a stream; an operator's word does not become a fact by passing through
+here. One file for each set of traits, so that a look-up opens one file. Two states seen for the
+same traits are both kept: then the traits do not determine the bytes, and nothing is predicted.
+
+Files are whole at any time, whoever writes at once (:mod:`vfio_preflight.jsondir`); of two that
+write the same entry the later wins, and the earlier will be seen again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from .. import jsondir
+from ..errors import PreflightError
+from ..pci.space import ConfigSpaceError, validate
+from ..pci.state import BAR_KINDS, Bar, ConfigState
+from .traits import MAX_LENGTH, NAMES, Traits
+
+SCHEMA = 1
+MAX_ENTRIES = 256
+# Different states of the same traits that are kept: enough to show that they differ.
+MAX_STATES = 4
+MAX_ORIGIN = 1024
+# Evidence that comes from a device itself.
+SEEN = ("stream", "vfio")
+
+# Do two states agree in all that matters?
+Same = Callable[[ConfigState, ConfigState], bool]
+
+
+class CatalogueError(PreflightError):
+    """A catalogue that cannot be written, or an entry that is none."""
+
+
+class Entry(NamedTuple):
+    """What devices with ``traits`` were seen to present: ``states`` with the latest first.
+
+    ``host`` and ``time`` (ISO 8601, UTC) are those of the latest sighting.
+    """
+
+    traits: Traits
+    states: tuple[ConfigState, ...]
+    host: str
+    time: str
+
+
+def name_of(traits: Traits) -> str:
+    """The name of an entry: readable, a file's name, and one for each set of traits."""
+    words = (traits.vendor, traits.device, traits.type, traits.driver, traits.driver_version)
+    shown = re.sub(r"[^a-z0-9.]+", "-", "-".join(filter(None, words)).lower()).strip("-.")
+    return f"{shown[:80]}-{zlib.crc32(chr(0).join(traits).encode('utf-8', 'replace')):08x}"
+
+
+def find(directory: str, traits: Traits) -> Entry | None:
+    """The entry for ``traits``; it counts as used."""
+    if not traits.determined:
+        return None
+    name = name_of(traits)
+    value = jsondir.load(directory, name)
+    if value is None:
+        return None
+    try:
+        entry = from_json(value)
+    except CatalogueError:
+        return None
+    if entry.traits != traits:
+        return None
+    jsondir.used(directory, name)
+    return entry
+
+
+def entries(directory: str) -> list[tuple[str, Entry]]:
+    """All entries that can be read, by name."""
+    found = []
+    for name in jsondir.names(directory):
+        try:
+            found.append((name, from_json(jsondir.load(directory, name))))
+        except CatalogueError:
+            continue
+    return found
+
+
+def add(directory: str, entry: Entry, same: Same) -> bool:
+    """Merge ``entry`` into the catalogue; return whether that changed it.
+
+    Raises CatalogueError for an entry whose traits do not determine anything or whose states were
+    not seen, and where the catalogue cannot be written.
+    """
+    _require_use(entry)
+    old = find(directory, entry.traits)
+    new = merged(old, entry, same)
+    if new == old:
+        return False
+    if not jsondir.store(directory, name_of(entry.traits), to_json(new), MAX_ENTRIES):
+        raise CatalogueError(f"{directory}: cannot be written, or others can write it")
+    return True
+
+
+def merged(old: Entry | None, new: Entry, same: Same) -> Entry:
+    """One entry out of two for the same traits; of states that agree, the older is kept."""
+    if old is None:
+        return new
+    latest = max((old, new), key=lambda entry: entry.time)
+    states = list(old.states)
+    for state in new.states:
+        if not any(same(known, state) for known in states):
+            states.append(state)
+    first = next(state for state in states if same(state, latest.states[0]))
+    states.sort(key=lambda state: state is not first)
+    if tuple(states) == old.states:
+        return old
+    return Entry(old.traits, tuple(states[:MAX_STATES]), latest.host, latest.time)
+
+
+def all_names(directory: str) -> list[str]:
+    """The names of all entries, those that cannot be read included."""
+    return jsondir.names(directory)
+
+
+def forget(directory: str, names: Iterable[str]) -> list[str]:
+    """Remove entries by name; return those that were there."""
+    known = set(jsondir.names(directory))
+    return [name for name in names if name in known and jsondir.remove(directory, name)]
+
+
+# --- JSON ---------------------------------------------------------------------------------------
+
+
+def to_json(entry: Entry) -> dict[str, Any]:
+    """``entry`` as :func:`from_json` reads it."""
+    return {
+        "schema": SCHEMA,
+        "traits": entry.traits.facts(),
+        "host": entry.host,
+        "time": entry.time,
+        "states": [_state_to_json(state) for state in entry.states],
+    }
+
+
+def from_json(value: object) -> Entry:
+    """Read an entry, trusting nothing in it. Raises CatalogueError."""
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        raise CatalogueError(f'not an entry of a catalogue: "schema" is not {SCHEMA}')
+    listed = value.get("states")
+    if not isinstance(listed, list) or not 0 < len(listed) <= MAX_STATES:
+        raise CatalogueError(f'"states" is not a list of 1 to {MAX_STATES} states')
+    entry = Entry(
+        _traits_from_json(value.get("traits")),
+        tuple(_state_from_json(state) for state in listed),
+        _string(value.get("host"), "host"),
+        _string(value.get("time"), "time"),
+    )
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", entry.time, re.ASCII):
+        raise CatalogueError(f'"time" is {entry.time!a}, not such as 2026-11-23T12:00:00Z')
+    _require_use(entry)
+    return entry
+
+
+def _require_use(entry: Entry) -> None:
+    if not entry.traits.determined:
+        raise CatalogueError('"traits" lack one of vendor, device, driver and driver-version')
+    for state in entry.states:
+        if state.evidence not in SEEN:
+            raise CatalogueError(
+                f"evidence '{state.evidence[:40]}' was not seen on a device; it takes one of:"
+                f" {', '.join(SEEN)}"
+            )
+
+
+def _traits_from_json(value: object) -> Traits:
+    if not isinstance(value, dict):
+        raise CatalogueError('"traits" is not an object')
+    unknown = sorted(str(name)[:40] for name in value if name not in NAMES)
+    if unknown:
+        raise CatalogueError(f'"traits" has {unknown[0]!a}; known are: {", ".join(NAMES)}')
+    traits = Traits(*(_string(value.get(name, ""), name) for name in NAMES))
+    for name, text in (("vendor", traits.vendor), ("device", traits.device)):
+        if text and not re.fullmatch("[0-9a-f]{4}", text):
+            raise CatalogueError(f'"{name}" is {text!a}, not four hexadecimal digits')
+    return traits
+
+
+def _state_to_json(state: ConfigState) -> dict[str, Any]:
+    return {
+        "evidence": state.evidence,
+        "origin": state.origin[:MAX_ORIGIN],
+        "bars": [list(bar) for bar in state.bars],
+        "config": state.config.hex(),
+    }
+
+
+def _state_from_json(value: object) -> ConfigState:
+    if not isinstance(value, dict):
+        raise CatalogueError("a state is not an object")
+    text, bars = value.get("config"), value.get("bars")
+    if not isinstance(text, str) or not re.fullmatch("(?:[0-9a-f]{2}){256,4096}", text):
+        raise CatalogueError('"config" is not hexadecimal')
+    if not isinstance(bars, list) or len(bars) > 7:
+        raise CatalogueError('"bars" is not a list of up to 7')
+    try:
+        config = validate(bytes.fromhex(text), '"config"')
+    except ConfigSpaceError as error:
+        raise CatalogueError(str(error)) from error
+    known = tuple(_bar_from_json(bar) for bar in bars)
+    if len({bar.number for bar in known}) != len(known):
+        raise CatalogueError('"bars" names one twice')
+    evidence = _string(value.get("evidence"), "evidence")
+    return ConfigState(config, known, evidence, _string(value.get("origin"), "origin", MAX_ORIGIN))
+
+
+def _bar_from_json(value: object) -> Bar:
+    if not isinstance(value, list) or len(value) != 4:
+        raise CatalogueError("a BAR is not [number, size, kind, prefetchable]")
+    number, size, kind, prefetchable = value
+    if type(number) is not int or not 0 <= number <= 6 or kind not in BAR_KINDS:
+        raise CatalogueError(f"a BAR has number {str(number)[:40]!a}, kind {str(kind)[:40]!a}")
+    if type(size) is not int or not 0 < size < 1 << 64 or size & (size - 1):
+        raise CatalogueError(f"BAR{number} has size {str(size)[:40]!a}, not a power of two")
+    if not isinstance(prefetchable, bool):
+        raise CatalogueError(f"BAR{number}: prefetchable is neither true nor false")
+    return Bar(number, size, str(kind), prefetchable)
+
+
+def _string(value: object, name: str, most: int = MAX_LENGTH) -> str:
+    if not isinstance(value, str) or len(value) > most or not value.isprintable():
+        raise CatalogueError(f'"{name}" is not a printable string of up to {most} characters')
+    return value
+
+
+def under(root: str, directory: str) -> str:
+    """The catalogue's directory below a root that tests can replace."""
+    return os.path.join(root, directory.lstrip("/"))

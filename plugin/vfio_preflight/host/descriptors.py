@@ -1,0 +1,114 @@
+"""Which open file of a process is a given VFIO device, and a duplicate of it.
+
+A VFIO device that was opened through its group is an anonymous file: until Linux 6.18 nothing says
+which device it is. What cannot be told for certain is not told.
+
+Source: Linux ``Documentation/filesystems/proc.rst`` ("VFIO Device files"), pidfd_getfd(2).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from typing import NamedTuple
+
+SYSPATH = "vfio-device-syspath:"
+ANONYMOUS = "anon_inode:[vfio-device]"
+_GROUP = r"/dev/vfio/([0-9]+)"
+_PIDFD_GETFD = 438  # on all architectures but alpha
+
+
+class _Open(NamedTuple):
+    """An open file: its number, what /proc/PID/fd shows, the device's path that fdinfo gives."""
+
+    number: int
+    link: str
+    syspath: str
+
+
+def descriptor_of(directory: str, pid: int, root: str = "/") -> int | None:
+    """The number under which process ``pid`` has the device at sysfs ``directory`` open.
+
+    None if it does not, or if that is not certain. Raises OSError where /proc cannot be read.
+    """
+    files = list(_open_files(pid, root))
+    syspath = "/" + os.path.relpath(directory, os.path.realpath(root))
+    named = [file.number for file in files if file.syspath == syspath]
+    if named:
+        return named[0]
+    character = _character_device(directory)
+    if character is not None:
+        found = [file.number for file in files if _number_of(pid, file, root) == character]
+        if found:
+            return found[0]
+    return _only_one(files, directory, root)
+
+
+def _open_files(pid: int, root: str) -> list[_Open]:
+    proc = os.path.join(root, f"proc/{pid}")
+    files = []
+    for number in sorted(os.listdir(os.path.join(proc, "fd")), key=int):
+        try:
+            link = os.readlink(os.path.join(proc, "fd", number))
+            with open(os.path.join(proc, "fdinfo", number), encoding="utf-8") as info:
+                lines = info.read(1 << 16).splitlines()
+        except FileNotFoundError:
+            continue  # closed meanwhile
+        paths = [line[len(SYSPATH) :].strip() for line in lines if line.startswith(SYSPATH)]
+        files.append(_Open(int(number), link, paths[0] if paths else ""))
+    return files
+
+
+def _character_device(directory: str) -> str | None:
+    """Major and minor number of the device's file in /dev/vfio/devices, if it has one."""
+    try:
+        (name,) = os.listdir(os.path.join(directory, "vfio-dev"))
+        with open(os.path.join(directory, "vfio-dev", name, "dev"), encoding="ascii") as file:
+            return file.read(32).strip()
+    except (OSError, ValueError):
+        return None
+
+
+def _number_of(pid: int, file: _Open, root: str) -> str | None:
+    try:
+        info = os.stat(os.path.join(root, f"proc/{pid}/fd/{file.number}"))
+    except OSError:
+        return None
+    if not stat.S_ISCHR(info.st_mode):
+        return None
+    return f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
+
+
+def _only_one(files: list[_Open], directory: str, root: str) -> int | None:
+    """The only VFIO device of a process whose only group has no other device in it."""
+    devices = [file for file in files if file.link == ANONYMOUS]
+    groups = [match[1] for file in files if (match := re.fullmatch(_GROUP, file.link))]
+    if len(devices) != 1 or len(groups) != 1 or devices[0].syspath:
+        return None
+    try:
+        number = os.path.basename(os.readlink(os.path.join(directory, "iommu_group")))
+        members = os.listdir(os.path.join(root, "sys/kernel/iommu_groups", number, "devices"))
+    except OSError:
+        return None
+    alone = members == [os.path.basename(directory)]
+    return devices[0].number if alone and groups == [number] else None
+
+
+def duplicate(pid: int, number: int) -> int:
+    """A descriptor of our own for open file ``number`` of process ``pid``.
+
+    Needs the right to trace the process (ptrace(2), PTRACE_MODE_ATTACH_REALCREDS). Raises OSError.
+    """
+    import ctypes
+
+    library = ctypes.CDLL(None, use_errno=True)
+    process = os.pidfd_open(pid)
+    try:
+        descriptor = library.syscall(_PIDFD_GETFD, process, number, 0)
+        if descriptor < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+    finally:
+        os.close(process)
+    return int(descriptor)

@@ -1,0 +1,113 @@
+"""A guest's QEMU on this host: which process it is, and how its devices came about.
+
+>>> process = find_process("g1", "11111111-2222-3333-4444-555555555555")
+>>> process.incoming, process.devices
+(False, {'hostdev0': '0000:06:00.4'})
+
+The arguments of the process are the one trace of its beginning that lasts: libvirt's reason for
+"running" is overwritten when a guest is paused, and events reach only who listens.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from ..guest.commandline import parse_device
+from ..guest.xml import GuestError
+
+PID_FILES = "run/libvirt/qemu"
+# A guest that is migrated in or restored, or that goes on from a snapshot.
+_INCOMING = ("-incoming", "-loadvm")
+_DELETED = " (deleted)"
+_START_TIME = 19  # of the fields of /proc/PID/stat behind the command's name
+
+
+class Process(NamedTuple):
+    """The QEMU of a running guest.
+
+    ``instance`` names this process among all that ever ran, ``age`` is how long it has been running
+    (seconds). ``executable`` is the path of its binary, empty if that cannot be told or the file
+    was replaced since. ``incoming`` is whether it was started to load another QEMU's state.
+    ``devices`` are the VFIO devices it was started with: id to PCI address or mdev UUID on this
+    host, empty where the arguments do not say.
+    """
+
+    pid: int
+    instance: str
+    age: float
+    executable: str
+    incoming: bool
+    devices: Mapping[str, str]
+
+
+def find_process(name: str, uuid: str, root: str = "/") -> Process | None:
+    """The QEMU of the guest with this name and UUID, by libvirt's PID file or among all processes.
+
+    None if there is none, or if it is gone again.
+    """
+    for pid in _candidates(name, root):
+        try:
+            process = _read_process(pid, uuid, root)
+        except (OSError, ValueError, LookupError):
+            continue
+        if process is not None:
+            return process
+    return None
+
+
+def _candidates(name: str, root: str) -> Iterator[str]:
+    """PIDs, the likely one first; libvirt keeps PID files elsewhere for sessions."""
+    path = os.path.join(root, PID_FILES, f"{name}.pid")
+    if os.path.basename(name) == name and os.path.isfile(path):
+        pid = _read(path).strip().decode("ascii", "replace")
+        if pid.isdecimal():
+            yield pid
+    yield from (pid for pid in os.listdir(os.path.join(root, "proc")) if pid.isdecimal())
+
+
+def _read_process(pid: str, uuid: str, root: str) -> Process | None:
+    home = os.path.join(root, "proc", pid)
+    command = _read(os.path.join(home, "cmdline")).split(b"\0")
+    arguments = [argument.decode("utf-8", "surrogateescape") for argument in command]
+    if ("-uuid", uuid) not in zip(arguments, arguments[1:]):
+        return None
+    stat = _read(os.path.join(home, "stat")).decode("ascii", "replace")
+    ticks = int(stat.rpartition(")")[2].split()[_START_TIME])
+    boot = _read(os.path.join(root, "proc/sys/kernel/random/boot_id")).decode().strip()
+    uptime = float(_read(os.path.join(root, "proc/uptime")).split()[0])
+    return Process(
+        pid=int(pid),
+        instance=f"{boot}:{pid}:{ticks}",
+        age=max(0.0, uptime - ticks / os.sysconf("SC_CLK_TCK")),
+        executable=_executable(home),
+        incoming=any(argument in _INCOMING for argument in arguments),
+        devices=dict(_devices(arguments)),
+    )
+
+
+def _executable(home: str) -> str:
+    try:
+        path = os.readlink(os.path.join(home, "exe"))
+    except OSError:
+        return ""
+    return "" if path.endswith(_DELETED) else path
+
+
+def _devices(arguments: list[str]) -> Iterator[tuple[str, str]]:
+    for option, value in zip(arguments, arguments[1:]):
+        if option != "-device" or "vfio-pci" not in value:
+            continue
+        try:
+            options = parse_device(value)
+        except GuestError:
+            continue
+        if "id" in options and options.get("driver", "").startswith("vfio-pci"):
+            path = options.get("sysfsdev", "")
+            yield options["id"], options.get("host") or os.path.basename(path)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

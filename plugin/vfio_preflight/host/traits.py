@@ -1,0 +1,133 @@
+"""What determines the bytes that a device presents: its model, type, driver and firmware.
+
+Two devices with the same traits present the same bytes, as far as is known; that is what the
+catalogue and every inference rest on. A record keeps the traits of each device it has a state of,
+under the names in :data:`NAMES`.
+
+    >>> read_traits("c0ffee00-1111-4222-8333-444455556666")
+    Traits(vendor='10de', device='2236', subsystem='10de:1482', type='nvidia-63', driver='nvidia',
+           driver_version='550.54.16', firmware='')
+
+Source: Linux ``Documentation/ABI/testing/sysfs-bus-pci``, ``sysfs-bus-vfio-mdev``, ``sysfs-module``
+and ``stable/sysfs-class-infiniband``; NVIDIA vGPU user guide (``current_vgpu_type``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from .sysfs import MDEV_DEVICES, PCI_DEVICES, mdev_type, vgpu_type
+
+NAMES = ("vendor", "device", "subsystem", "type", "driver", "driver-version", "firmware")
+MAX_LENGTH = 128
+
+
+class Traits(NamedTuple):
+    """What is known of a device; empty where the host does not tell.
+
+    ``vendor`` and ``device`` are four hexadecimal digits, ``subsystem`` two such separated by a
+    colon: of the device itself, for a mediated device those of its parent. ``type`` is that of a
+    mediated device or vGPU (``nvidia-63``). ``driver_version`` is its module's version, or else
+    ``srcversion:…``, or for one that is the kernel's own ``linux:…``.
+    """
+
+    vendor: str = ""
+    device: str = ""
+    subsystem: str = ""
+    type: str = ""
+    driver: str = ""
+    driver_version: str = ""
+    firmware: str = ""
+
+    def facts(self) -> dict[str, str]:
+        """What is known, by the names that a record uses."""
+        return {name: value for name, value in zip(NAMES, self) if value}
+
+    @property
+    def determined(self) -> bool:
+        """Whether enough is known for another device with the same traits to present the same."""
+        return bool(self.vendor and self.device and self.driver and self.driver_version)
+
+
+def from_facts(facts: Mapping[str, str]) -> Traits:
+    """The traits among the facts that a record has of a device."""
+    return Traits(*(facts.get(name, "") for name in NAMES))
+
+
+def read_traits(name: str, root: str = "/") -> Traits:
+    """The traits of the PCI device or mediated device ``name``; all empty if it is not here."""
+    mediated = len(name) == 36
+    link = os.path.join(root, MDEV_DEVICES if mediated else PCI_DEVICES, name)
+    if not name or not os.path.isdir(link):
+        return Traits()
+    home = os.path.dirname(os.path.realpath(link)) if mediated else link
+    driver, module = _driver(home)
+    return Traits(
+        vendor=_number(home, "vendor"),
+        device=_number(home, "device"),
+        subsystem=_subsystem(home),
+        type=(mdev_type(name, root) if mediated else vgpu_type(name, root)) or "",
+        driver=driver,
+        driver_version=_version(module, root) if module else "",
+        firmware=_firmware(home),
+    )
+
+
+def _driver(home: str) -> tuple[str, str]:
+    """Name of the driver and of its module."""
+    driver = _target(os.path.join(home, "driver"))
+    return driver, _target(os.path.join(home, "driver", "module")) or driver.replace("-", "_")
+
+
+def _version(module: str, root: str) -> str:
+    directory = os.path.join(root, "sys/module", module)
+    version = _text(os.path.join(directory, "version"))
+    if version:
+        return version
+    source = _text(os.path.join(directory, "srcversion"))
+    if source:
+        return f"srcversion:{source}"
+    kernel = _text(os.path.join(root, "proc/sys/kernel/osrelease"))
+    return f"linux:{kernel}" if kernel else ""
+
+
+def _firmware(home: str) -> str:
+    """The firmware that an RDMA device tells; a virtual function has its physical function's."""
+    for owner in (home, os.path.join(home, "physfn")):
+        directory = os.path.join(owner, "infiniband")
+        try:
+            names = sorted(os.listdir(directory))
+        except OSError:
+            continue
+        return next(filter(None, (_text(os.path.join(directory, n, "fw_ver")) for n in names)), "")
+    return ""
+
+
+def _subsystem(home: str) -> str:
+    ids = (_number(home, "subsystem_vendor"), _number(home, "subsystem_device"))
+    return ":".join(ids) if all(ids) else ""
+
+
+def _number(home: str, name: str) -> str:
+    try:
+        return f"{int(_text(os.path.join(home, name)), 16) & 0xFFFF:04x}"
+    except ValueError:
+        return ""
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MAX_LENGTH).decode("ascii", "replace").strip()
+    except OSError:
+        return ""
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
+
+
+def _target(link: str) -> str:
+    try:
+        return os.path.basename(os.readlink(link))
+    except OSError:
+        return ""

@@ -1,0 +1,79 @@
+"""The model's values: what goes in beside a config state, and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from .versions import Behaviour
+
+ERROR, ABORT, CRASH, HANG = "error", "abort", "crash", "hang"
+
+
+class Environment(NamedTuple):
+    """Everything beside the config state that decides what QEMU makes of it.
+
+    ``placement`` is ``root-complex``, ``root-port`` or ``conventional``; ``express_root`` is False
+    for machines whose root bus is conventional PCI (i440fx). ``properties`` are those of the
+    device as QEMU would see them, by QEMU's names, unset ones left out. ``mdev`` is whether the
+    device is a mediated one.
+    """
+
+    placement: str
+    express_root: bool = True
+    skip_vsc_check: bool = True
+    properties: Mapping[str, str] = {}
+    behaviour: Behaviour = Behaviour()
+    mdev: bool = False
+
+
+class VirtualConfig(NamedTuple):
+    """The configuration space a guest is given, with QEMU's masks; all four of one length."""
+
+    config: bytes
+    cmask: bytes
+    wmask: bytes
+    w1cmask: bytes
+
+    def compared(self) -> bytes:
+        """Per byte, the bits a migration stream must agree in."""
+        masks = zip(self.cmask, self.wmask, self.w1cmask)
+        return bytes(c & ~w & ~w1 & 0xFF for c, w, w1 in masks)
+
+
+class Refusal(NamedTuple):
+    """QEMU gives no device: ``kind`` is ``error``, ``abort``, ``crash`` or ``hang``.
+
+    ``reason`` of an error is QEMU's own text, without what it says before it of the device.
+    """
+
+    kind: str
+    reason: str
+
+
+class RefusedError(Exception):
+    """How a refusal travels inside the model."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.refusal = Refusal(kind, reason)
+
+
+class Mismatch(NamedTuple):
+    """A byte in which stream and device differ although QEMU compares it."""
+
+    offset: int
+    stream: int
+    device: int
+    cmask: int
+    wmask: int
+    w1cmask: int
+
+    @property
+    def line(self) -> str:
+        """The line QEMU prints on the destination for it (``get_pci_config_device``)."""
+        return (
+            f"get_pci_config_device: Bad config data: i=0x{self.offset:x} read: {self.stream:x}"
+            f" device: {self.device:x} cmask: {self.cmask:x} wmask: {self.wmask:x}"
+            f" w1cmask:{self.w1cmask:x}"
+        )

@@ -1,0 +1,85 @@
+"""What releases of QEMU do differently with a VFIO device's configuration space.
+
+Each row is the release that brought a change, and why; :func:`behaviour` adds them up. What a
+release does is decided by its version alone: none of this depends on the machine type, unlike
+``skip-vsc-check``. Distributors backport: the trial (``qemu.trial``) is right where this is not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Behaviour(NamedTuple):
+    """What an emulator does; as of the newest release by default."""
+
+    pm_has_eight_bytes: bool = True
+    class_code_frees_revision: bool = True
+    pin_is_checked: bool = True
+    bir_is_checked: bool = True
+    igd_needs_opregion: bool = True
+
+
+class Change(NamedTuple):
+    """A release (major, minor) from which on a field of :class:`Behaviour` is true."""
+
+    release: tuple[int, int]
+    field: str
+    reason: str
+
+
+CHANGES = (
+    Change(
+        (10, 0),
+        "pm_has_eight_bytes",
+        "vfio-pci hands the power management capability to pci_pm_init(): it has 8 bytes, where it"
+        " ran to the next capability before, and its power state is writable",
+    ),
+    Change(
+        (10, 1),
+        "igd_needs_opregion",
+        "an Intel display device without an OpRegion region is not treated as integrated graphics:"
+        " its GMCH and BDSM registers stay as they are",
+    ),
+    Change(
+        (11, 1),
+        "pin_is_checked",
+        "an interrupt pin above 4 is an error; it was an assertion at the machine's reset",
+    ),
+    Change(
+        (11, 1),
+        "bir_is_checked",
+        "MSI-X table or pending bits in a BAR above 5 are an error; the index was not checked",
+    ),
+)
+
+_VERIFIED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "verified.json")
+
+
+def release(version: str) -> tuple[int, int]:
+    """``(10, 0)`` for ``10.0.2``; ``(0, 0)`` for what is no version."""
+    numbers = [int(part) if part.isdigit() else 0 for part in (version + ".0").split(".")[:2]]
+    return (numbers[0], numbers[1])
+
+
+def behaviour(version: str) -> Behaviour:
+    """What the QEMU of this version does."""
+    own = release(version)
+    return Behaviour(**{change.field: own >= change.release for change in CHANGES})
+
+
+def verified_versions() -> tuple[str, ...]:
+    """The versions that the conformance suite found to agree with the model, oldest first.
+
+    They come from ``verified.json`` beside this file, which the suite writes.
+    """
+    with open(_VERIFIED, encoding="ascii") as file:
+        return tuple(entry["version"] for entry in json.load(file)["verified"])
+
+
+def is_newer(version: str, verified: Iterable[str]) -> bool:
+    """Whether ``version`` is of a later release than all that are verified."""
+    return all(release(version) > release(one) for one in verified)

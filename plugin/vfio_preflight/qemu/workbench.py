@@ -1,0 +1,166 @@
+"""What a trial happens in: a directory of made-up devices, and a machine that does nothing.
+
+The machine has the guest's machine type and the device's placement, properties and ``-global``s,
+since these decide what QEMU makes of a config state; it has no other device, no firmware is run
+and no image is opened.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+
+from ..pci.state import ConfigState
+from . import shim
+from .executable import Executable, User, unprivileged_user
+from .process import Emulator
+from .vfio_pci import Environment
+
+# Properties that name something of the host or the guest which a workbench has not got, or that
+# decide about migration as a whole. None changes a byte of config space.
+NOT_TRIED = frozenset(
+    (
+        *("host", "sysfsdev", "fd", "iommufd", "vf-token", "id", "bus", "addr"),
+        *("bootindex", "acpi-index", "failover_pair_id", "enable-migration", "display", "ramfb"),
+        *("xres", "yres", "x-ramfb-migrate", "x-vga", "x-igd-opregion", "x-igd-lpc"),
+        *("x-igd-legacy-mode", "x-balloon-allowed", "x-pre-copy-dirty-page-tracking"),
+        *("x-device-dirty-page-tracking", "x-migration-multifd-transfer", "migration-events"),
+    )
+)
+_ROM_SIZE = 0x10000
+
+
+class Setting(NamedTuple):
+    """What surrounds the device: machine type, QOM type, placement and properties, ``-global``s.
+
+    Of ``environment``, placement, express_root and properties count; what its other members say,
+    the emulator knows itself. ``globals`` are of (driver, property, value).
+    """
+
+    machine: str
+    driver: str
+    environment: Environment
+    globals: tuple[tuple[str, str, str], ...] = ()
+
+
+class Limits(NamedTuple):
+    """What an emulator may take: seconds of life and of processor time, bytes of address space."""
+
+    life: int = 30
+    cpu: int = 2
+    memory: int = 4 << 30
+
+
+class Workbench(NamedTuple):
+    """A directory for made-up devices, the shim's descriptor, and who is to run emulators."""
+
+    directory: str
+    shim: int
+    user: User | None
+
+    def add_device(self, side: str, name: str, state: ConfigState, group: int = 1) -> str:
+        """Let the emulators of ``side`` find a device that presents ``state``; its sysfsdev."""
+        directory = os.path.join(self.directory, side)
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        return shim.describe(directory, name, state, group)
+
+    def start(
+        self,
+        executable: Executable,
+        arguments: Sequence[str],
+        side: str,
+        limits: Limits,
+        descriptors: Sequence[int] = (),
+    ) -> Emulator:
+        """Start an emulator that sees the devices of ``side``."""
+        environment = {
+            # By descriptor: the user it runs as may not be able to reach the shim by its path.
+            "LD_PRELOAD": f"/proc/self/fd/{self.shim}",
+            "FAKEVFIO_DIR": os.path.join(self.directory, side),
+            "FAKEVFIO_LIMITS": ":".join(map(str, limits)),
+        }
+        return Emulator(
+            (executable.realpath, *arguments),
+            user=self.user,
+            environment=environment,
+            descriptors=(self.shim, *descriptors),
+        )
+
+    def give(self, path: str) -> None:
+        """Let the emulators' user write to ``path``."""
+        if self.user is not None:
+            os.chown(path, self.user.uid, self.user.gid)
+
+
+@contextmanager
+def workbench(library: str | None = None) -> Iterator[Workbench]:
+    """A workbench with the shim at ``library``, by default the installed one; gone at the end.
+
+    Raises ``ShimError``, ``EmulatorError`` (there is no unprivileged user) or :class:`OSError`.
+    """
+    with ExitStack() as ends:
+        descriptor = os.open(library or shim.library(), os.O_RDONLY | os.O_CLOEXEC)
+        ends.callback(os.close, descriptor)
+        directory = tempfile.mkdtemp(prefix="vfio-preflight-")
+        ends.callback(shutil.rmtree, directory, ignore_errors=True)
+        os.chmod(directory, 0o711)  # noqa: S103 - to be passed through by the emulators' user
+        yield Workbench(directory, descriptor, unprivileged_user())
+
+
+def arguments(devices: Sequence[tuple[str, Setting]], directory: str) -> list[str]:
+    """An emulator's arguments: a machine with these devices, each a sysfsdev and its setting.
+
+    Machine type and ``-global``s are the first one's. A root complex has room for 28 devices, other
+    buses for more.
+    """
+    machine, _, _, globals_ = devices[0][1]
+    options = [
+        *("-machine", machine, "-accel", "tcg,tb-size=1,thread=single", "-m", "16"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio"),
+    ]
+    for driver, name, value in globals_:
+        options += ["-global", _joined({"driver": driver, "property": name, "value": value})]
+    for number, (sysfsdev, setting) in enumerate(devices):
+        bridges, bus, address = _place(setting.environment, number)
+        own = {"sysfsdev": sysfsdev, "bus": bus, "addr": address, "id": f"d{number}"}
+        properties = {**own, **_tried(setting.environment.properties, directory)}
+        for bridge in bridges:
+            options += ["-device", bridge]
+        options += ["-device", f"{setting.driver},{_joined(properties)}"]
+    return options
+
+
+def _place(environment: Environment, number: int) -> tuple[list[str], str, str]:
+    """Bridges for the device of this ``number``, the bus they make, and its address there."""
+    if environment.placement == "root-complex":
+        return [], "pcie.0", f"{number + 1:x}"
+    if not environment.express_root:
+        return [], "pci.0", f"{number + 3:x}"
+    slot = f"addr={number // 8 + 1:x}.{number % 8},multifunction=on"
+    port = f"pcie-root-port,id=p{number},bus=pcie.0,chassis={number + 1},{slot}"
+    if environment.placement == "root-port":
+        return [port], f"p{number}", "0"
+    return [port, f"pcie-pci-bridge,id=c{number},bus=p{number}"], f"c{number}", "1"
+
+
+def _tried(properties: Mapping[str, str], directory: str) -> dict[str, str]:
+    tried = {name: value for name, value in properties.items() if name not in NOT_TRIED}
+    if tried.get("romfile"):
+        tried["romfile"] = _made_up_rom(directory)
+    return tried
+
+
+def _made_up_rom(directory: str) -> str:
+    """A file in place of the guest's, which the emulator's user could not read here."""
+    path = os.path.join(directory, "rom")
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), "wb") as file:
+        file.truncate(_ROM_SIZE)
+    return path
+
+
+def _joined(options: Mapping[str, str]) -> str:
+    return ",".join(f"{name}={value.replace(',', ',,')}" for name, value in options.items())

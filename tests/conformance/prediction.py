@@ -1,0 +1,62 @@
+"""What the project says of a case, in the words of a trial's result."""
+
+from __future__ import annotations
+
+from vfio_preflight.checks.machine import skip_vsc_check
+from vfio_preflight.guest.domain import Global, Guest, GuestDevice
+from vfio_preflight.guest.properties import Property
+from vfio_preflight.qemu.machines import EmulatorFacts
+from vfio_preflight.qemu.trial import ERROR, FAIL, PASS, Result
+from vfio_preflight.qemu.versions import behaviour
+from vfio_preflight.qemu.vfio_pci import Environment, Refusal, VirtualConfig, compare, realise
+
+from .cases import Case, Device
+
+_ORIGIN = "conformance"
+
+
+def predict(case: Case, facts: EmulatorFacts) -> Result:
+    """Outcome, side and line as :func:`vfio_preflight.qemu.trial.trial` gives them.
+
+    ``line`` is empty where the project does not claim to know it: for what follows the config
+    space of a smaller size in the stream.
+    """
+    there = realise(case.destination.state, environment(case, case.destination, facts))
+    if isinstance(there, Refusal):
+        return _refused(there, "destination")
+    sent = realise(case.source.state, environment(case, case.source, facts))
+    if isinstance(sent, Refusal):
+        return _refused(sent, "source")
+    return _compared(sent, there)
+
+
+def environment(case: Case, device: Device, facts: EmulatorFacts) -> Environment:
+    """The model's environment for one side's device, as ``preflight`` makes it."""
+    guest = _guest(case, device)
+    effective = skip_vsc_check(guest, guest.devices[0], facts)
+    assert effective.value is not None, effective.origin
+    return case.setting(device).environment._replace(
+        skip_vsc_check=effective.value, behaviour=behaviour(facts.version)
+    )
+
+
+def _guest(case: Case, device: Device) -> Guest:
+    properties = {name: Property(value, _ORIGIN) for name, value in device.properties}
+    placement = case.setting(device).environment.placement
+    shown = GuestDevice("device", "pci", None, "device", device.driver, placement, properties)
+    wanted = tuple(Global(*entry) for entry in case.globals)
+    express = case.placement != "i440fx"
+    return Guest("", "", case.machine_type, "", "", "", (shown,), wanted, express, None)
+
+
+def _refused(refusal: Refusal, side: str) -> Result:
+    return Result(refusal.kind, side, refusal.reason if refusal.kind == ERROR else "")
+
+
+def _compared(sent: VirtualConfig, there: VirtualConfig) -> Result:
+    common = min(len(sent.config), len(there.config))
+    cut = VirtualConfig(*(array[:common] for array in there))
+    found = compare(sent.config[:common], cut)
+    if found:
+        return Result(FAIL, line=found[0].line)
+    return Result(PASS if len(sent.config) == len(there.config) else FAIL)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from unit.cli.command import Q35_90, Q35_91, Out, complaint, printed_json
+from unit.makers import EMULATOR, differing
+from vfio_preflight import collect
+from vfio_preflight.cli.main import main
+from vfio_preflight.pci.formats import to_json
+from vfio_preflight.qemu.executable import EmulatorError
+
+
+def link_file(tmp_path: Path) -> str:
+    """A state that differs in LNKCAP."""
+    (tmp_path / "link.json").write_text(to_json(differing(0x84)))
+    return str(tmp_path / "link.json")
+
+
+@pytest.mark.parametrize(
+    ("destination", "arguments", "status", "verdict"),
+    [
+        ("usual", Q35_90, 0, "pass"),
+        ("vsc", Q35_90, 1, "fail"),
+        ("vsc", Q35_91, 0, "tolerated"),
+        ("pm", Q35_91, 1, "fail"),
+        ("large", Q35_91, 1, "fail"),
+        ("vsc", (*Q35_90, "--property", "skip-vsc-check=on"), 0, "tolerated"),
+        ("usual", ("--machine", "pc-q35-11.1", "--emulator", EMULATOR), 1, "fail"),
+        ("vsc", (*Q35_90, "--bus", "conventional"), 1, "fail"),
+    ],
+)
+def test_compare(
+    destination: str,
+    arguments: tuple[str, ...],
+    status: int,
+    verdict: str,
+    files: dict[str, str],
+    capsys: Out,
+) -> None:
+    command = ["compare", files["usual"], files[destination], *arguments, "--format", "json"]
+    assert main(command) == status
+    assert printed_json(capsys)["verdict"] == verdict
+
+
+def test_compare_without_an_emulator(
+    files: dict[str, str], capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: object, **_options: object) -> None:
+        raise EmulatorError("emulator /x: not there")
+
+    monkeypatch.setattr(collect, "emulator_facts", refuse)
+    command = ["compare", files["usual"], files["vsc"], *Q35_90, "--format", "json"]
+    assert main(command) == 3
+    report = printed_json(capsys)
+    assert report["verdict"] == "unknown"
+    assert report["findings"][0]["text"] == "emulator /x: not there"
+
+
+def test_compare_bus_decides(files: dict[str, str], tmp_path: Path, capsys: Out) -> None:
+    link = link_file(tmp_path)
+    for bus, status in (("root-port", 1), ("root-complex", 0), ("conventional", 0)):
+        assert main(["compare", files["usual"], link, *Q35_90, "--bus", bus]) == status
+
+
+@pytest.mark.parametrize(("machine", "status"), [("pc-i440fx-9.0", 1), ("pc-q35-9.0", 0)])
+def test_compare_conventional_bus_of_either_board(
+    machine: str, status: int, files: dict[str, str], tmp_path: Path
+) -> None:
+    link = link_file(tmp_path)
+    arguments = ["--machine", machine, "--emulator", EMULATOR, "--bus", "conventional"]
+    assert main(["compare", files["usual"], link, *arguments]) == status
+
+
+def test_compare_text(files: dict[str, str], capsys: Out) -> None:
+    assert main(["compare", files["usual"], files["vsc"], *Q35_90]) == 1
+    text = capsys.readouterr().out
+    assert text.startswith("FAIL ")
+    for part in ("VSC at 0x60", "0x063", "get_pci_config_device: Bad config data: i=0x63", "to do"):
+        assert part in text
+
+
+def test_compare_text_without_rich(
+    files: dict[str, str], capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    assert main(["compare", files["usual"], files["vsc"], *Q35_90]) == 1
+    text = capsys.readouterr().out
+    assert text.startswith("FAIL ") and "VSC at 0x60" in text and "to do" in text
+
+
+def test_compare_file_that_is_not_there(files: dict[str, str], capsys: Out) -> None:
+    err = complaint(["compare", files["usual"], "/none.json", *Q35_90], capsys)
+    assert err == "vfio-preflight: /none.json: cannot be read: No such file or directory\n"

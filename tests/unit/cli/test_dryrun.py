@@ -1,0 +1,174 @@
+"""The stand-in that the dry run sends, and what libvirt makes of it; libvirt itself is a stub."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from unit.domains import KEY, make_domain
+from unit.makers import HOST, make_facts, make_state
+from vfio_preflight.cli import dryrun
+from vfio_preflight.cli.connection import LibvirtError
+from vfio_preflight.guest.domain import Guest, parse_domain, read_guest
+from vfio_preflight.guest.metadata import read_record
+from vfio_preflight.policy import Decision
+from vfio_preflight.preflight import preflight
+from vfio_preflight.probe import NAME_PREFIX, is_probe, reply
+from vfio_preflight.render import Json, to_dict
+
+UUID = "11111111-2222-3333-4444-555555555555"
+XML = (
+    make_domain({KEY: make_state()})
+    .decode()
+    .replace("<vcpu>", "<description>private</description><vcpu>")
+    .replace("</devices>", "<graphics type='vnc' passwd='s3cret'/><disk/></devices>")
+)
+CAPABILITIES = """<capabilities><guest><arch name='x86_64'>
+  <emulator>/usr/bin/qemu-system-x86_64</emulator>
+  <machine canonical='pc-q35-10.0'>q35</machine><machine>pc-q35-9.0</machine>
+</arch></guest></capabilities>"""
+
+
+def stand_in(part: int = 0) -> Guest:
+    return read_guest(parse_domain(dryrun.stand_in_xml(XML, UUID, part).encode()))
+
+
+def test_stand_in_keeps_what_is_asked_about() -> None:
+    guest, original = stand_in(), read_guest(parse_domain(XML.encode()))
+    assert guest.devices == original.devices
+    assert guest[2:6] == original[2:6], "machine, architecture, type, emulator"
+    record = read_record(guest.metadata)
+    assert record is not None and record.states == {KEY: make_state()}
+
+
+def test_stand_in_is_known_as_one() -> None:
+    guest = stand_in(3)
+    assert (guest.name, guest.uuid) == (NAME_PREFIX + UUID, UUID)
+    assert is_probe(guest)
+    assert b" 0 1 " in reply(guest, {"note": ""}), "of one part, the last is what there is"
+
+
+def test_stand_in_has_nothing_else_of_the_guest() -> None:
+    text = dryrun.stand_in_xml(XML, UUID, 0)
+    for private in ("s3cret", "private", "graphics", "<disk", "g1"):
+        assert private not in text
+
+
+def test_stand_in_of_a_guest_without_metadata() -> None:
+    xml = make_domain().decode()
+    guest = read_guest(parse_domain(dryrun.stand_in_xml(xml, UUID, 0).encode()))
+    assert is_probe(guest)
+
+
+# --- asking, with connections that are made up ---------------------------------------------------
+
+
+class StubError(Exception):
+    """libvirt.libvirtError."""
+
+
+class Library:
+    """The ``libvirt`` module."""
+
+    VIR_MIGRATE_OFFLINE, VIR_MIGRATE_PERSIST_DEST = 1, 2
+    libvirtError = StubError
+
+
+class Connection:
+    """A connection whose other side answers a migration with ``answer``."""
+
+    def __init__(self, told: Json | None = None, message: str = "") -> None:
+        self.told, self.message = told, message
+        self.defined: dict[str, str] = {}
+
+    def getCapabilities(self) -> str:
+        return CAPABILITIES
+
+    def getURI(self) -> str:
+        return "qemu+ssh://b/system"
+
+    def defineXML(self, xml: str) -> Domain:
+        (identifier,) = re.findall("<uuid>(.*?)</uuid>", xml)
+        self.defined[identifier] = xml
+        return Domain(self, identifier)
+
+    def lookupByUUIDString(self, identifier: str) -> Domain:
+        if identifier not in self.defined:
+            raise StubError("no domain")
+        return Domain(self, identifier)
+
+
+class Domain:
+    """A domain that is defined on a connection."""
+
+    def __init__(self, connection: Connection, identifier: str) -> None:
+        self.connection, self.identifier = connection, identifier
+
+    def migrate3(self, destination: Connection, _params: object, flags: int) -> None:
+        assert flags == 3
+        xml = self.connection.defined[self.identifier]
+        if destination.message:
+            raise StubError(destination.message)
+        if destination.told is None:
+            destination.defineXML(xml)
+            return
+        words = reply(read_guest(parse_domain(xml.encode())), destination.told).decode()
+        raise StubError(f"Hook script execution failed: (… migrate begin -) status 1: {words}")
+
+    def undefine(self) -> None:
+        del self.connection.defined[self.identifier]
+
+
+@pytest.fixture(autouse=True)
+def library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dryrun, "library", Library)
+
+
+def ask(destination: Connection, xml: str = XML) -> Json:
+    source: Any = Connection()
+    report = dryrun.ask(source, destination, xml)
+    assert source.defined == destination.defined == {}, "nothing is left behind"
+    return report
+
+
+def test_ask() -> None:
+    told = to_dict(preflight(make_facts()), Decision("annotate"))
+    told["guest"] = f"{NAME_PREFIX}x"
+    report = ask(Connection(told))
+    assert report == {**told, "guest": "g1", "uuid": ""}
+
+
+def test_ask_for_a_long_answer() -> None:
+    told = to_dict(preflight(make_facts()), Decision("annotate"))
+    told["note"] = "".join(chr(0x4E00 + 7 * n % 20000) for n in range(3000))
+    assert ask(Connection(told))["note"] == told["note"]
+
+
+def test_ask_where_there_is_no_hook() -> None:
+    report = ask(Connection())
+    assert (report["verdict"], report["action"]) == ("unknown", "annotate")
+    assert "has no vfio-preflight hook that answers" in report["findings"][0]["text"]
+
+
+def test_ask_where_the_machine_type_is_missing() -> None:
+    report = ask(Connection({}), XML.replace("pc-q35-9.0", "pc-q35-11.1"))
+    assert (report["verdict"], report["action"]) == ("fail", "block")
+    text = report["findings"][0]["text"]
+    assert "no machine type pc-q35-11.1; the newest of its family there is pc-q35-10.0" in text
+
+
+def test_ask_where_libvirt_refuses_before_the_hook() -> None:
+    with pytest.raises(LibvirtError, match="refused before its hook could answer: no such network"):
+        ask(Connection(message="no such network"))
+
+
+@pytest.mark.parametrize("words", ["", "x y z", "0 1", "0 1 AAAA"])
+def test_ask_and_get_no_answer(words: str) -> None:
+    with pytest.raises(LibvirtError):
+        ask(Connection(message=f"vfio-preflight-reply {words}"))
+
+
+def test_host_of_the_usual_device() -> None:
+    assert stand_in().devices[0].host == HOST

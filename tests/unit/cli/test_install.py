@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import compileall
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from vfio_preflight.cli import install
+from vfio_preflight.cli.main import main
+
+HOOK = "etc/libvirt/hooks/qemu.d/50-vfio-preflight"
+COMMAND = "usr/bin/vfio-preflight"
+LIBRARY = "usr/lib/vfio-preflight"
+MANIFEST = f"{LIBRARY}/manifest.json"
+CONFIGURATION = "etc/vfio-preflight.conf"
+MODULE = f"{LIBRARY}/vfio_preflight/render.py"
+
+CHECKOUT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh installation, compiled; tests that change it take a copy."""
+    root = tmp_path_factory.mktemp("staged")
+    assert main(["install", "--root", str(root)]) == 0
+    return root
+
+
+@pytest.fixture
+def root(staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installation to work on; what is installed into it is not compiled again."""
+    monkeypatch.setattr(compileall, "compile_dir", lambda *_args, **_options: True)
+    shutil.copytree(staged, tmp_path / "root", symlinks=True)
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(compileall, "compile_dir", lambda *_args, **_options: True)
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"
+
+
+def run(command: str, root: Path) -> int:
+    return main([command, "--root", str(root)])
+
+
+def files(root: Path) -> dict[str, bytes]:
+    paths = (path for path in root.rglob("*") if path.is_file())
+    return {str(p.relative_to(root)): p.read_bytes() for p in paths if p.suffix != ".pyc"}
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# --- install -------------------------------------------------------------------------------------
+
+
+def test_fresh_installation(staged: Path) -> None:
+    assert (staged / HOOK).read_bytes() == (CHECKOUT / "hooks/vfio-preflight").read_bytes()
+    shipped = (CHECKOUT / "etc/vfio-preflight.conf").read_bytes()
+    assert (staged / CONFIGURATION).read_bytes() == shipped
+    assert (staged / COMMAND).read_text().startswith("#!/usr/bin/python3 -I\n")
+    assert (staged / f"{LIBRARY}/vfio_preflight/qemu/fakevfio.c").exists()
+    assert (staged / "var/lib/vfio-preflight/states").is_dir()
+
+
+def test_whole_package_is_installed(staged: Path) -> None:
+    package = CHECKOUT / "plugin"
+    ours = {str(path.relative_to(package)) for path in package.rglob("*.py")}
+    theirs = {str(path.relative_to(staged / LIBRARY)) for path in staged.rglob("*.py")}
+    assert theirs == ours
+
+
+def test_modes(staged: Path) -> None:
+    assert {mode(staged / path) for path in (HOOK, COMMAND)} == {0o755}
+    assert {mode(staged / path) for path in (MODULE, CONFIGURATION, MANIFEST)} == {0o644}
+    assert mode(staged / "var/cache/vfio-preflight") == 0o700
+
+
+def test_nothing_is_left_beside_what_is_installed(staged: Path) -> None:
+    assert [path for path in staged.rglob(".*") if path.is_file()] == []
+    assert [path.name for path in (staged / HOOK).parent.iterdir()] == ["50-vfio-preflight"]
+
+
+def test_package_is_compiled_for_where_it_will_be(staged: Path) -> None:
+    (compiled,) = (staged / f"{LIBRARY}/vfio_preflight/__pycache__").glob("hook.*.pyc")
+    assert b"/usr/lib/vfio-preflight/vfio_preflight/hook.py" in compiled.read_bytes()
+    assert str(staged).encode() not in compiled.read_bytes()
+
+
+def test_first_hook_needs_a_reload(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("install", empty) == 0
+    out = capsys.readouterr().out
+    assert "systemctl reload libvirtd" in out
+    assert f"installed: {empty}/{CONFIGURATION}" in out
+
+
+@pytest.mark.parametrize("other", ["qemu", "qemu.d/10-other"])
+def test_later_hook_needs_none(other: str, empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = empty / "etc/libvirt/hooks" / other
+    path.parent.mkdir(parents=True)
+    path.write_text("#!/bin/sh\n")
+    assert run("install", empty) == 0
+    assert "no reload needed" in capsys.readouterr().out
+    assert path.read_text() == "#!/bin/sh\n"
+
+
+def test_second_installation_changes_nothing(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(root)
+    assert run("install", root) == 0
+    assert files(root) == before
+    out = capsys.readouterr().out
+    assert "no reload needed" in out and f"kept:      {root}/{CONFIGURATION}" in out
+
+
+def test_operators_configuration_is_kept(root: Path) -> None:
+    (root / CONFIGURATION).write_text("[policy]\nfail = mend\n")
+    assert run("install", root) == 0
+    assert (root / CONFIGURATION).read_text() == "[policy]\nfail = mend\n"
+
+
+def test_older_version_is_replaced(root: Path) -> None:
+    older = b"# an older version\n"
+    (root / MODULE).write_bytes(older)
+    stale = root / LIBRARY / "vfio_preflight/gone.py"
+    stale.write_bytes(older)
+    manifest = json.loads((root / MANIFEST).read_text())
+    for path in (MODULE, str(stale.relative_to(root))):
+        manifest["files"][path] = install._digest(older)
+    (root / MANIFEST).write_text(json.dumps(manifest))
+    assert run("install", root) == 0
+    assert (root / MODULE).read_bytes() != older
+    assert not stale.exists()
+
+
+@pytest.mark.parametrize("path", [HOOK, COMMAND, MODULE])
+def test_foreign_file_is_never_overwritten(
+    path: str, empty: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (empty / path).parent.mkdir(parents=True)
+    (empty / path).write_text("theirs")
+    assert run("install", empty) == 2
+    assert files(empty) == {path: b"theirs"}, "nothing else was begun"
+    assert f"{empty}/{path} is not ours; move it away" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", [HOOK, COMMAND, MODULE])
+def test_changed_file_is_never_overwritten(
+    path: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / path).write_text("changed")
+    assert run("install", root) == 2
+    assert (root / path).read_text() == "changed"
+    assert "was changed since it was installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 7}', "{"])
+def test_damaged_manifest(text: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / MANIFEST).write_text(text)
+    for command in ("install", "uninstall"):
+        assert run(command, root) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"vfio-preflight: {root}/{MANIFEST}: cannot be read")
+
+
+@pytest.mark.parametrize("command", ["install", "uninstall"])
+def test_root_that_is_no_directory(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command, tmp_path / "none") == 2
+    assert "none is not a directory" in capsys.readouterr().err
+
+
+def test_file_where_a_directory_should_be(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (empty / "usr").write_text("")
+    assert run("install", empty) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("vfio-preflight: ") and "Traceback" not in err
+
+
+def test_installation_without_its_data(
+    empty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(install, "DATA", (str(empty),))
+    assert run("install", empty) == 2
+    assert "install from a checkout or a wheel" in capsys.readouterr().err
+
+
+# --- uninstall -----------------------------------------------------------------------------------
+
+
+def test_uninstall_removes_exactly_ours(root: Path) -> None:
+    kept = {
+        "etc/libvirt/hooks/qemu": b"#!/bin/sh\n",
+        "etc/libvirt/hooks/qemu.d/10-other": b"#!/bin/sh\n",
+        "var/lib/vfio-preflight/states/0000:06:00.4": b"theirs",
+    }
+    for path, data in kept.items():
+        (root / path).write_bytes(data)
+    assert run("uninstall", root) == 0
+    assert files(root) == kept
+    assert not (root / LIBRARY).exists()
+
+
+def test_uninstall_of_a_plain_installation_leaves_nothing(root: Path) -> None:
+    assert run("uninstall", root) == 0
+    assert files(root) == {}
+    left = {str(path.relative_to(root)) for path in root.rglob("*")}
+    assert not any("vfio-preflight" in path for path in left)
+
+
+def test_uninstall_keeps_the_operators_configuration(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / CONFIGURATION).write_text("[policy]\nfail = mend\n")
+    assert run("uninstall", root) == 0
+    assert list(files(root)) == [CONFIGURATION]
+    assert f"left in place, yours: {root}/{CONFIGURATION}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", [HOOK, COMMAND, MODULE])
+def test_uninstall_keeps_a_changed_file(
+    path: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / path).write_text("changed")
+    assert run("uninstall", root) == 0
+    assert files(root) == {path: b"changed"}
+    assert (
+        f"left in place, changed since it was installed: {root}/{path}" in capsys.readouterr().out
+    )
+
+
+def test_uninstall_keeps_a_foreign_file_among_ours(root: Path) -> None:
+    foreign = f"{LIBRARY}/notes.txt"
+    (root / foreign).write_text("mine")
+    assert run("uninstall", root) == 0
+    assert files(root) == {foreign: b"mine"}
+
+
+def test_uninstall_of_what_is_gone_already(root: Path) -> None:
+    (root / HOOK).unlink()
+    (root / CONFIGURATION).unlink()
+    assert run("uninstall", root) == 0
+    assert files(root) == {}
+
+
+def test_uninstall_twice(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("uninstall", root) == 0
+    assert run("uninstall", root) == 2
+    assert "nothing to remove" in capsys.readouterr().err
+
+
+def test_install_after_uninstall(root: Path, staged: Path) -> None:
+    assert run("uninstall", root) == 0
+    assert run("install", root) == 0
+    assert files(root) == files(staged)

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from unit.cli.command import Out, complaint
+from unit.makers import VSC_BODY, differing
+from vfio_preflight.cli.main import main
+from vfio_preflight.pci.formats import parse
+
+
+def test_state_text(files: dict[str, str], capsys: Out) -> None:
+    assert main(["state", files["usual"]]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "10de:1eb8, 256 bytes, evidence sysfs"
+    assert lines[1].startswith("read from made up (from ")
+    assert "  BAR0: 0x4000 bytes, mem32" in lines
+    assert "  0x060-0x077 VSC" in lines
+    assert "060: 09 78 14 01 a1 5a 00 10 20 30 40 de ad be ef 00" in lines
+
+
+def test_state_json_is_a_file_of_its_own(files: dict[str, str], capsys: Out) -> None:
+    assert main(["state", files["vsc"], "--format", "json"]) == 0
+    again = parse(capsys.readouterr().out.encode(), "x")
+    assert again[:3] == differing(VSC_BODY)[:3]
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("0000:ff:1f.7", "this host has no PCI device 0000:ff:1f.7"),
+        ("FF:1F.7", "this host has no PCI device 0000:ff:1f.7"),
+        ("c2177883-f1bb-47f0-914d-32a22e3a8805", "no mediated device c2177883"),
+        ("gpu", "gpu: cannot be read: No such file"),
+    ],
+)
+def test_state_of_nothing(name: str, part: str, capsys: Out) -> None:
+    assert part in complaint(["state", name], capsys)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vfio_preflight.host.networks import any_hands_out_devices, hands_out_devices
+
+HOSTDEV = "<network><name>vfs</name><forward mode='hostdev' managed='yes'/></network>"
+NAT = "<network><name>default</name><forward mode='nat'/></network>"
+PERSISTENT = "etc/libvirt/qemu/networks"
+RUNNING = "run/libvirt/network"
+
+
+def define(root: Path, name: str, xml: str, directory: str = PERSISTENT) -> None:
+    (root / directory).mkdir(parents=True, exist_ok=True)
+    (root / directory / f"{name}.xml").write_text(xml)
+
+
+@pytest.mark.parametrize("directory", [PERSISTENT, RUNNING])
+@pytest.mark.parametrize(
+    ("xml", "expected"), [(HOSTDEV, True), (HOSTDEV.replace("'", '"'), True), (NAT, False)]
+)
+def test_hands_out_devices(xml: str, expected: bool, directory: str, tmp_path: Path) -> None:
+    define(tmp_path, "vfs", xml, directory)
+    assert hands_out_devices("vfs", str(tmp_path)) is expected
+    assert any_hands_out_devices(str(tmp_path)) is expected
+
+
+def test_running_network_goes_before_its_definition(tmp_path: Path) -> None:
+    define(tmp_path, "vfs", NAT)
+    define(tmp_path, "vfs", HOSTDEV, RUNNING)
+    assert hands_out_devices("vfs", str(tmp_path)) is True
+
+
+def test_network_that_is_not_there(tmp_path: Path) -> None:
+    define(tmp_path, "default", HOSTDEV)
+    assert hands_out_devices("vfs", str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../networks/vfs", "a/b", ".hidden", "/etc/x"])
+def test_name_that_is_a_path(name: str, tmp_path: Path) -> None:
+    define(tmp_path, "vfs", HOSTDEV)
+    assert hands_out_devices(name, str(tmp_path)) is None
+
+
+def test_any_of_none(tmp_path: Path) -> None:
+    assert any_hands_out_devices(str(tmp_path)) is False
+
+
+def test_any_looks_at_definitions_alone(tmp_path: Path) -> None:
+    define(tmp_path, "vfs", HOSTDEV)
+    (tmp_path / PERSISTENT / "vfs.xml").rename(tmp_path / PERSISTENT / "vfs.xml.bak")
+    (tmp_path / PERSISTENT / "autostart.xml").mkdir()
+    assert any_hands_out_devices(str(tmp_path)) is False

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab.configs import make_config
+from unit.makers import HOST, make_device, make_state
+from vfio_preflight.host.states import find_file, read_state, state_of
+from vfio_preflight.host.sysfs import HostError
+from vfio_preflight.pci.formats import FormatError, to_json
+from vfio_preflight.pci.state import ConfigState, Missing, State
+
+STATES = "/var/lib/vfio-preflight/states"
+UUID = "4b20d080-1b54-4048-85b3-a6a62d165c01"
+THEIRS = make_config(device=0x2236)
+
+
+@pytest.fixture
+def states(tmp_path: Path) -> Path:
+    directory = tmp_path / STATES[1:]
+    directory.mkdir(parents=True)
+    return directory
+
+
+def make_sysfs(root: Path, config: bytes) -> None:
+    home = root / "sys/bus/pci/devices" / HOST
+    home.mkdir(parents=True)
+    (home / "config").write_bytes(config)
+    (home / "resource").write_text("")
+
+
+def make_mdev(root: Path, kind: str = "nvidia-63") -> None:
+    home = root / "sys/bus/mdev/devices" / UUID
+    home.mkdir(parents=True)
+    (home / "mdev_type").symlink_to(f"../mdev_supported_types/{kind}")
+
+
+def pci(root: Path, side: str = "destination") -> State:
+    return state_of(make_device(), side, STATES, str(root))
+
+
+def mdev(root: Path) -> State:
+    return state_of(make_device(kind="mdev", host=UUID), "destination", STATES, str(root))
+
+
+def test_sysfs(tmp_path: Path) -> None:
+    make_sysfs(tmp_path, make_config())
+    state = pci(tmp_path)
+    assert isinstance(state, ConfigState)
+    assert (state.config, state.evidence) == (make_config(), "sysfs")
+
+
+@pytest.mark.parametrize("suffix", ["", ".bin"])
+def test_operators_file_wins(suffix: str, tmp_path: Path, states: Path) -> None:
+    make_sysfs(tmp_path, make_config())
+    path = states / f"{HOST}{suffix}"
+    path.write_bytes(THEIRS)
+    assert pci(tmp_path) == ConfigState(THEIRS, (), "file", str(path))
+
+
+def test_operators_file_is_a_word_whatever_it_says_of_itself(tmp_path: Path, states: Path) -> None:
+    (states / f"{HOST}.json").write_text(to_json(make_state(THEIRS, evidence="vfio")))
+    state = pci(tmp_path)
+    assert isinstance(state, ConfigState)
+    assert (state.config, state.evidence) == (THEIRS, "file")
+    assert state.origin == f"vfio evidence by made up (from {states}/{HOST}.json)"
+
+
+def test_operators_file_of_text(tmp_path: Path, states: Path) -> None:
+    rows = (f"{at:02x}: {THEIRS[at : at + 16].hex(' ')}\n" for at in range(0, 256, 16))
+    (states / f"{HOST}.txt").write_text("06:00.4 VGA\n" + "".join(rows))
+    state = pci(tmp_path)
+    assert isinstance(state, ConfigState) and state.config == THEIRS
+
+
+@pytest.mark.parametrize("name", [UUID, f"{UUID}.bin", "nvidia-63", "nvidia-63.bin"])
+def test_mdev_by_uuid_or_type(name: str, tmp_path: Path, states: Path) -> None:
+    make_mdev(tmp_path)
+    (states / name).write_bytes(THEIRS)
+    state = mdev(tmp_path)
+    assert isinstance(state, ConfigState) and state.config == THEIRS
+
+
+def test_mdev_uuid_goes_before_its_type(tmp_path: Path, states: Path) -> None:
+    make_mdev(tmp_path)
+    (states / "nvidia-63").write_bytes(make_config())
+    (states / f"{UUID}.bin").write_bytes(THEIRS)
+    assert find_file(UUID, STATES, str(tmp_path)) == str(states / f"{UUID}.bin")
+
+
+def test_file_of_another_device_is_not_taken(tmp_path: Path, states: Path) -> None:
+    make_mdev(tmp_path, "nvidia-64")
+    (states / "nvidia-63").write_bytes(THEIRS)
+    assert find_file(UUID, STATES, str(tmp_path)) is None
+    assert isinstance(mdev(tmp_path), Missing)
+
+
+def missing(state: State) -> Missing:
+    assert isinstance(state, Missing)
+    return state
+
+
+def test_mdev_shows_nothing_by_itself(tmp_path: Path) -> None:
+    make_mdev(tmp_path)
+    state = missing(mdev(tmp_path))
+    assert state.code == "destination-unknown"
+    assert f"{UUID} (nvidia-63) shows no configuration space" in state.reason
+    assert state.remedy.endswith(f"into {STATES}/{UUID} (or its mdev type)")
+
+
+def test_mdev_that_is_not_there(tmp_path: Path) -> None:
+    assert f"no mediated device {UUID}" in missing(mdev(tmp_path)).reason
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_device_that_is_not_there(side: str, tmp_path: Path) -> None:
+    state = missing(pci(tmp_path, side))
+    assert state.code == f"{side}-unknown"
+    assert state.reason == f"the {side}'s device: this host has no PCI device {HOST}"
+    assert f"{STATES}/{HOST}" in state.remedy
+
+
+def test_device_that_libvirt_chooses() -> None:
+    state = missing(state_of(make_device(kind="network", host=None), "destination", STATES))
+    assert state.code == "destination-unknown"
+    assert "libvirt chooses" in state.reason
+
+
+def test_damaged_file_is_not_passed_over(tmp_path: Path, states: Path) -> None:
+    """An operator's word that cannot be read is unknown; sysfs may be what it was to correct."""
+    make_sysfs(tmp_path, make_config())
+    (states / f"{HOST}.json").write_text('{"schema": 1}')
+    state = missing(pci(tmp_path))
+    assert f"{states}/{HOST}.json: not a config state" in state.reason
+
+
+def test_file_that_cannot_be_read(tmp_path: Path, states: Path) -> None:
+    make_sysfs(tmp_path, make_config())
+    (states / HOST).symlink_to("nowhere")
+    with pytest.raises(FormatError, match="cannot be read"):
+        read_state(HOST, STATES, str(tmp_path))
+
+
+def test_read_state_without_any(tmp_path: Path) -> None:
+    for name in (HOST, UUID):
+        with pytest.raises(HostError):
+            read_state(name, STATES, str(tmp_path))

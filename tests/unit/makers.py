@@ -1,0 +1,165 @@
+"""Made-up facts for unit tests: config states, guests, devices, emulators, and reports on them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+
+from lab.configs import make_config, patched
+from vfio_preflight.findings import DeviceReport, Finding, Report
+from vfio_preflight.guest.domain import Global, Guest, GuestDevice
+from vfio_preflight.guest.domain import Property as GuestProperty
+from vfio_preflight.pci.state import Bar, ConfigState, State
+from vfio_preflight.preflight import Facts
+from vfio_preflight.qemu.machines import EmulatorFacts, MachineType, Property
+
+EMULATOR = "/usr/bin/qemu-system-x86_64"
+KEY = "0000:05:00.0"
+HOST = "0000:06:00.4"
+UUID = "11111111-2222-3333-4444-555555555555"
+BAR0 = Bar(0, 0x4000, "mem32")
+
+# Offsets in lab.configs.make_config(): a byte of the VSC's body, its length, and PM's PMC.
+VSC_BODY = 0x63
+VSC_LENGTH = 0x62
+PMC = 0x42
+
+LINEAGE = {
+    "vfio-pci": ("vfio-pci", "pci-device", "device"),
+    "vfio-pci-nohotplug": ("vfio-pci-nohotplug", "vfio-pci", "pci-device", "device"),
+}
+
+
+def make_state(
+    config: bytes | None = None, bars: tuple[Bar, ...] = (BAR0,), evidence: str = "sysfs"
+) -> ConfigState:
+    """A config state; that of ``make_config()`` unless told otherwise."""
+    return ConfigState(config or make_config(), bars, evidence, "made up")
+
+
+def differing(offset: int, size: int = 256) -> ConfigState:
+    """The usual state with every bit of the byte at ``offset`` inverted."""
+    config = make_config(size)
+    return make_state(patched(config, offset, config[offset] ^ 0xFF))
+
+
+def make_extended(
+    config: bytes, entries: Iterable[tuple[int, int, bytes]], version: int = 1
+) -> bytes:
+    """``config`` (4096 bytes) with extended capabilities: offset, ID, what follows the header."""
+    changed = bytearray(config)
+    listed = list(entries)
+    following = [offset for offset, _, _ in listed[1:]] + [0]
+    for (offset, cap_id, body), after in zip(listed, following):
+        struct.pack_into("<I", changed, offset, cap_id | version << 16 | after << 20)
+        changed[offset + 4 : offset + 4 + len(body)] = body
+    return bytes(changed)
+
+
+def make_device(
+    key: str = KEY,
+    kind: str = "pci",
+    host: str | None = HOST,
+    alias: str | None = "hostdev0",
+    driver: str = "vfio-pci",
+    placement: str = "root-port",
+    properties: Mapping[str, str] | None = None,
+) -> GuestDevice:
+    """A device whose explicit properties all come from ``<qemu:override>``."""
+    given = {n: GuestProperty(v, "qemu:override") for n, v in (properties or {}).items()}
+    return GuestDevice(key, kind, host, alias, driver, placement, given)
+
+
+def make_guest(
+    *devices: GuestDevice,
+    machine: str = "pc-q35-9.0",
+    globals_: Sequence[Global] = (),
+    unresolved: tuple[str, ...] = (),
+) -> Guest:
+    """A guest with ``devices``, or with the usual one."""
+    return Guest(
+        name="g1",
+        uuid=UUID,
+        machine=machine,
+        arch="x86_64",
+        virt_type="kvm",
+        emulator=EMULATOR,
+        devices=devices or (make_device(),),
+        globals=tuple(globals_),
+        express="q35" in machine,
+        metadata=None,
+        unresolved=unresolved,
+    )
+
+
+def make_machine(
+    name: str, *compat: tuple[str, str, str], alias: str | None = None, deprecated: bool = False
+) -> MachineType:
+    """A machine type."""
+    return MachineType(name, alias, deprecated, False, compat)
+
+
+SKIP_OFF = ("vfio-pci", "skip-vsc-check", "false")
+MACHINES = (
+    make_machine("pc-q35-8.2", SKIP_OFF, deprecated=True),
+    make_machine("pc-q35-9.0", SKIP_OFF),
+    make_machine("pc-q35-9.1"),
+    make_machine("pc-q35-10.0", alias="q35"),
+    make_machine("pc-i440fx-9.0", SKIP_OFF),
+)
+
+
+def make_emulator(
+    *machines: MachineType,
+    version: str = "10.0.2",
+    skip_vsc_check: bool = True,
+    compat_props_known: bool = True,
+) -> EmulatorFacts:
+    """An emulator like QEMU 10.0; ``skip_vsc_check`` is whether it has that property."""
+    names = ("enable-migration", "rombar", "x-pci-vendor-id", "host")
+    properties = {name: Property("str", None) for name in names}
+    if skip_vsc_check:
+        properties["skip-vsc-check"] = Property("bool", True)
+    return EmulatorFacts(
+        path=EMULATOR,
+        version=version,
+        package="",
+        machines={machine.name: machine for machine in machines or MACHINES},
+        properties=dict.fromkeys(LINEAGE, properties),
+        lineage=LINEAGE,
+        compat_props_known=compat_props_known,
+    )
+
+
+def make_facts(
+    source: State | None = None,
+    destination: State | None = None,
+    guest: Guest | None = None,
+    emulator: EmulatorFacts | Finding | None = None,
+) -> Facts:
+    """The same states on both sides for every device, unless told otherwise."""
+    guest = guest or make_guest()
+    keys = [device.key for device in guest.devices]
+    return Facts(
+        guest,
+        {key: source or make_state() for key in keys},
+        {key: destination or make_state() for key in keys},
+        emulator or make_emulator(),
+    )
+
+
+def make_device_report(
+    *codes: str,
+    device: GuestDevice | None = None,
+    mendable: bool = False,
+    state: ConfigState | None = None,
+) -> DeviceReport:
+    """A device on which the findings ``codes`` were made."""
+    findings = tuple(Finding(code, f"text of {code}") for code in codes)
+    known = state or make_state()
+    return DeviceReport(device or make_device(), known, known, findings, mendable)
+
+
+def make_report(*devices: DeviceReport, findings: tuple[Finding, ...] = ()) -> Report:
+    """A report on guest g1."""
+    return Report("g1", UUID, "pc-q35-9.0", f"QEMU 10.0.2 ({EMULATOR})", findings, devices)

@@ -1,0 +1,185 @@
+"""Evidence on its way into the facts: what is inferred, contradicts, and is remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from lab.configs import make_config
+from unit.host.hosts import MDEV, UUID, VGPU, make_mdev, make_vf, make_vgpu
+from unit.makers import (
+    HOST,
+    KEY,
+    PMC,
+    VSC_BODY,
+    differing,
+    make_device,
+    make_emulator,
+    make_guest,
+    make_state,
+)
+from vfio_preflight import collect
+from vfio_preflight.collect import agree, facts_here, remember
+from vfio_preflight.configuration import Configuration
+from vfio_preflight.findings import DeviceReport
+from vfio_preflight.guest.domain import Guest
+from vfio_preflight.guest.metadata import Record, write_record
+from vfio_preflight.guest.xml import parse_fragment
+from vfio_preflight.host.catalogue import entries
+from vfio_preflight.host.traits import Traits
+from vfio_preflight.pci.formats import to_json
+from vfio_preflight.pci.state import ConfigState, State
+from vfio_preflight.preflight import preflight
+
+SEEN = make_state(evidence="vfio")
+DEVICE = make_device(kind="mdev", host=UUID)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configuration:
+    """Settings with paths below ``tmp_path``, which stands for a host's root."""
+    monkeypatch.setattr(collect, "emulator_facts", lambda *_args, **_options: make_emulator())
+    (tmp_path / "states").mkdir()
+    return Configuration(states="/states", catalogue="/catalogue")
+
+
+def recorded(state: ConfigState, facts: Mapping[str, str] | None = None) -> Guest:
+    """A guest with a record of its one device."""
+    record = write_record(Record({KEY: state}, devices={KEY: facts or {}}))
+    ours = parse_fragment(b"<preflight xmlns='urn:vfio-preflight:1'/>")
+    ours.append(record)
+    return make_guest(DEVICE)._replace(metadata=ours)
+
+
+def judged(
+    root: Path, guest: Guest, settings: Configuration, source: Mapping[str, State] | None = None
+) -> DeviceReport:
+    return preflight(facts_here(guest, settings, 0.0, source, root=str(root))).devices[0]
+
+
+def codes(report: DeviceReport) -> list[str]:
+    return [finding.code for finding in report.findings]
+
+
+# --- inferred ------------------------------------------------------------------------------------
+
+
+def test_state_is_inferred_from_the_record(tmp_path: Path, settings: Configuration) -> None:
+    make_mdev(tmp_path)
+    report = judged(tmp_path, recorded(SEEN, MDEV.facts()), settings)
+    assert report.verdict == "pass"
+    assert codes(report) == ["config-identical", "state-inferred", "skip-vsc-check"]
+    assert report.destination is not None and report.destination.evidence == "inferred"
+
+
+def test_driver_that_differs_stays_unknown(tmp_path: Path, settings: Configuration) -> None:
+    make_mdev(tmp_path, version="550.90.05")
+    report = judged(tmp_path, recorded(SEEN, MDEV.facts()), settings)
+    assert (report.verdict, codes(report)) == ("unknown", ["destination-unknown"])
+    assert "likely to differ" in report.findings[0].text
+
+
+def test_catalogue_goes_before_what_is_inferred(tmp_path: Path, settings: Configuration) -> None:
+    make_mdev(tmp_path)
+    remember(UUID, differing(VSC_BODY)._replace(evidence="vfio"), settings, str(tmp_path))
+    report = judged(tmp_path, recorded(SEEN, MDEV.facts()), settings)
+    assert report.destination is not None and report.destination.evidence == "catalogue"
+    assert (report.verdict, report.mendable) == ("fail", True)
+
+
+# --- contradictions ------------------------------------------------------------------------------
+
+
+def test_file_against_sysfs(tmp_path: Path, settings: Configuration) -> None:
+    make_pci_device(tmp_path, make_config(device=0x2236))
+    (tmp_path / "states" / f"{HOST}.json").write_text(to_json(make_state()))
+    report = judged(tmp_path, recorded(SEEN)._replace(devices=(make_device(),)), settings)
+    assert report.verdict == "unknown"
+    assert codes(report) == ["config-identical", "evidence-contradicts", "skip-vsc-check"]
+    assert "the destination's state has evidence file" in report.findings[1].text
+
+
+def make_pci_device(root: Path, config: bytes) -> None:
+    home = root / "sys/bus/pci/devices" / HOST
+    home.mkdir(parents=True)
+    (home / "config").write_bytes(config)
+    (home / "resource").write_text("")
+
+
+def test_image_against_record(tmp_path: Path, settings: Configuration) -> None:
+    make_pci_device(tmp_path, make_config())
+    guest = recorded(make_state(make_config(4096)))._replace(devices=(make_device(),))
+    report = judged(tmp_path, guest, settings, {KEY: make_state(evidence="stream")})
+    assert codes(report) == ["config-identical", "evidence-contradicts", "skip-vsc-check"]
+    assert "evidence stream (made up) and sysfs (made up)" in report.findings[1].text
+
+
+def test_evidence_that_agrees(tmp_path: Path, settings: Configuration) -> None:
+    make_pci_device(tmp_path, differing(PMC).config)
+    (tmp_path / "states" / f"{HOST}.json").write_text(to_json(make_state()))
+    guest = recorded(SEEN)._replace(devices=(make_device(),))
+    report = judged(tmp_path, guest, settings, {KEY: make_state(evidence="stream")})
+    assert codes(report) == ["config-identical", "skip-vsc-check"]
+
+
+# --- minimum -------------------------------------------------------------------------------------
+
+
+def test_weak_evidence_does_not_count(tmp_path: Path, settings: Configuration) -> None:
+    make_pci_device(tmp_path, differing(VSC_BODY).config)
+    guest = recorded(SEEN)._replace(devices=(make_device(),))
+    assert judged(tmp_path, guest, settings).verdict == "fail"
+    report = judged(tmp_path, guest, settings._replace(evidence="vfio"))
+    assert (report.verdict, report.mendable, report.quote) == ("unknown", False, "")
+    assert codes(report) == ["evidence-weak", "skip-vsc-check"]
+    assert "the verdict would be fail" in report.findings[0].text
+    assert judged(tmp_path, guest, settings._replace(evidence="sysfs")).verdict == "fail"
+
+
+# --- remember ------------------------------------------------------------------------------------
+
+
+def catalogued(root: Path) -> list[Traits]:
+    return [entry.traits for _, entry in entries(str(root / "catalogue"))]
+
+
+def test_remember(tmp_path: Path, settings: Configuration) -> None:
+    make_mdev(tmp_path)
+    make_vgpu(tmp_path)
+    assert remember(UUID, SEEN, settings, str(tmp_path))
+    assert remember(HOST, SEEN._replace(evidence="stream"), settings, str(tmp_path))
+    assert not remember(UUID, SEEN, settings, str(tmp_path))
+    assert sorted(catalogued(tmp_path)) == sorted([MDEV, VGPU])
+
+
+@pytest.mark.parametrize("evidence", ["catalogue", "inferred", "sysfs", "file"])
+def test_remember_nothing_that_was_not_seen(
+    evidence: str, tmp_path: Path, settings: Configuration
+) -> None:
+    make_mdev(tmp_path)
+    assert not remember(UUID, make_state(evidence=evidence), settings, str(tmp_path))
+    assert catalogued(tmp_path) == []
+
+
+def test_remember_nothing_that_sysfs_shows(tmp_path: Path, settings: Configuration) -> None:
+    make_vf(tmp_path)
+    assert not remember(HOST, SEEN, settings, str(tmp_path))
+
+
+def test_remember_nothing_that_is_not_here(tmp_path: Path, settings: Configuration) -> None:
+    assert not remember(UUID, SEEN, settings, str(tmp_path))
+    assert not remember("", SEEN, settings, str(tmp_path))
+
+
+# --- agree ---------------------------------------------------------------------------------------
+
+
+def test_agree() -> None:
+    config = bytearray(make_config())
+    config[0x04], config[0x2C] = 0x06, 0xFF  # command, subsystem: not compared
+    assert agree(make_state(), make_state(bytes(config)))
+    assert not agree(make_state(), differing(VSC_BODY))
+    assert not agree(make_state(), make_state(make_config(4096)))
+    assert not agree(make_state(), make_state(b"\xff" * 256))

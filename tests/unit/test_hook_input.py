@@ -1,0 +1,130 @@
+"""Input that is no domain, that never ends, or takes too long to judge."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from unit.hooked import (
+    HANG,
+    PLUGIN,
+    PROGRAM,
+    Host,
+    assert_blocked,
+    assert_let_pass,
+    domain,
+    present,
+)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    made = Host(tmp_path)
+    made.configure()
+    return made
+
+
+# --- XML that is none ----------------------------------------------------------------------------
+
+BOMB = (
+    b"<!DOCTYPE domain [<!ENTITY a 'hostdev'>"
+    + b"".join(b"<!ENTITY %c '%s'>" % (c, b"&%c;" % (c - 1) * 10) for c in range(98, 110))
+    + b"]><domain type='kvm'><name>&m;</name></domain>"
+)
+BAD_XML = {
+    "malformed": (b"<domain type='kvm'><hostdev", "not well-formed"),
+    "not text": (b"\xff\xfe\x00hostdev", "not well-formed"),
+    "huge": (b"<domain type='kvm'>" + b" " * (60 << 20) + b"</domain>", "more than 16777216"),
+    "entity bomb": (BOMB, "the domain XML "),
+    "wrong namespace": (b"<domain xmlns='urn:x' type='kvm'><hostdev/></domain>", "not a libvirt"),
+    "another hypervisor": (b"<domain type='xen'><hostdev/></domain>", "type 'xen'"),
+    "another document": (b"<network><forward mode='hostdev'/></network>", "<network>"),
+    "no name": (b"<domain type='kvm'><hostdev/></domain>", "no"),
+    "deep": (b"<domain type='kvm'>" + b"<hostdev>" * 100_000, "not well-formed"),
+}
+
+
+@pytest.mark.parametrize("case", ["malformed", "huge", "entity bomb"])
+def test_bad_xml_passes_by_default(case: str, host: Host) -> None:
+    xml, part = BAD_XML[case]
+    assert_let_pass(host.run(xml))
+    assert part in host.log and "let pass" in host.log
+    assert host.log.count("\n") == 1
+
+
+@pytest.mark.parametrize("case", BAD_XML)
+def test_bad_xml_is_blocked_if_so_configured(case: str, host: Host) -> None:
+    host.configure(on_error="block")
+    xml, part = BAD_XML[case]
+    result = host.run(xml)
+    assert_blocked(result, part)
+    assert result.seconds < 2.5
+
+
+@pytest.mark.parametrize("on_error", ["allow", "block"])
+def test_bad_xml_never_fails_a_restore(on_error: str, host: Host) -> None:
+    host.configure(on_error=on_error)
+    for operation in ("restore", "prepare"):
+        assert host.run(BAD_XML["malformed"][0], operation).status == 0
+
+
+def test_empty_xml_has_no_vfio_device(host: Host) -> None:
+    host.configure(on_error="block")
+    assert_let_pass(host.run(b""))
+
+
+# --- time ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_error", ["allow", "block"])
+def test_deadline(on_error: str, host: Host) -> None:
+    present(host)
+    host.configure(on_error=on_error, deadline=0.8)
+    result = host.run(domain(), patch=HANG)
+    assert result.seconds < 1.8
+    if on_error == "allow":
+        assert_let_pass(result)
+    else:
+        assert_blocked(result, "no result within the deadline")
+    assert "no result within the deadline" in host.log
+
+
+def test_input_that_never_ends_is_not_waited_for(host: Host) -> None:
+    """Neither one that stays silent, nor one that trickles on beyond the time for it."""
+    program = PROGRAM.replace("PATCH", "hook.INPUT_SECONDS = 0.3")
+    arguments = [sys.executable, "-c", program, str(host.directory), "g1", "migrate", "begin", "-"]
+    environment = {**os.environ, "PYTHONPATH": str(PLUGIN)}
+    for chunks in (0, 6):
+        process = subprocess.Popen(
+            arguments, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        )
+        assert process.stdin is not None and process.stderr is not None
+        for _ in range(chunks):
+            time.sleep(0.1)
+            try:
+                process.stdin.write(b"<domain>")
+                process.stdin.flush()
+            except BrokenPipeError:
+                break
+        assert process.wait(2.0) == 0
+        assert process.stderr.read() == b""
+        process.stderr.close()
+        try:
+            process.stdin.close()
+        except BrokenPipeError:
+            continue
+
+
+def test_closed_input(host: Host) -> None:
+    closed = subprocess.run(
+        [sys.executable, "-c", "import os, sys; os.close(0)\nfrom vfio_preflight.hook import main\n"
+         "sys.exit(main(['g1', 'restore', 'begin', '-']))"],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(PLUGIN)},
+    )  # fmt: skip
+    assert (closed.returncode, closed.stdout, closed.stderr) == (0, b"", b"")
