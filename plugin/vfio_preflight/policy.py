@@ -21,12 +21,12 @@ class Decision(NamedTuple):
 def decide(report: Report, policy: Mapping[str, str], vsc_tolerant: tuple[str, ...]) -> Decision:
     """Apply ``policy`` (verdict -> action). ``vsc_tolerant`` are ``vendor:device`` patterns.
 
-    Every verdict in the report is asked for what it wants, and the strictest wish is granted: a
-    device that fails and may pass does not carry along one that is unknown and must not. A guest is
+    Every finding's verdict is asked for what it wants, and the strictest wish is granted: a device
+    that fails and may pass does not carry along what is unknown and must not. A guest is
     mended only as a whole: one failing device that cannot be mended blocks it.
     """
-    verdicts = {report.verdict, *(f.verdict for f in report.findings)}
-    verdicts.update(device.verdict for device in report.devices)
+    findings = [*report.findings, *(f for device in report.devices for f in device.findings)]
+    verdicts = {report.verdict, *(finding.verdict for finding in findings)}
     wishes = {policy.get(verdict, DEFAULT_POLICY[verdict]) for verdict in verdicts}
     wanted = max(wishes, key=STRICTNESS.index)
     if wanted != MEND:

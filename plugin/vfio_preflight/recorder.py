@@ -16,6 +16,7 @@ Done twice, the second time changes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Collection, Mapping
@@ -23,8 +24,9 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from .collect import ask_emulator
+from .collect import agree, ask_emulator, remember
 from .configuration import Configuration
+from .errors import PreflightError
 from .findings import Finding
 from .guest.addresses import pci_address
 from .guest.domain import Guest, GuestDevice
@@ -33,8 +35,9 @@ from .guest.record import MAX_DEVICES, Record
 from .host.processes import Process
 from .host.states import state_of
 from .host.traits import read_traits
+from .host.vfio import read_in_use
 from .pci.space import identity
-from .pci.state import ConfigState, Missing
+from .pci.state import ConfigState, Missing, State
 
 # Bytes of XML. libvirt passes a domain's XML, metadata included, in strings of 4 MiB at most
 # (REMOTE_STRING_MAX): beyond that no tool could read it any more, and no migration send it.
@@ -173,19 +176,40 @@ def _recorded(
 ) -> _Item:
     """The device with this host's state, if it can be had."""
     name = running.name(device)
-    state = state_of(device, "source", settings.states)
+    state = _state(running, device, settings)
     if isinstance(state, Missing):
         reason = "; ".join(part for part in (state.reason, state.remedy) if part)
         return _Item(item.key, Entry(name, MISSING, reason))
     facts = _facts(running, device, state, here)
-    before = old.devices.get(item.key, {})
-    if old.states.get(item.key) == state and _same_device(before, facts):
-        return _Item(item.key, Entry(name, KEPT, "recorded here already"), state, before)
+    before, standing = old.devices.get(item.key, {}), old.states.get(item.key)
+    if standing is not None and _same_device(before, facts) and agree(standing, state):
+        return _Item(item.key, Entry(name, KEPT, "recorded here already"), standing, before)
     return _Item(item.key, Entry(name, RECORDED, _told(state, facts)), state, facts)
 
 
+def _state(running: Running, device: GuestDevice, settings: Configuration) -> State:
+    """What the device presents: by an operator's file, VFIO, or what else this host has of it.
+
+    VFIO is asked through the descriptor that QEMU has open: nothing is opened. Such a state also
+    goes into the catalogue, for devices of its sort that are not in use.
+    """
+    state = state_of(device, "source", settings.states, catalogue=settings.catalogue)
+    known = isinstance(state, ConfigState) and state.evidence == "file"
+    if device.host is None or known:
+        return state
+    try:
+        seen = read_in_use(device.host, running.process.pid).state
+    except PreflightError:
+        return state
+    # The record does not depend on the catalogue, which may not be writable.
+    with contextlib.suppress(PreflightError, OSError):
+        remember(device.host, seen, settings)
+    return seen
+
+
 def _told(state: ConfigState, facts: Mapping[str, str]) -> str:
-    told = [identity(state.config), f"{len(state.config)} bytes", state.origin]
+    read = f"{state.evidence} ({state.origin})"
+    told = [identity(state.config), f"{len(state.config)} bytes", read]
     if "driver" in facts:
         told.append(f"driver {facts['driver']} {facts.get('driver-version', '')}".rstrip())
     if "age" in facts:

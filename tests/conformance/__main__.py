@@ -10,7 +10,6 @@ import argparse
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,12 @@ from vfio_preflight.qemu import shim
 
 from .cases import Case, case_from_json, to_json
 from .drawing import adapt, draw_cases, shrink
+from .dumps import cases_of, real_states
 from .engine import Engine, Judged, judge, make_engine
+from .layouts import LAYOUTS
+from .maskmaps import bytes_of, check_maps
+from .record import record
+from .report import counts, described, is_complete
 
 REGRESSIONS = Path(__file__).with_name("regressions")
 EMULATOR = "/usr/bin/qemu-system-x86_64"
@@ -33,54 +37,84 @@ def main() -> int:
         engines = [make_engine(path, library) for path in options.emulator or [EMULATOR]]
         if options.case:
             cases = [case_from_json(Path(path).read_text()) for path in options.case]
-            return _replay(engines, cases)
-        return max([_run(engine, options.n, options.seed) for engine in engines])
+            return max([_judge(engine, "given cases", cases) for engine in engines])
+        return max([_run(engine, options) for engine in engines])
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m conformance", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m conformance",
+        description="Let the project and real QEMU judge pairs of config states.",
+    )
     parser.add_argument("--n", type=int, default=1000, help="pairs to judge, by each emulator")
     parser.add_argument("--seed", type=int, default=1, help="which pairs")
     parser.add_argument("--emulator", action="append", metavar="PATH", help="repeatable")
     parser.add_argument("--case", action="append", metavar="FILE", help="judge these cases alone")
+    parser.add_argument("--masks", action="store_true", help="flip every byte of every layout too")
+    parser.add_argument(
+        "--record", action="store_true", help="list emulators that agree as verified"
+    )
     return parser.parse_args()
 
 
-def _replay(engines: Sequence[Engine], cases: Sequence[Case]) -> int:
-    failed = 0
-    for engine in engines:
-        for judged in judge(engine, [adapt(case, engine.facts) for case in cases]):
-            failed += not judged.agrees
-            print(_described(engine, judged))
-    return min(failed, 1)
+def _run(engine: Engine, options: argparse.Namespace) -> int:
+    failed = _drawn(engine, options.n, options.seed)
+    real = [adapt(case, engine.facts) for _, state in real_states() for case in cases_of(state)]
+    failed |= _judge(engine, "real devices' config spaces", real)
+    if options.masks:
+        failed |= _masks(engine)
+    if options.record and not failed:
+        record(engine.facts, options.n, options.seed)
+    return failed
 
 
-def _run(engine: Engine, number: int, seed: int) -> int:
-    started = time.monotonic()
+def _drawn(engine: Engine, number: int, seed: int) -> int:
     cases = [adapt(case, engine.facts) for case in draw_cases(number, seed)]
-    drawn = time.monotonic()
+    judged, seconds = _timed(engine, cases)
+    wrong = [one for one in judged if not one.agrees]
+    print(f"{engine.name}: {len(cases)} pairs of seed {seed} in {seconds:.0f} s")
+    print(f"  {counts(judged)}; disagreements: {len(wrong)}", flush=True)
+    if not is_complete(judged):
+        print("  an outcome has not occurred: draw more pairs (--n)")
+    if wrong:
+        _report(engine, number, seed, judged, wrong)
+    return int(bool(wrong))
+
+
+def _judge(engine: Engine, what: str, cases: Sequence[Case]) -> int:
+    judged, seconds = _timed(engine, [adapt(case, engine.facts) for case in cases])
+    wrong = [one for one in judged if not one.agrees]
+    print(f"{engine.name}: {len(cases)} pairs of {what} in {seconds:.0f} s")
+    print(f"  {counts(judged)}; disagreements: {len(wrong)}", flush=True)
+    for one in wrong[:_MAX_SHOWN]:
+        print(described(engine, one))
+    return int(bool(wrong))
+
+
+def _timed(engine: Engine, cases: Sequence[Case]) -> tuple[list[Judged], float]:
+    started = time.monotonic()
     judged = []
     for at in range(0, len(cases), _BLOCK):
         judged += judge(engine, cases[at : at + _BLOCK])
-    wrong = [one for one in judged if not one.agrees]
-    print(f"{engine.name}, seed {seed}: {len(cases)} pairs")
-    print(f"  drawn in {drawn - started:.1f} s, judged in {time.monotonic() - drawn:.1f} s")
-    print(f"  {_counts(judged)}; disagreements: {len(wrong)}")
-    if wrong:
-        _report(engine, number, seed, judged, wrong)
-    return min(len(wrong), 1)
+    return judged, time.monotonic() - started
 
 
-def _counts(judged: Sequence[Judged]) -> str:
-    counts = Counter(one.real.outcome for one in judged)
-    return ", ".join(f"{outcome}: {number}" for outcome, number in sorted(counts.items()))
+def _masks(engine: Engine) -> int:
+    started = time.monotonic()
+    _, wrong = check_maps(engine)
+    seconds = time.monotonic() - started
+    print(f"{engine.name}: mask maps, {bytes_of(LAYOUTS)} bytes in {seconds:.0f} s")
+    print(f"  bytes that are treated otherwise than predicted: {len(wrong)}", flush=True)
+    for one in wrong[:_MAX_SHOWN]:
+        print(f"  {one}")
+    return int(bool(wrong))
 
 
 def _report(
     engine: Engine, number: int, seed: int, judged: Sequence[Judged], wrong: Sequence[Judged]
 ) -> None:
     for one in wrong[:_MAX_SHOWN]:
-        print(_described(engine, one))
+        print(described(engine, one))
     known = {one.case: one.agrees for one in judged}
 
     def disagrees(case: Case) -> bool:
@@ -91,26 +125,16 @@ def _report(
 
     smallest = shrink(number, seed, disagrees)
     if smallest is not None:
-        _keep(engine, adapt(smallest, engine.facts))
+        _keep(engine, adapt(smallest, engine.facts), seed)
 
 
-def _keep(engine: Engine, case: Case) -> None:
-    text = to_json(case)
-    path = REGRESSIONS / f"{abs(hash(text)) % 16**8:08x}.json"
-    path.write_text(text)
-    print(f"\nThe smallest case for which they disagree, now {path}:\n{text}")
-    print(_described(engine, judge(engine, [case])[0]))
+def _keep(engine: Engine, case: Case, seed: int) -> None:
+    path = REGRESSIONS / f"qemu-{engine.facts.version}-seed-{seed}.json"
+    path.write_text(to_json(case))
+    print(f"\nThe smallest case for which they disagree, now {path}:\n{to_json(case)}")
+    print(described(engine, judge(engine, [case])[0]))
     print(f"  python -m conformance --emulator {engine.executable.path} --case {path}")
 
 
-def _described(engine: Engine, one: Judged) -> str:
-    case = one.case
-    verdict = "agree" if one.agrees else "DISAGREE"
-    return (
-        f"{verdict}: {engine.name}, {case.machine_type}, {case.placement}, {case.globals}\n"
-        f"  source {case.source.properties}, destination {case.destination.properties}\n"
-        f"  predicted {one.predicted}\n  real      {one.real}"
-    )
-
-
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

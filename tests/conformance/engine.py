@@ -2,8 +2,8 @@
 
 Cases of one machine type and placement share two processes: one sends the sources' sections, the
 other loads them one after the other (``loader``). A case that the project expects to be refused,
-whose sides are of different sizes, or whose batch came to grief, has a trial of its own (``vfio_preflight.qemu.trial``): two processes
-and a real migration.
+whose sides are of different sizes, or whose batch came to grief, has a trial of its own
+(``vfio_preflight.qemu.trial``): two processes and a real migration.
 """
 
 from __future__ import annotations

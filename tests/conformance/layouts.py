@@ -1,8 +1,8 @@
 """Capability layouts of real devices, filled with made-up contents.
 
-Offsets, orders, lengths and gaps are those that public dumps and bug reports show; what stands in a
-vendor's own registers is noise. A layout is a value, so that a pair can be derived from it by moving,
-dropping or resizing a capability.
+Offsets, orders, lengths and gaps are those that public dumps and bug reports show; what stands in
+a vendor's own registers is noise. A layout is a value, so that a pair can be derived from it by
+moving, dropping or resizing a capability.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vfio_preflight.pci.state import Bar
 
 from .cases import Device
 
-PM, VPD, MSI, VSC, EXP, MSIX, AF = 0x01, 0x03, 0x05, 0x09, 0x10, 0x11, 0x13
+PM, VPD, MSI, PCIX, VSC, EXP, MSIX, AF = 0x01, 0x03, 0x05, 0x07, 0x09, 0x10, 0x11, 0x13
 AER, VC, DSN, VSEC, ACS, ARI, ATS, SRIOV, REBAR, LTR, SECPCI, DVSEC, DLF, PL16G = (
     *(0x01, 0x02, 0x03, 0x0B, 0x0D, 0x0E, 0x0F, 0x10, 0x15, 0x18, 0x19, 0x23, 0x25, 0x26),
 )
@@ -314,8 +314,8 @@ def integrated(seed: int) -> Layout:
 
 
 def conventional(seed: int) -> Layout:
-    """A conventional PCI device: PM, MSI, and advanced features."""
-    caps = (pm(0xDC), msi(0xD0), Cap(AF, 0xE4, b"\x06\x03\0\0"), Cap(0x0D, 0x60, noise(seed, 6)))
+    """Conventional PCI, as of an e1000: PM, PCI-X, MSI up to the end of the space."""
+    caps = (pm(0xDC), Cap(PCIX, 0xE4, noise(seed, 6)), msi(0xF0))
     return Layout(0x8086, 0x100E, 0x020000, caps, bars=((0, MEM32, 0x20000), (1, IO, 64)), pin=1)
 
 

@@ -1,9 +1,10 @@
 """One QEMU that loads one stream after another, of as many VFIO devices as there are places.
 
-A migration ends the process that fails to load it. A *snapshot* does not: ``loadvm`` runs the same
-``qemu_loadvm_state()`` on the same section handlers, prints the same line, and leaves a machine that
-can load the next. So the destination's devices are realised once, and each stream is written into
-the place of a snapshot's in a qcow2 image and loaded, in 2 ms instead of the 50 of a process.
+A migration ends the process that fails to load it. A *snapshot* does not: ``loadvm`` runs the
+same ``qemu_loadvm_state()`` on the same section handlers, prints the same line, and leaves a
+machine that can load the next. So the destination's devices are realised once, and each stream is
+written into the place of a snapshot's in a qcow2 image and loaded, in 2 ms instead of the 50 of a
+process.
 
 A stream here is the least that QEMU takes: the header of one that it wrote itself, the section of
 one VFIO device as the source's QEMU sent it, and the mark of the end.
@@ -61,8 +62,8 @@ def devices_options(
 ) -> list[str]:
     """Add devices to the bench, and return the options of a machine that has them all."""
     paths = [
-        bench.add_device(side, device_name(number), state, number + 1)
-        for number, state in enumerate(states)
+        bench.add_device(side, device_name(number), state, setting, number + 1)
+        for number, (setting, state) in enumerate(zip(settings, states))
     ]
     return arguments(list(zip(paths, settings)), bench.directory)
 
@@ -107,7 +108,7 @@ def _migrate(bench: Workbench, executable: Executable, options: Sequence[str], s
             return file.read()
 
 
-def _require(emulator: Emulator, command: str, deadline: float, **arguments: object) -> Any:
+def _require(emulator: Emulator, command: str, deadline: float, **arguments: object) -> Any:  # noqa: ANN401 - it is JSON
     reply = emulator.ask(command, deadline, **arguments)
     if reply is None or "return" not in reply:
         raise LoaderError(f"{command}: {reply}, status {emulator.status}: {emulator.stderr}")
@@ -181,15 +182,15 @@ class Loader:
         head = _FULL + struct.pack(">IB", 1, len(idstr)) + idstr + struct.pack(">II", 0, 1)
         stream = self._header + head + section + _FOOTER + struct.pack(">I", 1) + _END
         os.pwrite(self._image, stream, self._at)
-        said = str(self._monitor(f"loadvm {_TAG}"))
+        said = self._monitor(f"loadvm {_TAG}")
         if not said.strip():
             return Result(PASS)
         return Result(FAIL, line=mismatch_line(said), stderr=said)
 
-    def _monitor(self, line: str) -> Any:
-        return self._ask("human-monitor-command", **{"command-line": line})
+    def _monitor(self, line: str) -> str:
+        return str(self._ask("human-monitor-command", **{"command-line": line}))
 
-    def _ask(self, command: str, **arguments: object) -> Any:
+    def _ask(self, command: str, **arguments: object) -> object:
         return _require(self._emulator, command, time.monotonic() + _PATIENCE, **arguments)
 
     def _find_state(self) -> int:

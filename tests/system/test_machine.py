@@ -124,9 +124,10 @@ def test_emulator_that_does_not_tell_its_compat_table(mixed: Pair) -> None:
     assert [finding["code"] for finding in report["findings"]] == [
         "emulator-too-old",
         "compat-unknown",
+        "emulator-unverified",
     ]
     (device,) = report["devices"]
     told = {finding["code"]: finding["text"] for finding in device["findings"]}
-    assert set(told) == {"vsc-body-differs", "skip-vsc-check"}
+    assert set(told) == {"vsc-body-differs", "skip-vsc-check", "trial-unavailable"}
     assert told["skip-vsc-check"].startswith("skip-vsc-check is off (QEMU 7.2.")
     assert "has no such property" in told["skip-vsc-check"]

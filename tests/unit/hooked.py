@@ -104,6 +104,7 @@ class Host(NamedTuple):
 
 
 def domain(**changes: object) -> bytes:
+    """Guest g1 with one recorded device, for an emulator that is not there."""
     return make_domain(RECORD, emulator=NO_EMULATOR, **changes)  # type: ignore[arg-type]
 
 
@@ -115,10 +116,12 @@ def present(host: Host, config_offset: int | None = None) -> None:
 
 
 def assert_let_pass(result: Result) -> None:
+    """Exit 0 and silence."""
     assert (result.status, result.out, result.err) == (0, b"", "")
 
 
 def assert_blocked(result: Result, part: str) -> None:
+    """Exit 1, nothing for libvirt to parse, and a first line that holds ``part``."""
     assert (result.status, result.out) == (1, b"")
     first = result.err.splitlines()[0]
     assert first.startswith("vfio-preflight: migration blocked: ")

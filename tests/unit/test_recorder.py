@@ -15,6 +15,7 @@ from vfio_preflight.guest.domain import Guest, GuestDevice, parse_domain, read_g
 from vfio_preflight.guest.metadata import set_record, write_record
 from vfio_preflight.guest.record import Record
 from vfio_preflight.host.processes import Process
+from vfio_preflight.host.vfio import VfioDevice
 from vfio_preflight.pci.state import ConfigState
 from vfio_preflight.recorder import Running, live_aliases, revise
 
@@ -178,6 +179,27 @@ def test_state_that_cannot_be_had(settings: Configuration) -> None:
     assert results(revision) == {"hostdev0": "missing", "hostdev1": "recorded"}
     assert revision.record is not None
     assert set(revision.record.states) == {OTHER_KEY}
+
+
+def test_vfio_is_asked_through_qemus_descriptor(
+    settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not where an operator's file says what the device presents."""
+    asked = []
+
+    def read_in_use(host: str, pid: int) -> VfioDevice:
+        asked.append((host, pid))
+        return VfioDevice(OLD._replace(evidence="vfio"), ())
+
+    monkeypatch.setattr(recorder, "read_in_use", read_in_use)
+    unknown = make_device(host="0000:99:00.0")
+    revision = revise(Running(make_guest(unknown, second()), make_process(), {}), settings)
+    assert (state(revision).config, state(revision).evidence) == (OLD.config, "vfio")
+    assert (state(revision, OTHER_KEY).config, state(revision, OTHER_KEY).evidence) == (
+        HERE,
+        "file",
+    )
+    assert asked == [("0000:99:00.0", 77)]
 
 
 def test_snapshot_keeps_and_adopts(settings: Configuration) -> None:

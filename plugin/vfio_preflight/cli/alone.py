@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
+from ..configuration import Configuration
 from ..guest.domain import Guest, GuestDevice, Property
 from ..host.states import read_state
 from ..pci.formats import read_file
@@ -51,11 +52,11 @@ def has_express_root(machine: str) -> bool:
     return not any(machine == name or machine.startswith(f"{name}-") for name in CONVENTIONAL)
 
 
-def load_state(name: str, states: str) -> ConfigState:
+def load_state(name: str, settings: Configuration) -> ConfigState:
     """The state in file ``name``, or of this host's device ``name``. Raises PreflightError."""
     device = device_name(name)
     if device is not None and not os.path.exists(name):
-        return read_state(device, states)
+        return read_state(device, settings.states, catalogue=settings.catalogue)
     return read_file(name)
 
 

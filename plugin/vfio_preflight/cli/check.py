@@ -125,7 +125,7 @@ def image_as_guest(path: str) -> str:
 def _states(
     guest: Guest, given: list[tuple[str, str]], settings: Configuration
 ) -> dict[str, State]:
-    return {_key(guest, name): load_state(file, settings.states) for name, file in given}
+    return {_key(guest, name): load_state(file, settings) for name, file in given}
 
 
 def _key(guest: Guest, name: str) -> str:

@@ -32,8 +32,8 @@ def run(options: Namespace) -> int:
     end = time.monotonic() + settings.deadline
     facts = Facts(
         guest,
-        {alone.DEVICE: alone.load_state(options.source, settings.states)},
-        {alone.DEVICE: alone.load_state(options.destination, settings.states)},
+        {alone.DEVICE: alone.load_state(options.source, settings)},
+        {alone.DEVICE: alone.load_state(options.destination, settings)},
         ask_emulator(guest, settings, end),
     )
     report = examined(facts, ALWAYS if options.trial else NEVER, end)

@@ -43,7 +43,7 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
 
 def run(options: Namespace) -> int:
     """Carry the command out: 0 something was explained, 3 nothing known was found."""
-    state = load_state(options.state, load().states) if options.state else None
+    state = load_state(options.state, load()) if options.state else None
     found = list(explain(_read(options.file), state.config if state else None))
     if options.format == "json":
         lines = [entry._asdict() for entry in found]

@@ -71,7 +71,7 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
 def run(options: Namespace) -> int:
     """Carry the command out."""
     settings = load()
-    state = alone.load_state(options.device, settings.states)
+    state = alone.load_state(options.device, settings)
     guest = alone.guest_for(options, options.device)
     asked = ask_emulator(guest, settings, time.monotonic() + settings.deadline)
     emulator = asked if isinstance(asked, EmulatorFacts) else None
@@ -143,7 +143,9 @@ def _show(title: str, config: bytes, found: list[Byte]) -> None:
         return
     console = Console(highlight=False, soft_wrap=True)
     for line in lines:
-        console.print(Text.assemble(*line))
+        text = Text.assemble(*line)
+        text.rstrip()
+        console.print(text)
 
 
 # A line as pieces of text and the style of each.

@@ -43,7 +43,7 @@ def run(options: Namespace) -> int:
         raise UsageError("give a device or a file, or --image FILE")
     if options.image:
         return _show_image(options.image, options.format)
-    state = load_state(options.device, load().states)
+    state = load_state(options.device, load())
     print(to_json(state) if options.format == "json" else "\n".join(_text(state)))
     return 0
 

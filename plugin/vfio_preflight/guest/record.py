@@ -45,8 +45,9 @@ class Record(NamedTuple):
 
     ``host`` and ``time`` (ISO 8601, UTC) say where and when the record was begun; ``facts`` holds
     what else is known of that host, such as ``qemu``. ``devices`` holds, by key, what is known of a
-    device beside its state: ``host`` is its address or UUID there. ``damaged`` says for each entry
-    that could not be read why not.
+    device beside its state: ``host`` is its address or UUID there, ``on`` and ``time`` where and
+    when it was recorded, ``process`` for which QEMU, and so on (``recorder``, ``host.traits``).
+    ``damaged`` says for each entry that could not be read why not.
     """
 
     states: Mapping[str, ConfigState]

@@ -9,6 +9,7 @@
  *                         /regions   optional; a line for each BAR (0-5) or the
  *                                    expansion ROM (6): INDEX SIZE FLAGS, where
  *                                    FLAGS are of "rwm": read, write, mmap
+ *                         /mdev      optional: its being there makes a mediated device
  *
  * <device> is the base name of the device's sysfs directory, by which QEMU asks
  * for it: a PCI address or an mdev UUID. QEMU needs neither root nor /dev/vfio:
@@ -31,7 +32,7 @@
  * An RLIMIT_FSIZE would forbid it.
  *
  * The only interposed functions are those in which the kernel would do something
- * else: open, readlink, ioctl and pwrite. VFIO requests are those of Linux 6.8;
+ * else: open, readlink, realpath, ioctl and pwrite. VFIO requests are those of Linux 6.8;
  * what QEMU asks for is in its hw/vfio/{container,device,pci,migration}.c.
  *
  * Build: cc -shared -fPIC -O2 -Wall -Wextra -o fakevfio.so fakevfio.c -ldl
@@ -678,4 +679,31 @@ EXPORT ssize_t readlinkat(int directory, const char *path, char *buffer, size_t 
     ssize_t length = read_group_link(path, buffer, size);
 
     return length ? length : NEXT(readlinkat)(directory, path, buffer, size);
+}
+
+/* --- interposed: realpath --------------------------------------------------- */
+
+/* vfio_device_is_mdev() asks where <sysfsdev>/subsystem leads to. */
+static bool is_mdev_subsystem(const char *path)
+{
+    static const char name[] = "/subsystem";
+    size_t length = strlen(path);
+    const char *end = path + length - strlen(name);
+    const char *start = end;
+    char marker[PATH_MAX];
+
+    if (length <= strlen(name) || strcmp(end, name) != 0)
+        return false;
+    while (start > path && start[-1] != '/')
+        start--;
+    return device_path(marker, start, end - start, "mdev") && access(marker, F_OK) == 0;
+}
+
+EXPORT char *realpath(const char *path, char *resolved)
+{
+    static const char mdev[] = "/sys/bus/mdev";
+
+    if (!path || !is_mdev_subsystem(path))
+        return NEXT(realpath)(path, resolved);
+    return resolved ? strcpy(resolved, mdev) : strdup(mdev);
 }

@@ -57,12 +57,14 @@ def build(target: str = LIBRARY) -> str:
     return target
 
 
-def describe(directory: str, name: str, state: ConfigState, group: int) -> str:
+def describe(directory: str, name: str, state: ConfigState, group: int, mdev: bool = False) -> str:
     """Make ``name`` a device below ``directory`` that presents ``state``; returns its sysfsdev."""
     home = os.path.join(directory, name)
     os.mkdir(home, 0o755)
     regions = "".join(f"{bar.number} {bar.size} rw\n" for bar in likely_bars(state))
     files = {"config": state.config, "regions": regions.encode(), "group": b"%d\n" % group}
+    if mdev:
+        files["mdev"] = b""
     for file, content in files.items():
         with open(os.open(os.path.join(home, file), os.O_WRONLY | os.O_CREAT, 0o644), "wb") as out:
             out.write(content)

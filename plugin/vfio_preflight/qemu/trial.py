@@ -130,8 +130,8 @@ class _Trial:
             return self._load(receiver, ours, stream)
 
     def _start(self, side: str, state: ConfigState, incoming: int = -1) -> Emulator:
-        device = self.place.add_device(side, DEVICE, state)
         setting = self.setting if incoming >= 0 else self.source_setting
+        device = self.place.add_device(side, DEVICE, state, setting)
         options = arguments([(device, setting)], self.place.directory)
         if incoming < 0:
             return self.place.start(self.executable, options, side, self.limits)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -56,7 +55,7 @@ CHANGES = (
     ),
 )
 
-_VERIFIED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "verified.json")
+VERIFIED_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "verified.json")
 
 
 def release(version: str) -> tuple[int, int]:
@@ -72,14 +71,14 @@ def behaviour(version: str) -> Behaviour:
 
 
 def verified_versions() -> tuple[str, ...]:
-    """The versions that the conformance suite found to agree with the model, oldest first.
+    """The versions on which the conformance suite found the model to be right, oldest first.
 
-    They come from ``verified.json`` beside this file, which the suite writes.
+    The suite writes them (``python -m conformance --record``) to ``verified.json``.
     """
-    with open(_VERIFIED, encoding="ascii") as file:
+    with open(VERIFIED_FILE, encoding="ascii") as file:
         return tuple(entry["version"] for entry in json.load(file)["verified"])
 
 
-def is_newer(version: str, verified: Iterable[str]) -> bool:
-    """Whether ``version`` is of a later release than all that are verified."""
-    return all(release(version) > release(one) for one in verified)
+def is_verified(version: str) -> bool:
+    """Whether the model was verified on a version of the same release (major and minor)."""
+    return release(version) in map(release, verified_versions())

@@ -37,7 +37,7 @@ _ROM_SIZE = 0x10000
 class Setting(NamedTuple):
     """What surrounds the device: machine type, QOM type, placement and properties, ``-global``s.
 
-    Of ``environment``, placement, express_root and properties count; what its other members say,
+    Of ``environment``, placement, express_root, properties and mdev count; what its other members say,
     the emulator knows itself. ``globals`` are of (driver, property, value).
     """
 
@@ -62,11 +62,13 @@ class Workbench(NamedTuple):
     shim: int
     user: User | None
 
-    def add_device(self, side: str, name: str, state: ConfigState, group: int = 1) -> str:
+    def add_device(
+        self, side: str, name: str, state: ConfigState, setting: Setting, group: int = 1
+    ) -> str:
         """Let the emulators of ``side`` find a device that presents ``state``; its sysfsdev."""
         directory = os.path.join(self.directory, side)
         os.makedirs(directory, mode=0o755, exist_ok=True)
-        return shim.describe(directory, name, state, group)
+        return shim.describe(directory, name, state, group, setting.environment.mdev)
 
     def start(
         self,

@@ -1,0 +1,51 @@
+"""Config states of real devices: this machine's own, and dumps that lie beside the checkout."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from vfio_preflight.errors import PreflightError
+from vfio_preflight.pci.formats import read_file
+from vfio_preflight.pci.state import ConfigState
+
+from .cases import PLACEMENTS, Case, Device
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+FOLDERS = (_CHECKOUT.parent / "shared/configs",)
+SYSFS = Path("/sys/bus/pci/devices")
+_FLIPS = 12
+_MACHINES = ("9.0", "10.0")
+
+
+def real_states() -> Iterator[tuple[str, ConfigState]]:
+    """States by name; what is no config space is left out."""
+    files = [path for folder in FOLDERS for path in sorted(folder.glob("*.txt"))]
+    for path in [*files, *sorted(SYSFS.glob("*/config"))]:
+        try:
+            yield str(path), read_file(str(path))
+        except PreflightError:
+            continue
+
+
+def cases_of(state: ConfigState) -> list[Case]:
+    """The state against itself, and against itself with single bytes changed, everywhere."""
+    device = Device(state.config, state.bars)
+    chance = random.Random(state.config)
+    others = [device, *(_flipped(device, chance) for _ in range(_FLIPS))]
+    return [
+        Case(device, other, machine, placement)
+        for machine in _MACHINES
+        for placement in PLACEMENTS
+        for other in others
+    ]
+
+
+def _flipped(device: Device, chance: random.Random) -> Device:
+    """One of the bytes changed that are not zero, or else any."""
+    filled = [at for at, value in enumerate(device.config) if value]
+    at = chance.choice(filled or [0])
+    config = bytearray(device.config)
+    config[at] ^= 1 << chance.randrange(8)
+    return device._replace(config=bytes(config))

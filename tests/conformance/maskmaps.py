@@ -1,0 +1,111 @@
+"""Mask maps: each byte of a device flipped in turn, and what QEMU says to it.
+
+For a byte of which no bit is compared, QEMU must load the flipped one; for any other it must refuse
+with the line that has all three masks. So every bit of the predicted masks that matters is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from typing import NamedTuple
+
+from vfio_preflight.qemu.trial import FAIL, PASS, Result
+from vfio_preflight.qemu.vfio_pci import VirtualConfig, compare, realise
+from vfio_preflight.qemu.workbench import workbench
+
+from .cases import PLACEMENTS, Case, Device
+from .engine import WORKERS, Engine
+from .layouts import LAYOUTS, build
+from .loader import Loader, Section, devices_options, send, topology
+from .prediction import environment
+
+MACHINES = ("9.0", "10.0")
+# The pin is not compared, but one that the device had not when it was realised fells QEMU when it
+# lowers the interrupt: none in place of one, or one above 4.
+_PIN = 0x3D
+_OTHER_PIN = {0: 0, 1: 2, 2: 1, 3: 4, 4: 3}
+SEED = 7
+
+
+class Wrong(NamedTuple):
+    """A byte that QEMU treats differently than predicted."""
+
+    layout: str
+    placement: str
+    machine: str
+    predicted: Result
+    real: Result
+
+
+def check_maps(
+    engine: Engine, names: Iterable[str] = LAYOUTS, thin: Callable[[int], bool] = lambda _: True
+) -> tuple[int, list[Wrong]]:
+    """Maps of the layouts at all placements and :data:`MACHINES`: bytes flipped, those wrong.
+
+    ``thin`` says which of the bytes that are compared are to be flipped; of the others, all are.
+    """
+    layouts = {name: build(LAYOUTS[name](SEED)) for name in names}
+    settings = list(product(PLACEMENTS, MACHINES))
+    with ThreadPoolExecutor(WORKERS) as pool:
+        maps = pool.map(lambda pair: _maps(engine, layouts, pair[0], pair[1], thin), settings)
+        found = [entry for some in maps for entry in some]
+    return sum(number for number, _ in found), [wrong for _, some in found for wrong in some]
+
+
+def _maps(
+    engine: Engine,
+    layouts: Mapping[str, Device],
+    placement: str,
+    machine: str,
+    thin: Callable[[int], bool],
+) -> list[tuple[int, list[Wrong]]]:
+    cases = [Case(device, device, machine, placement) for device in layouts.values()]
+    with workbench(engine.library) as bench:
+        settings = [case.setting(case.source) for case in cases]
+        states = [case.source.state for case in cases]
+        options = devices_options(bench, "", settings, states)
+        paths = [topology(placement, number) for number in range(len(cases))]
+        header, sections = send(bench, engine.executable, options, "", paths)
+        found = []
+        with Loader(bench, engine.executable, options, "", header, engine.image) as loader:
+            for name, case, path, section in zip(layouts, cases, paths, sections):
+                expected = realise(case.source.state, environment(case, case.source, engine.facts))
+                assert isinstance(expected, VirtualConfig), expected
+                judged = list(_flips(loader, path, section, expected, thin))
+                wrong = [
+                    Wrong(name, placement, machine, *pair) for pair in judged if _differ(*pair)
+                ]
+                found.append((len(judged), wrong))
+        return found
+
+
+def _differ(predicted: Result, real: Result) -> bool:
+    return (predicted.outcome, predicted.line) != (real.outcome, real.line)
+
+
+def _flips(
+    loader: Loader,
+    path: str,
+    section: Section,
+    expected: VirtualConfig,
+    thin: Callable[[int], bool],
+) -> Iterator[tuple[Result, Result]]:
+    """Predicted and real results: first all the bytes at once that are not compared."""
+    compared = expected.compared()
+    free = [at for at, mask in enumerate(compared) if not mask]
+    flips = [free, *([at] for at, mask in enumerate(compared) if mask and thin(at))]
+    for offsets in flips:
+        config = bytearray(expected.config)
+        for at in offsets:
+            config[at] = _OTHER_PIN[config[at]] if at == _PIN else config[at] ^ 0xFF
+        mismatches = compare(bytes(config), expected)
+        predicted = Result(FAIL, line=mismatches[0].line) if mismatches else Result(PASS)
+        yield predicted, loader.load(path, section.with_config(bytes(config)))
+
+
+def bytes_of(names: Iterable[str]) -> int:
+    """The bytes in all the maps of these layouts."""
+    sizes = sum(len(build(LAYOUTS[name](SEED)).config) for name in names)
+    return sizes * len(PLACEMENTS) * len(MACHINES)
