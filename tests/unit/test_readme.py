@@ -24,7 +24,7 @@ def test_every_command_is_told_of() -> None:
     assert len(COMMANDS) > 5
     for name in parser().format_help().split("COMMAND\n")[1].split("\n\n")[0].splitlines():
         word = name.split()[0] if name.startswith("    ") and name[4] != " " else ""
-        assert f"vfio-preflight {word}" in README or f"| {word}" in README
+        assert f"`{word}" in README
 
 
 def test_every_sort_of_evidence_is_told_of() -> None:
