@@ -1,7 +1,8 @@
 """``make bench``: what the hook costs a host, as ratios between commands timed in turn in one run.
 
 Runs on a private host of the Lab, with the hook installed as an operator would. Each round runs
-every command once, so that a machine that grows slower meanwhile slows them all; medians are compared.
+every command once, so that a machine that grows slower meanwhile slows them all; medians are
+compared.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ QUERIES = """\
 """
 UUIDS = [f"00000000-0000-4000-8000-00000000000{n}" for n in range(8)]
 
+QUIET = "[hook]\nlog = none\ntrial = never\n"
+TRIED = "[hook]\nlog = none\ntrial = always\n"
+CONFIGURATION = Path("/etc/vfio-preflight.conf")
+
 # name, command, document on standard input, whether emulator facts are forgotten first
 COMMANDS: tuple[tuple[str, list[str], str, bool], ...] = (
     ("sh -c 'exit 0'", ["/bin/sh", "-c", "exit 0"], "", False),
@@ -41,6 +46,7 @@ COMMANDS: tuple[tuple[str, list[str], str, bool], ...] = (
     ("hook, 8 devices", [HOOK, "g", "migrate", "begin", "-"], "8", False),
     ("hook, 1 device, emulator not cached", [HOOK, "g", "migrate", "begin", "-"], "1", True),
     ("hook, 8 devices, emulator not cached", [HOOK, "g", "migrate", "begin", "-"], "8", True),
+    ("hook, 1 device, with a trial", [HOOK, "g", "migrate", "begin", "-"], "1", False),
     (
         "one emulator start",
         [QEMU, "-machine", "none", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio"],
@@ -63,6 +69,7 @@ RATIOS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "hook, 8 devices, emulator not cached",
         ("hook, 8 devices", "one emulator start"),
     ),
+    ("hook, 1 device, with a trial", ("hook, 1 device",)),
 )
 
 
@@ -96,6 +103,7 @@ def timings(directory: Path) -> dict[str, float]:
         for name, command, document, forget in COMMANDS:
             for file in CACHE.iterdir() if forget else ():
                 file.unlink()
+            CONFIGURATION.write_text(TRIED if name.endswith("trial") else QUIET)
             with (directory / document if document else Path("/dev/null")).open("rb") as stdin:
                 begun = time.perf_counter()
                 done = subprocess.run(command, stdin=stdin, capture_output=True, check=False)
@@ -121,7 +129,6 @@ def measure() -> dict[str, float]:
         with Lab(directory / "logs") as lab:
             pair = Pair(lab)
             pair.install(lab.b)
-            pair.configure("[hook]\nlog = none\n")
             for uuid in UUIDS:
                 lab.b.add_device(FakeDevice(uuid, "mdev", config))
                 state = lab.b.path(f"/var/lib/vfio-preflight/states/{uuid}.bin")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import FakeDevice, Host, Lab, guest_xml, hostdev_pci
+from lab import FakeDevice, Lab, guest_xml, hostdev_pci
 from lab.guests import EMULATOR
-from lab.other_qemu import OLDER, other_qemu
+from lab.other_qemu import OLDER, exchange_emulator, other_qemu
 
 from .pair import CONFIG, NEW, OLD, OTHER_VSC, STAYED, VF, Pair
 
@@ -34,14 +34,6 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         witness.write_text(WITNESS)
         witness.chmod(0o755)
         yield pair
-
-
-def exchange_emulator(host: Host, emulator: Path) -> None:
-    """As a package manager does; libvirt sees that it is another, and asks it what it can do."""
-    new = host.path(EMULATOR + ".new")
-    new.write_bytes(emulator.read_bytes())
-    new.chmod(0o755)
-    new.rename(host.path(EMULATOR))
 
 
 @pytest.fixture

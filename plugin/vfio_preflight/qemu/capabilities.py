@@ -27,6 +27,8 @@ PCI_EXP_TYPE_LEG_END = 0x1
 PCI_EXP_TYPE_RC_END = 0x9
 
 PCI_PM_CTRL = 4
+PCI_MSI_FLAGS = 2
+PCI_MSI_FLAGS_64BIT, PCI_MSI_FLAGS_MASKBIT = 0x80, 0x100
 
 
 def add_standard_capabilities(device: Device, msix: MsixRegisters | None) -> bool:
@@ -44,6 +46,7 @@ def add_standard_capabilities(device: Device, msix: MsixRegisters | None) -> boo
     add_virtual_capabilities(device)
     for offset, cap_id, room in reversed(found):
         size = min(room, device.room(offset))
+        device.emulated[offset + 1] = 0xFF
         try:
             _add(device, cap_id, offset, size, msix)
         except RefusedError as refused:
@@ -73,8 +76,9 @@ def _prefixed(refused: RefusedError, cap_id: int, offset: int, size: int) -> Ref
 
 def _add_msi(device: Device, offset: int, _size: int) -> None:
     """``vfio_msi_setup`` and ``msi_init``."""
-    control = device.read(offset + 2, 2, "failed reading MSI PCI_CAP_FLAGS")
-    is_64bit, maskable, order = control & 0x80, control & 0x100, control >> 1 & 7
+    control = device.read(offset + PCI_MSI_FLAGS, 2, "failed reading MSI PCI_CAP_FLAGS")
+    is_64bit, maskable = control & PCI_MSI_FLAGS_64BIT, control & PCI_MSI_FLAGS_MASKBIT
+    order = control >> 1 & 7
     if order > 5:
         raise RefusedError(ABORT, f"MSI at {offset:#x} claims {1 << order} vectors, 32 at most")
     data = offset + (0xC if is_64bit else 0x8)
@@ -83,15 +87,15 @@ def _add_msi(device: Device, offset: int, _size: int) -> None:
         device.add_capability(PCI_CAP_ID_MSI, offset, size)
     except RefusedError as refused:
         raise RefusedError(ERROR, f"msi_init failed: {refused}") from None
-    device.put(offset + 2, order << 1 | is_64bit | maskable, 2)
-    device.allow_write(offset + 2, 0x71, 2)
+    device.put(offset + PCI_MSI_FLAGS, order << 1 | is_64bit | maskable, 2)
+    device.allow_write(offset + PCI_MSI_FLAGS, 0x71, 2)
     device.allow_write(offset + 4, 0xFFFFFFFC, 4)
     if is_64bit:
         device.allow_write(offset + 8, 0xFFFFFFFF, 4)
     device.allow_write(data, 0xFFFF, 2)
     if maskable:
         device.allow_write(data + 4, 0xFFFFFFFF >> 32 - (1 << order), 4)
-    device.msi = ((offset + 4, 8 if is_64bit else 4), (data, 2), (data + 4, 8 if maskable else 0))
+    device.msi = offset
 
 
 def _add_pm(device: Device, offset: int, size: int) -> None:

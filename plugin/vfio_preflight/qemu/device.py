@@ -34,7 +34,8 @@ SLACK = 64
 class Device:
     """A device on its way through ``vfio_realize()``.
 
-    ``raw`` is what VFIO presents, ``config`` QEMU's copy with its masks.
+    ``raw`` is what VFIO presents, ``config`` QEMU's copy with its masks. ``emulated`` are the bits
+    that QEMU takes from its copy when it reads, of the registers that it reads in ``realise``.
     """
 
     def __init__(self, state: ConfigState, environment: Environment) -> None:
@@ -48,9 +49,10 @@ class Device:
         self.wmask = bytearray(self.size + SLACK)
         self.w1cmask = bytearray(self.size + SLACK)
         self.used = bytearray(PCI_CONFIG_SPACE_SIZE + SLACK)
-        # What a reset clears: offset and size of MSI registers, and the PM capability.
-        self.msi: tuple[tuple[int, int], ...] = ()
-        self.pm = 0
+        self.emulated = bytearray(self.size + SLACK)
+        # What a reset looks for: these capabilities, and registers of BARs with their values.
+        self.msi = self.msix = self.pm = 0
+        self.bar_registers: list[tuple[int, int, int]] = []
 
     @property
     def express_bus(self) -> bool:
@@ -78,12 +80,18 @@ class Device:
         old = int.from_bytes(self.config[offset : offset + size], "little")
         self.put(offset, old & ~mask | value, size)
         self.allow_write(offset, ~mask & (1 << 8 * size) - 1, size)
+        self.emulated[offset : offset + size] = b"\xff" * size
 
     def read(self, offset: int, size: int, complaint: str) -> int:
         """A register as VFIO presents it; nothing is presented behind the space's end."""
         if offset + size > self.size:
             raise RefusedError(ERROR, complaint)
         return int.from_bytes(self.raw[offset : offset + size], "little")
+
+    def seen(self, offset: int) -> int:
+        """A byte as QEMU reads it (``vfio_pci_read_config``)."""
+        mask = self.emulated[offset]
+        return self.raw[offset] & ~mask | self.config[offset] & mask
 
     # --- standard capabilities ----------------------------------------------------------------
 

@@ -117,5 +117,6 @@ def _require_possible(device: Device, index: int, size: int) -> None:
 def _register(device: Device, offset: int, size: int, kind: int, writable: int) -> None:
     """``pci_register_bar``."""
     device.put(offset, kind, 4)
+    device.bar_registers.append((offset, kind, size))
     device.allow_write(offset, writable & (1 << 8 * size) - 1, size)
     device.cmask[offset : offset + size] = b"\xff" * size

@@ -116,6 +116,7 @@ def add_msix(device: Device, offset: int, msix: MsixRegisters | None) -> None:
     device.put(offset + 4, msix.table_offset | msix.table_bar, 4)
     device.put(offset + 8, msix.pba_offset | msix.pba_bar, 4)
     device.wmask[offset + 3] |= 0xC0
+    device.msix = offset
 
 
 def _require_room(device: Device, msix: MsixRegisters) -> None:

@@ -76,6 +76,11 @@ class Emulator:
         return self.status is not None
 
     @property
+    def pid(self) -> int:
+        """Its process id, or that of the wrapper script that started it."""
+        return self._process.pid
+
+    @property
     def stderr(self) -> str:
         """What it wrote on standard error so far."""
         return self.errors.decode(errors="replace")

@@ -6,12 +6,12 @@ adjusts the PCIe capability to the bus the guest sees, rebuilds the extended lis
 marks which bytes must agree (``cmask``), which the guest writes (``wmask``) and which it clears by
 writing ones (``w1cmask``). ``compare`` is ``get_pci_config_device()``.
 
-The steps are in ``header``, ``msix``, ``capabilities``, ``extended`` and ``quirks``, and work on a
-``device.Device``. What releases of QEMU do differently is in ``versions``. That all of it is right
-is the conformance suite's business (tests/conformance), which asks real QEMU.
+The steps are in ``header``, ``msix``, ``capabilities``, ``extended``, ``quirks`` and ``reset``, and
+work on a ``device.Device``. What releases of QEMU do differently is in ``versions``. That all of it
+is right is the conformance suite's business (tests/conformance), which asks real QEMU.
 
 Pure: bytes and values in, values out. Sources: QEMU 10.0.2, ``vfio_realize`` in ``hw/vfio/pci.c``;
-``pci_do_device_reset`` and ``get_pci_config_device`` in ``hw/pci/pci.c``.
+``pci_qdev_realize`` and ``get_pci_config_device`` in ``hw/pci/pci.c``.
 """
 
 from __future__ import annotations
@@ -19,18 +19,9 @@ from __future__ import annotations
 from ..pci.ids import PCI_EXT_CAP_ID_ARI
 from ..pci.space import PCIE_CONFIG_SPACE_SIZE
 from ..pci.state import ConfigState
-from . import capabilities, extended, header, msix, quirks
-from .capabilities import PCI_PM_CTRL
+from . import capabilities, extended, header, msix, quirks, reset
 from .device import MAX_EXTENDED_STEPS, MAX_STANDARD_STEPS, Device, standard_list
-from .model import (
-    ABORT,
-    ERROR,
-    Environment,
-    Mismatch,
-    Refusal,
-    RefusedError,
-    VirtualConfig,
-)
+from .model import Environment, Mismatch, Refusal, RefusedError, VirtualConfig
 from .properties import PropertyError, parse_bool
 
 __all__ = [
@@ -46,8 +37,6 @@ __all__ = [
     "realise",
     "standard_list",
 ]
-
-PCI_INTERRUPT_PIN = 0x3D
 
 
 def compare(stream: bytes, device: VirtualConfig) -> tuple[Mismatch, ...]:
@@ -76,14 +65,13 @@ def realise(state: ConfigState, environment: Environment) -> VirtualConfig | Ref
     device = Device(state, environment)
     try:
         _realise(device)
-        _reset(device)
     except RefusedError as refused:
         return refused.refusal
     return device.result()
 
 
 def _realise(device: Device) -> None:
-    """``vfio_realize``, and what ``pci_qdev_realize`` does after it."""
+    """``vfio_realize``, what ``pci_qdev_realize`` does after it, and the machine's reset."""
     header.init_masks(device)
     header.override_identifiers(device)
     header.clear_bars(device)
@@ -94,18 +82,7 @@ def _realise(device: Device) -> None:
         extended.add_extended_capabilities(device)
     quirks.emulate_igd(device)
     quirks.require_bars(device)
-    pin = device.raw[PCI_INTERRUPT_PIN]
-    if pin > 4 and device.environment.behaviour.pin_is_checked:
-        raise RefusedError(ERROR, f"invalid PCI interrupt pin {pin}")
+    reset.check_interrupt_pin(device)
     if device.size == PCIE_CONFIG_SPACE_SIZE:
         extended.find_extended(device, PCI_EXT_CAP_ID_ARI)
-
-
-def _reset(device: Device) -> None:
-    """The machine's reset, before a guest runs or a stream is loaded (``pci_do_device_reset``)."""
-    if device.raw[PCI_INTERRUPT_PIN] > 4:
-        raise RefusedError(ABORT, f"interrupt pin {device.raw[PCI_INTERRUPT_PIN]}, 4 at most")
-    for offset, size in device.msi:
-        device.put(offset, 0, size)
-    if device.pm:
-        device.config[device.pm + PCI_PM_CTRL] &= 0xFC
+    reset.reset(device)

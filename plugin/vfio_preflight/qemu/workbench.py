@@ -37,8 +37,8 @@ _ROM_SIZE = 0x10000
 class Setting(NamedTuple):
     """What surrounds the device: machine type, QOM type, placement and properties, ``-global``s.
 
-    Of ``environment``, placement, express_root, properties and mdev count; what its other members say,
-    the emulator knows itself. ``globals`` are of (driver, property, value).
+    Of ``environment``, placement, express_root, properties and mdev count; what its other members
+    say, the emulator knows itself. ``globals`` are of (driver, property, value).
     """
 
     machine: str

@@ -1,0 +1,47 @@
+"""The emulators that the project is compared with: the machine's own, and the newest to be had."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lab.other_qemu import NEWEST, other_qemu
+from vfio_preflight.qemu import shim
+
+from .engine import Engine, make_engine
+
+MACHINES_OWN = "/usr/bin/qemu-system-x86_64"
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The compiled shim."""
+    return shim.build(str(tmp_path_factory.mktemp("shim") / "fakevfio.so"))
+
+
+def _own() -> str:
+    if os.path.exists(MACHINES_OWN):
+        return MACHINES_OWN
+    why = f"{MACHINES_OWN} is missing: install qemu-system-x86"
+    pytest.fail(why) if os.environ.get("CI") == "true" else pytest.skip(why)
+
+
+_EMULATORS: dict[str, Callable[[], str | Path]] = {
+    "machine's own": _own,
+    "newest": lambda: other_qemu(NEWEST),
+}
+
+
+@pytest.fixture(scope="session", params=list(_EMULATORS))
+def engine(request: pytest.FixtureRequest, library: str) -> Engine:
+    """Each of the emulators."""
+    return make_engine(str(_EMULATORS[request.param]()), library)
+
+
+@pytest.fixture(scope="session")
+def own_engine(library: str) -> Engine:
+    """The machine's own emulator."""
+    return make_engine(_own(), library)
