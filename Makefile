@@ -6,7 +6,7 @@
 PYTHON = .venv/bin/python
 CODE = plugin tests
 
-.PHONY: setup demo test lint unit conformance system bench install clean
+.PHONY: setup demo test lint unit conformance conformance-tests system bench bench-images install clean
 
 setup:
 	@tests/setup-debian
@@ -32,6 +32,9 @@ system: setup
 
 bench: setup
 	@$(PYTHON) tests/bench.py
+
+bench-images: setup
+	@$(PYTHON) tests/bench_images.py
 
 install:
 	PYTHONPATH=plugin /usr/bin/python3 -m vfio_preflight install --root "$(or $(DESTDIR),/)"

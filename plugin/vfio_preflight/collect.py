@@ -47,6 +47,7 @@ def facts_here(
             root,
             catalogue=settings.catalogue,
             sent=_sent(sent[device.key], noted.get(device.key)),
+            opened=settings.open_devices,
         )
         for device in guest.devices
         if device.key not in (destination or {})

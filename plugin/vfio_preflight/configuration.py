@@ -52,6 +52,7 @@ class Configuration(NamedTuple):
     annotate: str = ALWAYS
     log: str = "syslog"
     trial: str = WHEN_UNVERIFIED
+    open_devices: tuple[str, ...] = ()
     states: str = "/var/lib/vfio-preflight/states"
     catalogue: str = "/var/lib/vfio-preflight/catalogue"
     cache: str = "/var/cache/vfio-preflight"
@@ -159,6 +160,13 @@ def _identities(value: str, where: str) -> tuple[str, ...]:
     return names
 
 
+def _openable(value: str, where: str) -> tuple[str, ...]:
+    """``vendor:device`` patterns and mdev types, which have no colon."""
+    names = value.replace(",", " ").split()
+    patterns = _identities(" ".join(name for name in names if ":" in name), where)
+    return (*patterns, *(name for name in names if ":" not in name))
+
+
 def _is_id(text: str) -> bool:
     return len(text) == 4 and all(digit in "0123456789abcdef" for digit in text)
 
@@ -182,6 +190,7 @@ _SETTINGS: dict[tuple[str, str], tuple[str, Callable[[str, str], object]]] = {
     ("hook", "annotate"): ("annotate", _choice((ALWAYS, NEVER))),
     ("hook", "log"): ("log", _log),
     ("hook", "trial"): ("trial", _choice(TRIALS)),
+    ("hook", "open-devices"): ("open_devices", _openable),
     ("paths", "states"): ("states", _path),
     ("paths", "catalogue"): ("catalogue", _path),
     ("paths", "cache"): ("cache", _path),

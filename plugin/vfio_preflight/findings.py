@@ -88,6 +88,9 @@ CODES = {
     "property-unknown": Code(FAIL, "a property set on the device does not exist in the emulator"),
     "property-invalid": Code(FAIL, "a property set on the device has a value QEMU does not take"),
     "migration-disabled": Code(FAIL, "the device has enable-migration=off"),
+    "device-not-migratable": Code(
+        FAIL, "the driver of the destination's device offers no migration"
+    ),
     "failover-unplugged": Code(
         PASS, "a failover (teaming) device is unplugged before migration; nothing is compared"
     ),

@@ -35,6 +35,7 @@ class Device(NamedTuple):
     bars: tuple[Bar, ...] = ()
     properties: tuple[tuple[str, str], ...] = ()
     driver: str = "vfio-pci"
+    mdev: bool = False
 
     @property
     def state(self) -> ConfigState:
@@ -59,7 +60,9 @@ class Case(NamedTuple):
     def setting(self, device: Device) -> Setting:
         """What surrounds one side's device."""
         placement, express = PLACEMENTS[self.placement]
-        environment = Environment(placement, express, properties=dict(device.properties))
+        environment = Environment(
+            placement, express, properties=dict(device.properties), mdev=device.mdev
+        )
         return Setting(self.machine_type, device.driver, environment, self.globals)
 
 
@@ -101,4 +104,5 @@ def _device(value: Mapping[str, Any]) -> Device:
         tuple(Bar(*json.loads(bar)) for bar in value["bars"]),
         tuple((name, text) for name, text in value["properties"]),
         value["driver"],
+        value.get("mdev", False),
     )

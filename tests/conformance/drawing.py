@@ -7,6 +7,8 @@ from collections.abc import Callable
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from vfio_preflight.qemu.machines import EmulatorFacts, parse_machine_name
+from vfio_preflight.qemu.quirks import is_intel_vga
+from vfio_preflight.qemu.versions import release
 
 from .cases import Case, Device
 from .strategies import cases
@@ -72,8 +74,8 @@ def adapt(case: Case, facts: EmulatorFacts) -> Case:
     """``case`` as this emulator can have it: with a machine type and properties that it knows."""
     known = set(facts.properties[case.destination.driver])
     return case._replace(
-        source=_known(case.source, known),
-        destination=_known(case.destination, known),
+        source=_possible(_known(case.source, known), facts),
+        destination=_possible(_known(case.destination, known), facts),
         machine=_machine(case, facts),
         globals=tuple(entry for entry in case.globals if entry[1] in known),
     )
@@ -82,6 +84,12 @@ def adapt(case: Case, facts: EmulatorFacts) -> Case:
 def _known(device: Device, known: set[str]) -> Device:
     kept = tuple((name, value) for name, value in device.properties if name in known)
     return device._replace(properties=kept)
+
+
+def _possible(device: Device, facts: EmulatorFacts) -> Device:
+    """An mdev of Intel graphics has an OpRegion, which newer releases need and the shim lacks."""
+    old = release(facts.version) < (10, 1)
+    return device._replace(mdev=device.mdev and (old or not is_intel_vga(device.config)))
 
 
 def _machine(case: Case, facts: EmulatorFacts) -> str:

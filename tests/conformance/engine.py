@@ -19,6 +19,7 @@ from vfio_preflight.qemu.emulator import emulator_facts
 from vfio_preflight.qemu.executable import Executable, trusted_executable
 from vfio_preflight.qemu.machines import EmulatorFacts
 from vfio_preflight.qemu.process import ProcessError
+from vfio_preflight.qemu.quirks import is_intel_vga
 from vfio_preflight.qemu.trial import ERROR, FAIL, PASS, Result, TrialUnavailable, trial
 from vfio_preflight.qemu.workbench import Limits, workbench
 
@@ -99,9 +100,17 @@ def judge(engine: Engine, cases: Iterable[Case]) -> list[Judged]:
 
 
 def _is_safe(case: Case, predicted: Result) -> bool:
-    """Whether a case can share processes. With sizes that differ, what follows a section counts."""
+    """Whether a case can share processes.
+
+    With sizes that differ, what follows a section counts. And QEMU takes only one of Intel's
+    graphics a machine: it makes a file of firmware configuration for each, of one name.
+    """
     equal = len(case.source.config) == len(case.destination.config)
-    return equal and predicted.outcome in (PASS, FAIL)
+    single = any(
+        is_intel_vga(device.config) and not device.mdev
+        for device in (case.source, case.destination)
+    )
+    return equal and not single and predicted.outcome in (PASS, FAIL)
 
 
 def _chunks(entries: Sequence[Any]) -> Iterator[list[Any]]:

@@ -262,6 +262,15 @@ def intel_gpu(seed: int) -> Layout:
     return Layout(0x8086, 0xE20B, 0x038000, caps, more, bars, 4096, pin=1)
 
 
+def intel_igd(seed: int) -> Layout:
+    """Graphics of an Intel processor, whose GMCH and BDSM registers QEMU may emulate."""
+    product = (0x3EA0, 0x9A49, 0x0A84, 0x1616)[seed % 4]
+    caps = (vsc(0x40, 0x0C, seed), pcie(0x70, seed, kind=9), msi(0xAC), pm(0xD0))
+    more = (ext(0x1B, 0x100, 8), ext(ATS, 0x200, 8, seed), ext(0x13, 0x300, 0x10, seed))
+    bars = ((0, MEM64, 16 * _MIB), (2, PREFETCH64, 256 * _MIB), (4, IO, 64))
+    return Layout(0x8086, product, 0x030000, caps, more, bars, 4096, pin=1)
+
+
 def amd_gpu(seed: int) -> Layout:
     """AMD GPU: VSC at 48 that repeats the subsystem identifiers; VSEC first."""
     caps = (vsc(0x48, 0x08, seed), pm(0x50), pcie(0x64, seed, kind=1), msi(0xA0))
@@ -329,7 +338,17 @@ LAYOUTS: Mapping[str, Callable[[int], Layout]] = {
     layout.__name__: layout
     for layout in (
         *(nvidia_vgpu, nvidia_vgpu_sriov, nvidia_t4, nvidia_geforce, nvidia_h20, mlx5_vf, mlx5_pf),
-        *(intel_iavf, intel_82599_vf, intel_gpu, amd_gpu, virtio, tg3, storage, integrated),
+        *(
+            intel_iavf,
+            intel_82599_vf,
+            intel_gpu,
+            intel_igd,
+            amd_gpu,
+            virtio,
+            tg3,
+            storage,
+            integrated,
+        ),
         *(conventional, virtual_function),
     )
 }

@@ -365,4 +365,6 @@ def _dressed(draw: st.DrawFn, source: Device, destination: Device) -> tuple[Devi
     if kind == 6:
         driver = "vfio-pci-nohotplug"
         return source._replace(driver=driver), destination._replace(driver=driver)
+    if kind == 7:
+        return source._replace(mdev=True), destination._replace(mdev=True)
     return source, destination

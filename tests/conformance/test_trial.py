@@ -207,7 +207,7 @@ def test_shim_that_is_none(own_engine: Engine, tmp_path: Path) -> None:
     """Without the shim QEMU finds no IOMMU group; that is no verdict on the device."""
     library = tmp_path / "empty.so"
     library.write_bytes(b"")
-    with pytest.raises(TrialUnavailable, match="iommu_group|cannot be preloaded"):
+    with pytest.raises(TrialUnavailable, match=r"iommu_group|cannot be preloaded"):
         trial(
             state(CONFIG),
             state(CONFIG),

@@ -6,9 +6,19 @@ import json
 
 import pytest
 
-from lab import make_config
+from lab import guest_xml, hostdev_mdev, hostdev_pci, make_config
 
-from .pair import CHECKOUT, MDEV, NETWORK_VF, OTHER_VSC, VF, Pair
+from .pair import (
+    CHECKOUT,
+    MDEV,
+    NETWORK_VF,
+    OLD,
+    OTHER_VSC,
+    QEMU_LINE,
+    STAYED,
+    VF,
+    Pair,
+)
 
 READ = """
 import json, sys
@@ -27,3 +37,33 @@ def test_free_device(pair: Pair, name: str, config: bytes) -> None:
     assert done.returncode == 0, done.stderr
     bars = [[0, 0x4000, "mem32", False]]
     assert json.loads(done.stdout) == [config.hex(), bars, ["stop-copy", "p2p"]]
+
+
+def evidence(pair: Pair, guest: str) -> list[str]:
+    """What the destination's states are known by, as the dry run tells it."""
+    return [device["destination"]["evidence"] for device in pair.check(guest).report["devices"]]
+
+
+def test_listed_devices_are_opened_at_the_destination(pair: Pair) -> None:
+    guest = pair.start(guest_xml("opened", OLD, [hostdev_pci(VF), hostdev_mdev(MDEV)]))
+    state = pair.b.path(f"/var/lib/vfio-preflight/states/{MDEV}.bin")
+    assert evidence(pair, guest) == ["sysfs", "file"]
+
+    state.unlink()
+    pair.configure("[hook]\nopen-devices = nvidia-63, 10de:1eb8\n")
+    assert evidence(pair, guest) == ["vfio", "vfio"]
+
+    pair.configure("[hook]\nopen-devices = 15b3:*\n")
+    asked = pair.check(guest)
+    found = [device["destination"]["evidence"] for device in asked.report["devices"]]
+    assert found == ["sysfs", "inferred"]
+
+
+def test_what_vfio_shows_counts_for_the_migration(pair: Pair) -> None:
+    guest = pair.start(guest_xml("vfio", OLD, [hostdev_mdev(MDEV)]))
+    pair.b.path(f"/var/lib/vfio-preflight/states/{MDEV}.bin").unlink()
+    pair.b.set_config(MDEV, OTHER_VSC)
+    pair.configure("[hook]\nopen-devices = nvidia-63\n")
+    result = pair.migrate(guest)
+    assert QEMU_LINE in result.stderr
+    assert pair.where(guest) == STAYED

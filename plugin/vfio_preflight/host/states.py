@@ -4,9 +4,10 @@
    type, with any of the suffixes in :data:`SUFFIXES`, in any format of ``pci.formats``. It wins
    because it is there for a reason; its evidence is ``file``, whatever it says of itself, for
    nothing proves that it still holds;
-2. sysfs, for a PCI device whose configuration space it shows;
-3. the catalogue, for what sysfs does not show and nobody must open: mdevs, and vGPUs on VFs;
-4. the source's state, where all that determines it is the same here (``inferred``).
+2. the device itself, opened through VFIO, if the operator lists it as one that may be;
+3. sysfs, for a PCI device whose configuration space it shows;
+4. the catalogue, for what sysfs does not show and nobody must open: mdevs, and vGPUs on VFs;
+5. the source's state, where all that determines it is the same here (``inferred``).
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ def state_of(
     root: str = "/",
     catalogue: str = "",
     sent: Sent | None = None,
+    opened: tuple[str, ...] = (),
 ) -> State:
     """The config state of a guest's device on this host; ``side`` is ``source``/``destination``.
 
     ``states`` and ``catalogue`` are directories; without a catalogue none is asked. ``sent`` is
-    what a state may be inferred from.
+    what a state may be inferred from; ``opened`` lists the devices that may be opened, as
+    ``vendor:device``, ``vendor:*`` or mdev type.
     """
     if device.host is None:
         return Missing(
@@ -50,6 +53,10 @@ def state_of(
             "name the device in the guest's XML, or migrate with an XML that does (--xml)",
         )
     try:
+        if opened and find_file(device.host, states, root) is None:
+            found = _opened(device.host, opened, root)
+            if found is not None:
+                return found
         return read_state(device.host, states, root, catalogue, sent)
     except PreflightError as error:
         return Missing(f"{side}-unknown", f"the {side}'s device: {error}", _remedy(device, states))
@@ -65,6 +72,30 @@ def read_state(
     if sysfs_shows(name, root):
         return sysfs.read_pci(name, root)
     return _unshown(name, root, catalogue, sent)
+
+
+def _opened(name: str, listed: tuple[str, ...], root: str) -> State | None:
+    """The device's own word, None where it may not or cannot be opened."""
+    from .traits import read_traits
+
+    traits = read_traits(name, root)
+    names = (f"{traits.vendor}:{traits.device}", f"{traits.vendor}:*")
+    if not {traits.type} & set(listed) if is_mdev(name) else not set(names) & set(listed):
+        return None
+    from .vfio import VfioError, read_free
+
+    try:
+        device = read_free(name, root)
+    except VfioError:
+        # In use, or not bound to a VFIO driver before libvirt does that: sysfs is next.
+        return None
+    if device.migration is None:
+        return Missing(
+            "device-not-migratable",
+            f"the driver of {name} here offers no migration (VFIO_DEVICE_FEATURE_MIGRATION)",
+            "bind the device to its vendor's VFIO driver, or choose another destination",
+        )
+    return device.state
 
 
 def second_opinion(name: str, state: ConfigState, root: str = "/") -> ConfigState | None:

@@ -62,6 +62,9 @@ def _add_vmd_shadow(device: Device) -> None:
 
 
 # --- integrated graphics --------------------------------------------------------------------------
+#
+# A physical one comes with an OpRegion, a virtual function without. Only the latter can migrate, so
+# releases that look for the OpRegion are taken not to find it.
 
 # Generation by the upper byte of the device ID (igd_gen).
 _IGD_GENERATIONS = {
@@ -85,6 +88,11 @@ def emulate_igd(device: Device) -> None:
     offset, size = (_IGD_BDSM, 4) if generation < 11 else (_IGD_BDSM_GEN11, 8)
     device.put(offset, 0, size)
     device.allow_write(offset, (1 << 8 * size) - 1, size)
+
+
+def is_intel_vga(config: bytes) -> bool:
+    """Whether it may be graphics of an Intel processor, by vendor and class."""
+    return word(config, 0) == _INTEL and word(config, 0x0A) == _VGA
 
 
 def _igd_generation(device: Device) -> int:

@@ -33,6 +33,7 @@ from ..errors import PreflightError
 from ..pci.state import ConfigState
 from .executable import EmulatorError, Executable
 from .process import Emulator, ProcessError, signal_name, wait
+from .quirks import is_intel_vga
 from .shim import ShimError
 from .workbench import Limits, Setting, Workbench, arguments, workbench
 
@@ -112,6 +113,8 @@ class _Trial:
         self.deadline, self.limits = deadline, limits
 
     def verdict(self, source: ConfigState, destination: ConfigState) -> Result:
+        if self.setting.environment.mdev and is_intel_vga(destination.config):
+            raise ProcessError("an mdev of Intel graphics has an OpRegion, which is not made up")
         recorded = source.evidence == "stream"
         with contextlib.ExitStack() as ends:
             ours, theirs = map(ends.enter_context, socket.socketpair())

@@ -23,11 +23,15 @@ class Behaviour(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A release (major, minor) from which on a field of :class:`Behaviour` is true."""
+    """A field of :class:`Behaviour` that is true from ``release`` (major, minor) on.
+
+    ``stable`` are versions of earlier releases from which on they have it too.
+    """
 
     release: tuple[int, int]
     field: str
     reason: str
+    stable: tuple[tuple[int, int, int], ...] = ()
 
 
 CHANGES = (
@@ -39,6 +43,12 @@ CHANGES = (
     ),
     Change(
         (10, 1),
+        "class_code_frees_revision",
+        "x-pci-class-code is new; it replaces a dword of which the revision is a part, and makes"
+        " the revision writable, so that nobody compares it",
+    ),
+    Change(
+        (10, 1),
         "igd_needs_opregion",
         "an Intel display device without an OpRegion region is not treated as integrated graphics:"
         " its GMCH and BDSM registers stay as they are",
@@ -47,6 +57,7 @@ CHANGES = (
         (11, 1),
         "pin_is_checked",
         "an interrupt pin above 4 is an error; it was an assertion at the machine's reset",
+        stable=((10, 0, 13),),
     ),
     Change(
         (11, 1),
@@ -60,14 +71,23 @@ VERIFIED_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "verifi
 
 def release(version: str) -> tuple[int, int]:
     """``(10, 0)`` for ``10.0.2``; ``(0, 0)`` for what is no version."""
-    numbers = [int(part) if part.isdigit() else 0 for part in (version + ".0").split(".")[:2]]
-    return (numbers[0], numbers[1])
+    return _numbers(version)[:2]
 
 
 def behaviour(version: str) -> Behaviour:
     """What the QEMU of this version does."""
-    own = release(version)
-    return Behaviour(**{change.field: own >= change.release for change in CHANGES})
+    return Behaviour(**{change.field: _has(change, version) for change in CHANGES})
+
+
+def _has(change: Change, version: str) -> bool:
+    own = _numbers(version)
+    kept = [stable for stable in change.stable if stable[:2] == own[:2]]
+    return own >= kept[0] if kept else own[:2] >= change.release
+
+
+def _numbers(version: str) -> tuple[int, int, int]:
+    parts = [int(part) if part.isdigit() else 0 for part in f"{version}.0.0".split(".")]
+    return (parts[0], parts[1], parts[2])
 
 
 def verified_versions() -> tuple[str, ...]:

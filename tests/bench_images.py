@@ -1,0 +1,118 @@
+"""``make bench-images``: ``check --image`` on raw save images of guests with more and more memory.
+
+The guests' memory is full of random bytes, so that the images are as large as they. Needs 6 GiB of
+memory and of /tmp. With ANALYZE_MIGRATION set to the path of QEMU's
+``scripts/analyze-migration.py``, its time on the same stream is shown beside.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(CHECKOUT / "plugin"), str(CHECKOUT / "tests")]
+
+from lab import FakeDevice, Lab, guest_xml, hostdev_pci  # noqa: E402
+from system.pair import CONFIG, OLD, VF, Pair  # noqa: E402
+
+SIZES = (64, 1024, 4096)  # MiB
+ROUNDS = 9
+LOW = 0x100000  # where memory is free for us to fill: above the first MiB
+
+
+def save(pair: Pair, size: int, directory: Path) -> Path:
+    """The image of a guest with ``size`` MiB of random bytes."""
+    content = directory / "content"
+    part = min(size, 2048)  # a PC has its memory below 4 GiB only up to 2 GiB
+    chunks = [(LOW, part - 8), (1 << 32, size - part)]
+    arguments: list[str] = []
+    for number, (address, mebibytes) in enumerate(chunks):
+        if mebibytes > 0:
+            file = Path(f"{content}{number}")
+            with file.open("wb") as out:
+                for _ in range(mebibytes):
+                    out.write(os.urandom(1 << 20))
+            file.chmod(0o644)
+            arguments += ["-device", f"loader,file={file},addr={address:#x},force-raw=on"]
+    name = f"bench{size}"
+    pair.a.start_guest(guest_xml(name, OLD, [hostdev_pci(VF)], arguments, memory=size))
+    image = directory / f"{name}.img"
+    saved = pair.a.virsh("save", name, str(image), timeout=600)
+    if saved.returncode:
+        raise SystemExit(saved.stderr)
+    for file in directory.glob("content*"):
+        file.unlink()
+    return image
+
+
+def bytes_read(pair: Pair, image: Path) -> int:
+    """What one run reads of the image, by strace."""
+    command = ["strace", "-f", "-y", "-e", "trace=read,pread64", *check(image)]
+    trace = pair.a.run(command).stderr
+    sizes = re.findall(rf"read\w*\(\d+<{re.escape(str(image))}>.* = (\d+)$", trace, re.MULTILINE)
+    return sum(map(int, sizes))
+
+
+def check(image: Path) -> list[str]:
+    return ["vfio-preflight", "check", "--image", str(image)]
+
+
+def seconds(pair: Pair, command: list[str]) -> float:
+    """Median of several runs in the host."""
+    found = []
+    for _ in range(ROUNDS):
+        begun = time.perf_counter()
+        done = pair.a.run(command, timeout=600)
+        found.append(time.perf_counter() - begun)
+        if done.returncode:
+            raise SystemExit(f"{command}: {done.stdout}{done.stderr}")
+    return sorted(found)[ROUNDS // 2]
+
+
+def analysed(image: Path) -> float | None:
+    """How long QEMU's own script takes for the stream in the image, once."""
+    script = os.environ.get("ANALYZE_MIGRATION")
+    if not script:
+        return None
+    data = image.read_bytes()
+    stream = image.with_suffix(".stream")
+    stream.write_bytes(data[92 + int.from_bytes(data[20:24], "little") :])
+    begun = time.perf_counter()
+    command = [sys.executable, script, "-f", str(stream), "-d", "desc"]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    stream.unlink()
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as work:
+        directory = Path(work)
+        directory.chmod(0o755)
+        with Lab(directory / "logs") as lab:
+            pair = Pair(lab)
+            lab.a.add_device(FakeDevice(VF, "vf", CONFIG))
+            pair.install(lab.a)
+            first = 0.0
+            print(f"check --image, median of {ROUNDS} runs")
+            for size in SIZES:
+                image = save(pair, size, directory)
+                median = seconds(pair, check(image))
+                first = first or median
+                line = f"  {size:5} MiB of memory, image of {image.stat().st_size >> 20:5} MiB:"
+                line += f" {median * 1000:6.1f} ms ({median / first:.2f} of the first)"
+                line += f", {bytes_read(pair, image):7} bytes of it read"
+                theirs = analysed(image)
+                if theirs is not None:
+                    line += f"; analyze-migration.py takes {theirs / median:.1f} times as long"
+                print(line, flush=True)
+                image.unlink()
+
+
+if __name__ == "__main__":
+    main()

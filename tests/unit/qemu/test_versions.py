@@ -1,0 +1,66 @@
+"""What differs between releases of QEMU, as data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vfio_preflight.qemu import versions
+from vfio_preflight.qemu.versions import (
+    CHANGES,
+    Behaviour,
+    behaviour,
+    is_verified,
+    release,
+    verified_versions,
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "numbers"),
+    [
+        ("10.0.2", (10, 0)),
+        ("11.1", (11, 1)),
+        ("9", (9, 0)),
+        ("", (0, 0)),
+        ("10.0.90rc1", (10, 0)),
+        ("unknown", (0, 0)),
+    ],
+)
+def test_release(version: str, numbers: tuple[int, int]) -> None:
+    assert release(version) == numbers
+
+
+def test_every_field_has_its_change() -> None:
+    assert sorted(change.field for change in CHANGES) == sorted(Behaviour._fields)
+    assert all(len(change.reason) > 40 for change in CHANGES)
+
+
+def test_newest_release_is_the_default() -> None:
+    assert behaviour("99.0.0") == Behaviour()
+    assert not any(behaviour("8.0.0"))
+
+
+@pytest.mark.parametrize(
+    ("version", "checked"),
+    [("10.0.2", False), ("10.0.12", False), ("10.0.13", True), ("10.2.2", False), ("11.1.0", True)],
+)
+def test_fix_that_a_stable_release_took_over(version: str, checked: bool) -> None:
+    assert behaviour(version).pin_is_checked is checked
+
+
+def test_verified_are_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "verified.json"
+    path.write_text(json.dumps({"verified": [{"version": "10.0.2"}, {"version": "11.1.3"}]}))
+    monkeypatch.setattr(versions, "VERIFIED_FILE", str(path))
+    assert verified_versions() == ("10.0.2", "11.1.3")
+    assert [is_verified(v) for v in ("10.0.13", "10.2.2", "11.1.0", "12.0.0")] == [
+        *(True, False, True, False)
+    ]
+
+
+def test_shipped_list_is_sound() -> None:
+    assert verified_versions()
+    assert all(release(version) > (8, 0) for version in verified_versions())
