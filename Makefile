@@ -1,6 +1,7 @@
 # make demo    the main job on real libvirt and QEMU: blocked with the reason, then mended and done
 # make test    everything: style, types, unit, conformance and system tests
-# make bench   what the hook costs, as ratios within one run
+# make conformance N=5000  model and real QEMU judge that many pairs, on two releases
+# make bench   what the hook costs, as ratios within one run; bench-images: reading save images
 # make install the hook and the command on this host (DESTDIR to stage)
 
 PYTHON = .venv/bin/python
@@ -27,6 +28,11 @@ unit: setup
 conformance-tests: setup
 	$(PYTHON) -m pytest tests/conformance
 
+# N pairs for each emulator: the machine's own and the newest that its archive has.
+conformance: setup
+	PYTHONPATH=plugin:tests $(PYTHON) -W ignore -m conformance --n $(or $(N),1000) --masks \
+		--emulator /usr/bin/qemu-system-x86_64 --emulator "$$(tests/other-qemu newest)"
+
 system: setup
 	$(PYTHON) -m pytest tests/system
 
@@ -40,5 +46,5 @@ install:
 	PYTHONPATH=plugin /usr/bin/python3 -m vfio_preflight install --root "$(or $(DESTDIR),/)"
 
 clean:
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .components .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find plugin tests -name __pycache__ -prune -exec rm -r {} +

@@ -17,7 +17,8 @@ from vfio_preflight.qemu.workbench import workbench
 
 from .cases import PLACEMENTS, Case, Device
 from .engine import WORKERS, Engine
-from .layouts import LAYOUTS, build
+from .kit import build
+from .layouts import LAYOUTS
 from .loader import Loader, Section, devices_options, send, topology
 from .prediction import environment
 

@@ -12,7 +12,8 @@ from .cases import Case, case_from_json, to_json
 from .drawing import adapt, draw_cases
 from .dumps import cases_of, real_states
 from .engine import Engine, Judged, ask, judge
-from .layouts import LAYOUTS, build
+from .kit import build
+from .layouts import LAYOUTS
 from .maskmaps import bytes_of, check_maps
 from .report import described
 

@@ -112,6 +112,7 @@ class Emulator:
 
     def kill(self) -> None:
         """End it, whatever it is at; it has nothing to lose."""
+        self.send("quit")  # to one that a wrapper script started and waits for
         self._process.kill()
         for pipe in self._pipes():
             pipe.close()

@@ -58,8 +58,7 @@ class Result(NamedTuple):
 
     ``outcome`` is one of :data:`OUTCOMES`; with ``error``, ``abort``, ``crash`` and ``hang``,
     ``side`` tells whose state it was (``source`` or ``destination``). ``line`` is the line that
-    names the first mismatch, or what QEMU says to refuse the device; ``stderr`` the end of what it
-    wrote.
+    names the first mismatch, or else what QEMU says first; ``stderr`` the end of what it wrote.
     """
 
     outcome: str
@@ -232,7 +231,7 @@ def refusal(emulator: Emulator, side: str, device: str = DEVICE) -> Result:
 def _loaded(receiver: Emulator) -> Result:
     """The verdict of an emulator that did not complete a migration."""
     outcome = _outcome(receiver)
-    line = mismatch_line(receiver.stderr)
+    line = mismatch_line(receiver.stderr) or _first_complaint(receiver.stderr)
     side = "" if outcome == ERROR else "destination"
     return Result(FAIL if outcome == ERROR else outcome, side, line, receiver.stderr[-_TAIL:])
 
@@ -241,6 +240,11 @@ def mismatch_line(stderr: str) -> str:
     """The first line that names a mismatch, without what QEMU puts before it."""
     found = (line.partition(_MISMATCH) for line in stderr.splitlines())
     return next((mark + text for _, mark, text in found if mark), "")
+
+
+def _first_complaint(stderr: str) -> str:
+    lines = [line for line in stderr.splitlines() if line and "warning:" not in line]
+    return lines[0].partition("qemu-system-")[2].partition(": ")[2] or lines[0] if lines else ""
 
 
 _BY_SIGNAL = {
