@@ -87,15 +87,9 @@ def _known(device: Device, known: set[str]) -> Device:
 
 
 def _possible(device: Device, facts: EmulatorFacts) -> Device:
-    """An mdev of Intel graphics has an OpRegion, which newer releases need and the shim lacks.
-
-    It is in no trial, so only batches have it: with a BAR 0, it does not need one.
-    """
-    if not is_intel_vga(device.config):
-        return device
-    numbers = [bar.number for bar in device.bars]
-    sound = release(facts.version) < (10, 1) and (not numbers or 0 in numbers)
-    return device._replace(mdev=device.mdev and sound)
+    """An mdev of Intel graphics has an OpRegion, which newer releases need and the shim lacks."""
+    lacking = is_intel_vga(device.config) and release(facts.version) >= (10, 1)
+    return device._replace(mdev=device.mdev and not lacking)
 
 
 def _machine(case: Case, facts: EmulatorFacts) -> str:

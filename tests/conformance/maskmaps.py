@@ -6,7 +6,7 @@ with the line that has all three masks. So every bit of the predicted masks that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from vfio_preflight.qemu.trial import FAIL, PASS, Result
 from vfio_preflight.qemu.vfio_pci import VirtualConfig, compare, realise
 from vfio_preflight.qemu.workbench import workbench
 
-from .cases import PLACEMENTS, Case, Device
+from .cases import PLACEMENTS, Case
 from .engine import WORKERS, Engine
 from .kit import build
 from .layouts import LAYOUTS
@@ -23,6 +23,10 @@ from .loader import Loader, Section, devices_options, send, topology
 from .prediction import environment
 
 MACHINES = ("9.0", "10.0")
+MAPPED = (
+    *("nvidia_vgpu", "nvidia_geforce", "mlx5_vf", "intel_gpu", "virtio", "tg3", "integrated"),
+    *("conventional", "virtual_function"),
+)
 # The pin is not compared, but one that the device had not when it was realised fells QEMU when it
 # lowers the interrupt: none in place of one, or one above 4.
 _PIN = 0x3D
@@ -41,45 +45,33 @@ class Wrong(NamedTuple):
 
 
 def check_maps(
-    engine: Engine, names: Iterable[str] = LAYOUTS, thin: Callable[[int], bool] = lambda _: True
+    engine: Engine, names: Iterable[str] = MAPPED, thin: Callable[[int], bool] = lambda _: True
 ) -> tuple[int, list[Wrong]]:
     """Maps of the layouts at all placements and :data:`MACHINES`: bytes flipped, those wrong.
 
     ``thin`` says which of the bytes that are compared are to be flipped; of the others, all are.
     """
-    layouts = {name: build(LAYOUTS[name](SEED)) for name in names}
-    settings = list(product(PLACEMENTS, MACHINES))
+    wanted = list(product(names, PLACEMENTS, MACHINES))
     with ThreadPoolExecutor(WORKERS) as pool:
-        maps = pool.map(lambda pair: _maps(engine, layouts, pair[0], pair[1], thin), settings)
-        found = [entry for some in maps for entry in some]
-    return sum(number for number, _ in found), [wrong for _, some in found for wrong in some]
+        maps = list(pool.map(lambda one: _map(engine, one[0], one[1], one[2], thin), wanted))
+    return sum(number for number, _ in maps), [wrong for _, some in maps for wrong in some]
 
 
-def _maps(
-    engine: Engine,
-    layouts: Mapping[str, Device],
-    placement: str,
-    machine: str,
-    thin: Callable[[int], bool],
-) -> list[tuple[int, list[Wrong]]]:
-    cases = [Case(device, device, machine, placement) for device in layouts.values()]
+def _map(
+    engine: Engine, name: str, placement: str, machine: str, thin: Callable[[int], bool]
+) -> tuple[int, list[Wrong]]:
+    device = build(LAYOUTS[name](SEED))
+    case = Case(device, device, machine, placement)
+    expected = realise(device.state, environment(case, device, engine.facts))
+    assert isinstance(expected, VirtualConfig), expected
+    path = topology(placement, 0)
     with workbench(engine.library) as bench:
-        settings = [case.setting(case.source) for case in cases]
-        states = [case.source.state for case in cases]
-        options = devices_options(bench, "", settings, states)
-        paths = [topology(placement, number) for number in range(len(cases))]
-        header, sections = send(bench, engine.executable, options, "", paths)
-        found = []
+        options = devices_options(bench, "", [case.setting(device)], [device.state])
+        header, sections = send(bench, engine.executable, options, "", [path])
         with Loader(bench, engine.executable, options, "", header, engine.image) as loader:
-            for name, case, path, section in zip(layouts, cases, paths, sections):
-                expected = realise(case.source.state, environment(case, case.source, engine.facts))
-                assert isinstance(expected, VirtualConfig), expected
-                judged = list(_flips(loader, path, section, expected, thin))
-                wrong = [
-                    Wrong(name, placement, machine, *pair) for pair in judged if _differ(*pair)
-                ]
-                found.append((len(judged), wrong))
-        return found
+            judged = list(_flips(loader, path, sections[0], expected, thin))
+    wrong = [Wrong(name, placement, machine, *pair) for pair in judged if _differ(*pair)]
+    return len(judged), wrong
 
 
 def _differ(predicted: Result, real: Result) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 from hypothesis import strategies as st
 
+from vfio_preflight.qemu.quirks import is_intel_vga
+
 from . import kit
 from .cases import PLACEMENTS, Case, Device
 from .hostile import hostile
@@ -250,6 +252,6 @@ def _dressed(draw: st.DrawFn, source: Device, destination: Device) -> tuple[Devi
     if kind == 6:
         driver = "vfio-pci-nohotplug"
         return source._replace(driver=driver), destination._replace(driver=driver)
-    if kind == 7:
+    if kind == 7 and not any(is_intel_vga(device.config) for device in (source, destination)):
         return source._replace(mdev=True), destination._replace(mdev=True)
     return source, destination

@@ -20,13 +20,11 @@ from ..pci.ids import PCI_EXT_CAP_ID_ARI
 from ..pci.space import PCIE_CONFIG_SPACE_SIZE
 from ..pci.state import ConfigState
 from . import capabilities, extended, header, msix, quirks, reset
-from .device import MAX_EXTENDED_STEPS, MAX_STANDARD_STEPS, Device, standard_list
+from .device import Device
 from .model import Environment, Mismatch, Refusal, RefusedError, VirtualConfig
 from .properties import PropertyError, parse_bool
 
 __all__ = [
-    "MAX_EXTENDED_STEPS",
-    "MAX_STANDARD_STEPS",
     "Environment",
     "Mismatch",
     "PropertyError",
@@ -35,7 +33,6 @@ __all__ = [
     "compare",
     "parse_bool",
     "realise",
-    "standard_list",
 ]
 
 
