@@ -38,7 +38,7 @@ class Service:
 
     def kill(self) -> None:
         """End it the hard way."""
-        self.host.run(["/bin/kill", "-KILL", str(self.pid)]).check_returncode()
+        self.host.run(["/bin/sh", "-c", f"kill -KILL {self.pid}"]).check_returncode()
         wait(lambda: not self._alive())
 
     def end(self) -> None:
