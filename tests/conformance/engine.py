@@ -166,6 +166,7 @@ def ask(engine: Engine, case: Case) -> Result:
             source_setting=case.setting(case.source),
             library=engine.library,
             limits=_LIMITS,
+            control=False,
         )
     except TrialUnavailable as error:
         return Result("unavailable", line=str(error))

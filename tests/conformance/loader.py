@@ -22,9 +22,9 @@ from types import TracebackType
 from typing import Any
 
 from vfio_preflight.pci.state import ConfigState
+from vfio_preflight.qemu.endings import FAIL, PASS, Result, mismatch_line
 from vfio_preflight.qemu.executable import Executable
 from vfio_preflight.qemu.process import Emulator
-from vfio_preflight.qemu.trial import FAIL, PASS, Result, mismatch_line
 from vfio_preflight.qemu.workbench import Limits, Setting, Workbench, arguments
 
 MAX_DEVICES = 24  # that have a place of their own on every bus

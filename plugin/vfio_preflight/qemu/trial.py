@@ -22,49 +22,62 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import struct
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from ..errors import PreflightError
-from ..pci.state import ConfigState
+from ..pci.state import Bar, ConfigState
+from .endings import (
+    ABORT,
+    CRASH,
+    DEVICE,
+    ERROR,
+    FAIL,
+    HANG,
+    OUTCOMES,
+    PASS,
+    Result,
+    complaint,
+    is_mismatch,
+    load_result,
+    refusal,
+)
 from .executable import EmulatorError, Executable
-from .process import Emulator, ProcessError, signal_name, wait
+from .process import Emulator, ProcessError, wait
 from .quirks import is_intel_vga
 from .shim import ShimError
 from .workbench import Limits, Setting, Workbench, arguments, workbench
 
-OUTCOMES = (PASS, FAIL, ERROR, ABORT, CRASH, HANG) = (
-    *("pass", "fail", "error", "abort", "crash", "hang"),
-)
-DEVICE = "0000:01:00.0"  # the made-up device's name on the host
+__all__ = [
+    "ABORT",
+    "CRASH",
+    "DEVICE",
+    "ERROR",
+    "FAIL",
+    "HANG",
+    "OUTCOMES",
+    "PASS",
+    "Result",
+    "TrialUnavailable",
+    "trial",
+]
 
 _MAX_STREAM = 64 << 20  # bytes; it has 330 kB
 _POLL = 0.002  # seconds
-_TAIL = 4000  # bytes of standard error that a result keeps
-_MISMATCH = "get_pci_config_device: "
-_HANGS_AFTER = 1.0  # seconds of processor time without coming to an end; realising takes 0.05
+
+# A conventional PCI device that every QEMU takes.
+_PLAIN = ConfigState(
+    b"\x34\x12\x01\0\0\0\0\0\0\0\0\x02".ljust(256, b"\0"),
+    (Bar(0, 0x1000, "mem32"),),
+    "file",
+    "made up",
+)
 
 
 class TrialUnavailable(PreflightError):
     """No verdict could be had: nothing has been found out about the config states."""
-
-
-class Result(NamedTuple):
-    """What QEMU did.
-
-    ``outcome`` is one of :data:`OUTCOMES`; with ``error``, ``abort``, ``crash`` and ``hang``,
-    ``side`` tells whose state it was (``source`` or ``destination``). ``line`` is the line that
-    names the first mismatch, or else what QEMU says first; ``stderr`` the end of what it wrote.
-    """
-
-    outcome: str
-    side: str = ""
-    line: str = ""
-    stderr: str = ""
 
 
 def trial(
@@ -77,11 +90,13 @@ def trial(
     source_setting: Setting | None = None,
     library: str | None = None,
     limits: Limits | None = None,
+    control: bool = True,
 ) -> Result:
     """Let ``executable`` load the source's config state into the destination's device.
 
     ``deadline`` is on the clock of ``time.monotonic()``. ``source_setting`` is for a source whose
-    properties differ. ``library`` is the compiled shim, by default the installed one.
+    properties differ. ``library`` is the compiled shim, by default the installed one. With
+    ``control``, a refusal is believed only of an emulator that takes a plain device there.
 
     Raises :class:`TrialUnavailable` where there is no shim; where the emulator does not start,
     knows no such machine type, device or property, or cannot migrate a VFIO device at all (QEMU
@@ -91,7 +106,10 @@ def trial(
         with workbench(library) as place:
             settings = (source_setting or setting, setting)
             run = _Trial(place, settings, executable, deadline, limits or Limits())
-            return run.verdict(source, destination)
+            result = run.verdict(source, destination)
+            if control and result.outcome in (ERROR, ABORT, CRASH):
+                run.require_plain_device()
+            return result
     except (EmulatorError, ProcessError, ShimError, OSError) as error:
         raise TrialUnavailable(f"no trial of {executable.path}: {error}") from error
 
@@ -129,7 +147,11 @@ class _Trial:
             stream = self._send(sender, listener)
             if recorded:
                 stream = _replaced(stream, len(destination.config), source.config)
-            return self._load(receiver, ours, stream)
+            result = self._load(receiver, ours, stream)
+            same_size = len(source.config) == len(destination.config)
+            if result.outcome == FAIL and same_size and not is_mismatch(result.line):
+                raise ProcessError(f"fails, but not on configuration space: {result.line}")
+            return result
 
     def _start(self, side: str, state: ConfigState, incoming: int = -1) -> Emulator:
         setting = self.setting if incoming >= 0 else self.source_setting
@@ -155,7 +177,20 @@ class _Trial:
         connection = listener.accept()[0]
         with connection:
             connection.settimeout(self._remaining())
-            return b"".join(_chunks(connection))
+            stream = b"".join(_chunks(connection))
+        self._require_sent(sender)
+        return stream
+
+    def _require_sent(self, sender: Emulator) -> None:
+        """Raise unless the whole stream was sent: a piece of it would fail to load."""
+        status = None
+        while status in (None, "setup", "active", "device", "pre-switchover"):
+            reply = sender.ask("query-migrate", self.deadline)
+            if reply is None:
+                break
+            status = reply.get("return", {}).get("status")
+        if status != "completed":
+            raise ProcessError(f"does not migrate the device to the end: {complaint(sender)}")
 
     def _load(self, receiver: Emulator, to: socket.socket, stream: bytes) -> Result:
         to.settimeout(self._remaining())
@@ -166,10 +201,20 @@ class _Trial:
         while True:
             reply = receiver.ask("query-migrate", self.deadline)
             if reply is None:
-                return _loaded(receiver)
+                return load_result(receiver)
             if reply.get("return", {}).get("status") == "completed":
-                return Result(PASS, stderr=receiver.stderr[-_TAIL:])
+                return Result(PASS, stderr=receiver.stderr)
             time.sleep(_POLL)
+
+    def require_plain_device(self) -> None:
+        """Raise unless the emulator realises a device that nothing is wrong with."""
+        plain = self.setting.environment._replace(properties={}, mdev=False)
+        setting = self.setting._replace(environment=plain)
+        device = self.place.add_device("control", DEVICE, _PLAIN, setting)
+        options = arguments([(device, setting)], self.place.directory)
+        with self.place.start(self.executable, options, "control", self.limits) as emulator:
+            if not self._realises(emulator, [emulator]):
+                raise ProcessError(f"takes no device at all: {complaint(emulator)}")
 
     def _remaining(self) -> float:
         return max(0.01, self.deadline - time.monotonic())
@@ -210,80 +255,3 @@ def _replaced(stream: bytes, size: int, config: bytes) -> bytes:
     if not tag:
         raise ProcessError("sends no configuration space")
     return head + tag + config + rest[size:]
-
-
-# --- what an emulator's end means -----------------------------------------------------------------
-
-
-def refusal(emulator: Emulator, side: str, device: str = DEVICE) -> Result:
-    """The verdict of an emulator that came to no machine with this ``device``.
-
-    Raises ``ProcessError`` where it ended for a reason that is not the device's config state: QEMU
-    names the device in whatever it says of that, as ``vfio 0000:01:00.0: failed to add …``.
-    """
-    outcome = _outcome(emulator)
-    text = _refusal_text(emulator.stderr, device)
-    if outcome == ERROR and (not text or "iommu_group" in text):
-        raise ProcessError(f"ends before the device is tried: {complaint(emulator)}")
-    return Result(outcome, side, text, emulator.stderr[-_TAIL:])
-
-
-def _loaded(receiver: Emulator) -> Result:
-    """The verdict of an emulator that did not complete a migration."""
-    outcome = _outcome(receiver)
-    line = mismatch_line(receiver.stderr) or _first_complaint(receiver.stderr)
-    side = "" if outcome == ERROR else "destination"
-    return Result(FAIL if outcome == ERROR else outcome, side, line, receiver.stderr[-_TAIL:])
-
-
-def mismatch_line(stderr: str) -> str:
-    """The first line that names a mismatch, without what QEMU puts before it."""
-    found = (line.partition(_MISMATCH) for line in stderr.splitlines())
-    return next((mark + text for _, mark, text in found if mark), "")
-
-
-def _first_complaint(stderr: str) -> str:
-    lines = [line for line in stderr.splitlines() if line and "warning:" not in line]
-    return lines[0].partition("qemu-system-")[2].partition(": ")[2] or lines[0] if lines else ""
-
-
-_BY_SIGNAL = {
-    signal.SIGXCPU: HANG,
-    signal.SIGABRT: ABORT,
-    signal.SIGSEGV: CRASH,
-    signal.SIGBUS: CRASH,
-    signal.SIGILL: CRASH,
-    signal.SIGFPE: CRASH,
-}
-
-
-def _outcome(emulator: Emulator) -> str:
-    """``error`` for an exit, and what a signal or no end at all stand for."""
-    if emulator.status is None:
-        if emulator.cpu_seconds() < _HANGS_AFTER:
-            raise ProcessError("has not come to an end in time")
-        return HANG
-    if emulator.status >= 0:
-        return ERROR
-    outcome = _BY_SIGNAL.get(-emulator.status)  # type: ignore[call-overload]
-    if outcome is None:
-        raise ProcessError(f"was killed by {signal_name(emulator.status)}")
-    return str(outcome)
-
-
-def _refusal_text(stderr: str, device: str) -> str:
-    """What QEMU says of the device, or the assertion that failed."""
-    for line in stderr.splitlines():
-        _, found, text = line.partition(f": vfio {device}: ")
-        if found:
-            return text
-    return next((line for line in stderr.splitlines() if "Assertion" in line), "")
-
-
-def complaint(emulator: Emulator) -> str:
-    """What an emulator gives for a reason, in one line."""
-    for reply in emulator.replies:
-        if "error" in reply:
-            return str(reply["error"].get("desc", reply["error"]))
-    lines = [line for line in emulator.stderr.splitlines() if "warning:" not in line]
-    return lines[-1][-300:] if lines else "it says nothing"
