@@ -56,6 +56,11 @@ class Service:
         """How many devices of each guest were recorded."""
         return Counter(re.findall(r"(?m)^([^:\n]+): [^:\n]+: [^:\n]+ recorded: ", self.log()))
 
+    def told_of(self, guest: str) -> str:
+        """What it said last of the record of a guest with one device; empty if it has not yet."""
+        words = re.findall(rf"(?m)^{guest}: [^:\n]+: hostdev0 (recorded|kept): ", self.log())
+        return words[-1] if words else ""
+
     def status(self, name: str) -> int:
         """A number of /proc/PID/status; of memory, in KiB."""
         text = self.host.path(f"/proc/{self.pid}/status").read_text()

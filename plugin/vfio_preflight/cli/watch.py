@@ -41,6 +41,10 @@ KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 5, 3
 
 INFO, WARNING = 6, 4
 MIGRATING, RESTORED, REVERTED = "migrating in", "restored", "reverted to a snapshot"
+FOUND = "found running"
+# Occasions on which an entry that stays as it is gets a line too: the guest has come from elsewhere,
+# or an earlier run, or a lost connection, may have stored it without having come to say so.
+ARRIVALS = (MIGRATING, RESTORED, REVERTED, FOUND)
 
 
 class Visit(NamedTuple):
@@ -146,7 +150,7 @@ class Watch:
         self._delay = FIRST_DELAY
         say(f"connected to {self._uri}; guests running: {len(guests)}")
         for domain in guests:
-            self._expect(domain, "found running")
+            self._expect(domain, FOUND)
 
     def _subscribe(self, connection: Connection) -> None:
         connection.registerCloseCallback(self._on_close, None)
@@ -252,7 +256,7 @@ class Watch:
             say(line)
         elif entry.result == MISSING:
             say(line, WARNING)
-        elif entry.result == KEPT and visit.why in (MIGRATING, RESTORED, REVERTED):
+        elif entry.result == KEPT and visit.why in ARRIVALS:
             say(line)
 
 

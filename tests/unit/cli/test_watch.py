@@ -197,3 +197,26 @@ def test_connection_is_tried_again_and_said_once(
     said = capsys.readouterr().out
     assert said.count("cannot connect") == 1
     assert said.count("connected to") == 1
+
+
+def test_guest_found_running_is_told_of_even_if_nothing_changes(
+    service: Watch, guests: Guests, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reply that its record is stored may have been lost with the connection."""
+    guests.outcomes = {"g": [LibvirtError("connection reset"), "kept", "kept"]}
+    working = service._connection
+    start(service, "g")
+    working.isAlive = lambda: 0
+    service._step()
+    reopened = service._libvirt.open("")
+    reopened.listAllDomains = lambda _flags: [Domain("g")]
+    service._libvirt.open = lambda _uri: reopened
+    service._step()
+    clock.now += 15
+    service._step()
+    service._on_added(None, Domain("g"), "hostdev1", None)
+    service._step()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("g: ")] == [
+        "g: found running: hostdev0 kept: a reason"
+    ]
