@@ -43,7 +43,7 @@ INFO, WARNING = 6, 4
 MIGRATING, RESTORED, REVERTED = "migrating in", "restored", "reverted to a snapshot"
 FOUND = "found running"
 # Occasions on which an entry that stays as it is gets a line too: the guest has come from elsewhere,
-# or an earlier run, or a lost connection, may have stored it without having come to say so.
+# or an earlier run, or one whose connection broke, may have stored it without coming to say so.
 ARRIVALS = (MIGRATING, RESTORED, REVERTED, FOUND)
 
 
