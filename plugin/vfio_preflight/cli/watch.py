@@ -42,7 +42,7 @@ KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 5, 3
 INFO, WARNING = 6, 4
 MIGRATING, RESTORED, REVERTED = "migrating in", "restored", "reverted to a snapshot"
 FOUND = "found running"
-# Occasions on which an entry that stays as it is gets a line too: the guest has come from elsewhere,
+# Occasions on which an entry that stays as it is gets a line too: the guest came from elsewhere,
 # or an earlier run, or one whose connection broke, may have stored it without coming to say so.
 ARRIVALS = (MIGRATING, RESTORED, REVERTED, FOUND)
 

@@ -171,7 +171,7 @@ def test_program_of_another_user_is_not_run(image: Callable[[bytes], str], tmp_p
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_program_runs_without_privileges(image: Callable[[bytes], str], tmp_path: Path) -> None:
-    for directory in (tmp_path, *tmp_path.parents[:-2]):
+    for directory in (tmp_path, *list(tmp_path.parents)[:-2]):
         directory.chmod(directory.stat().st_mode | 0o055)
     program = tmp_path / "usr/bin/zstd"
     program.parent.mkdir(parents=True)
