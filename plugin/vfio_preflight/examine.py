@@ -6,7 +6,7 @@ from .configuration import ALWAYS, WHEN_UNVERIFIED
 from .findings import Finding, Report
 from .preflight import Facts, preflight
 from .qemu.machines import EmulatorFacts
-from .qemu.versions import release, verified_versions
+from .qemu.versions import is_verified, verified_versions
 
 
 def examined(facts: Facts, wish: str, end: float) -> Report:
@@ -16,21 +16,16 @@ def examined(facts: Facts, wish: str, end: float) -> Report:
     if not isinstance(emulator, EmulatorFacts):
         return report
     report = report._replace(findings=(*report.findings, *unverified(emulator)))
-    if wish == ALWAYS or (wish == WHEN_UNVERIFIED and not is_verified(emulator)):
+    if wish == ALWAYS or (wish == WHEN_UNVERIFIED and not is_verified(emulator.version)):
         from .proof import proved
 
         return proved(report, facts.guest, emulator, end)
     return report
 
 
-def is_verified(emulator: EmulatorFacts) -> bool:
-    """Whether the conformance suite has run against this release of QEMU."""
-    return release(emulator.version) in {release(version) for version in verified_versions()}
-
-
 def unverified(emulator: EmulatorFacts) -> tuple[Finding, ...]:
     """The notice that the model was not checked against this emulator."""
-    if is_verified(emulator):
+    if is_verified(emulator.version):
         return ()
     known = ", ".join(verified_versions())
     text = f"the model was not verified on QEMU {emulator.version}; verified are {known}"

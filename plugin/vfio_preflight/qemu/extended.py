@@ -10,6 +10,8 @@ from ..pci.space import PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE, dword, wo
 from .device import Device, extended_list
 
 _DROPPED = (0, PCI_EXT_CAP_ID_SRIOV, PCI_EXT_CAP_ID_ARI)
+# Bits of PCI_REBAR_CAP for the sizes from 1 MB on, to 512 GB and to 128 TB (PCI_REBAR_CAP_SIZES).
+_REBAR_SIZES_TO_512_GB, _REBAR_SIZES = 0x00FFFFF0, 0xFFFFFFF0
 _HEAD_IS_FREE = 0xFFFF  # the identifier that stands at 0x100 while nobody has taken the place
 
 
@@ -46,12 +48,14 @@ def find_extended(device: Device, cap_id: int) -> None:
 
 def _fix_rebar(device: Device, offset: int) -> bool:
     """Show only the size in force (``vfio_setup_rebar_ecap``); False hides the capability."""
+    large = device.environment.behaviour.rebar_may_exceed_512_gb
+    sizes = _REBAR_SIZES if large else _REBAR_SIZES_TO_512_GB
     for entry in range(dword(device.config, offset + 8) >> 5 & 7):
         at = offset + 8 * entry
         control = dword(device.config, at + 8)
         size = control >> 8 & 0x1F
         supported = 1 << size + 4 if size <= 27 else 0
-        if not supported & 0x00FFFFF0:
+        if not supported & sizes:
             return False
         device.emulate(at + 4, supported, 0xFFFFFFFF, 4)
         device.emulate(at + 8, control & (0x1F00 | 0xE0 | 0x7), 0xFFFFFFFF, 4)

@@ -20,6 +20,7 @@ class Behaviour(NamedTuple):
     pin_is_checked: bool = True
     bir_is_checked: bool = True
     igd_needs_opregion: bool = True
+    rebar_may_exceed_512_gb: bool = True
 
 
 class Change(NamedTuple):
@@ -52,6 +53,12 @@ CHANGES = (
         "igd_needs_opregion",
         "an Intel display device without an OpRegion region is not treated as integrated graphics:"
         " its GMCH and BDSM registers stay as they are",
+    ),
+    Change(
+        (10, 1),
+        "rebar_may_exceed_512_gb",
+        "Linux 6.15's PCI_REBAR_CAP_SIZES has the sizes from 1 TB to 128 TB; before, a resizable BAR"
+        " set to one of them hid the whole capability",
     ),
     Change(
         (11, 1),

@@ -14,6 +14,7 @@ from unit.realised import (
     I440FX,
     ROOT_COMPLEX,
     ROOT_PORT,
+    V11_1,
     changed,
     extended_chain,
     refused,
@@ -191,9 +192,20 @@ def test_rebar_of_several_bars() -> None:
     assert struct.unpack_from("<IIII", shown, 0x104) == (0x20, 0x140, 0x40, 0x241)
 
 
-@pytest.mark.parametrize("size", [20, 27, 28, 31])
-def test_rebar_beyond_512_gb_is_hidden(size: int) -> None:
-    assert extended_chain(virtual(make_rebar(size)).config) == [(0x100, 0x0000), (0x140, 0x0003)]
+HIDDEN = [(0x100, 0x0000), (0x140, 0x0003)]
+
+
+@pytest.mark.parametrize("size", [20, 27])
+def test_rebar_beyond_512_gb_is_hidden_before_10_1(size: int) -> None:
+    assert extended_chain(virtual(make_rebar(size)).config) == HIDDEN
+    shown = virtual(make_rebar(size), ROOT_PORT._replace(behaviour=V11_1)).config
+    assert struct.unpack_from("<II", shown, 0x104) == (1 << size + 4, 0x20 | size << 8)
+
+
+@pytest.mark.parametrize("size", [28, 31])
+def test_rebar_beyond_128_tb_is_hidden(size: int) -> None:
+    for environment in (ROOT_PORT, ROOT_PORT._replace(behaviour=V11_1)):
+        assert extended_chain(virtual(make_rebar(size), environment).config) == HIDDEN
 
 
 def test_rebar_supported_sizes_of_the_hosts_may_differ_but_not_the_size() -> None:
