@@ -20,6 +20,7 @@ from .checks.device import check_device, is_unplugged_to_migrate
 from .checks.evidence import check_inferred, check_strength
 from .checks.machine import SKIP_VSC_CHECK, Effective, check_machine, skip_vsc_check
 from .findings import DeviceReport, Finding, Report
+from .guest.addresses import is_mdev
 from .guest.domain import Guest, GuestDevice
 from .pci.space import identity
 from .pci.state import ANY_EVIDENCE, ConfigState, Missing, State
@@ -117,6 +118,7 @@ def environment_of(
         express_root=guest.express,
         properties={name: value.value for name, value in device.properties.items()},
         behaviour=behaviour(emulator.version) if emulator else Behaviour(),
+        mdev=device.kind == "mdev" or (device.host is not None and is_mdev(device.host)),
     )
 
 

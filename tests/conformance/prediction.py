@@ -5,9 +5,9 @@ from __future__ import annotations
 from vfio_preflight.checks.machine import skip_vsc_check
 from vfio_preflight.guest.domain import Global, Guest, GuestDevice
 from vfio_preflight.guest.properties import Property
+from vfio_preflight.preflight import environment_of
 from vfio_preflight.qemu.machines import EmulatorFacts
 from vfio_preflight.qemu.trial import ERROR, FAIL, PASS, Result
-from vfio_preflight.qemu.versions import behaviour
 from vfio_preflight.qemu.vfio_pci import Environment, Refusal, VirtualConfig, compare, realise
 
 from .cases import Case, Device
@@ -31,19 +31,19 @@ def predict(case: Case, facts: EmulatorFacts) -> Result:
 
 
 def environment(case: Case, device: Device, facts: EmulatorFacts) -> Environment:
-    """The model's environment for one side's device, as ``preflight`` makes it."""
+    """The model's environment for one side's device, as the pipeline makes it."""
     guest = _guest(case, device)
     effective = skip_vsc_check(guest, guest.devices[0], facts)
     assert effective.value is not None, effective.origin
-    return case.setting(device).environment._replace(
-        skip_vsc_check=effective.value, behaviour=behaviour(facts.version)
-    )
+    shown = environment_of(guest, guest.devices[0], facts)
+    return shown._replace(skip_vsc_check=effective.value)
 
 
 def _guest(case: Case, device: Device) -> Guest:
     properties = {name: Property(value, _ORIGIN) for name, value in device.properties}
     placement = case.setting(device).environment.placement
-    shown = GuestDevice("device", "pci", None, "device", device.driver, placement, properties)
+    kind = "mdev" if device.mdev else "pci"
+    shown = GuestDevice("device", kind, None, "device", device.driver, placement, properties)
     wanted = tuple(Global(*entry) for entry in case.globals)
     express = case.placement != "i440fx"
     return Guest("", "", case.machine_type, "", "", "", (shown,), wanted, express, None)

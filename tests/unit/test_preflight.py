@@ -18,7 +18,7 @@ from unit.makers import (
 from vfio_preflight.findings import DeviceReport, Finding
 from vfio_preflight.guest.domain import Guest, GuestDevice
 from vfio_preflight.pci.state import Missing, State
-from vfio_preflight.preflight import preflight
+from vfio_preflight.preflight import environment_of, preflight
 from vfio_preflight.qemu.machines import EmulatorFacts
 
 UNASKED = Finding("emulator-unknown", "it hung", "see to it")
@@ -49,6 +49,24 @@ def test_equal_states_pass() -> None:
     assert report.emulator == f"QEMU 10.0.2 ({EMULATOR})"
     assert codes(report.devices[0]) == ["config-identical", "skip-vsc-check"]
     assert report.devices[0].source == report.devices[0].destination == make_state()
+
+
+MDEV = "c0ffee00-1111-4222-8333-444455556666"
+
+
+@pytest.mark.parametrize(
+    ("kind", "host", "mdev"),
+    [
+        ("mdev", MDEV, True),
+        ("commandline", MDEV, True),
+        ("mdev", None, True),
+        ("pci", HOST, False),
+        ("commandline", None, False),
+    ],
+)
+def test_model_is_told_of_mediated_devices(kind: str, host: str | None, mdev: bool) -> None:
+    device = make_device(kind=kind, host=host)
+    assert environment_of(make_guest(device), device, None).mdev is mdev
 
 
 @pytest.mark.parametrize(

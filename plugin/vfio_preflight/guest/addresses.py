@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from vfio_preflight.guest.xml import GuestError
+from .xml import GuestError
 
 _PCI_FIELDS = (("domain", 0xFFFFFFFF), ("bus", 0xFF), ("slot", 0x1F), ("function", 7))
 _BLANKS = " \t\n\v\f\r"
@@ -19,6 +19,7 @@ _DIGITS = {8: "01234567", 10: "0123456789", 16: "0123456789abcdefABCDEF"}
 # Patterns are compiled where they are used: most guests need none of them.
 _HOST = r"(?:([0-9a-fA-F]{1,8}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.([0-7])"
 _UUID_PAIRS = r"(?:[0-9a-fA-F]{2}[- ]*){16}"
+_UUID_LENGTH = 36
 _UUID_CUTS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
 
 
@@ -77,6 +78,11 @@ def sysfs_device(path: str) -> str | None:
     """
     name = path.rstrip("/").rpartition("/")[2]
     return host_address(name) or uuid(name)
+
+
+def is_mdev(name: str) -> bool:
+    """Whether a device's name, an address or UUID as the functions above write it, is an mdev's."""
+    return len(name) == _UUID_LENGTH
 
 
 def _field(attributes: Mapping[str, str], name: str, limit: int) -> int:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from vfio_preflight.guest.xml import QEMU_NS, GuestError
+from .xml import QEMU_NS, GuestError
 
 _ARGUMENTS = f"{{{QEMU_NS}}}commandline/{{{QEMU_NS}}}arg"
 # qemu_set_option() and qemu_global_option(): what stands behind the first "=" is taken as it is.

@@ -12,18 +12,18 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from vfio_preflight.guest import aliases
-from vfio_preflight.guest.addresses import host_address, pci_address, sysfs_device, uuid
-from vfio_preflight.guest.commandline import CommandLine, Global, Setting, read_command_line
-from vfio_preflight.guest.metadata import find_ours
-from vfio_preflight.guest.placement import Buses, Place, read_buses
-from vfio_preflight.guest.properties import (
+from . import aliases
+from .addresses import host_address, pci_address, sysfs_device, uuid
+from .commandline import CommandLine, Global, Setting, read_command_line
+from .metadata import find_ours
+from .placement import Buses, Place, read_buses
+from .properties import (
     Property,
     apply_overrides,
     libvirt_properties,
     read_overrides,
 )
-from vfio_preflight.guest.xml import GuestError, parse_domain, to_bytes
+from .xml import GuestError, parse_domain, to_bytes
 
 __all__ = [
     "Global",

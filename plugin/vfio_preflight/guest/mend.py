@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from vfio_preflight.guest.metadata import ELEMENT, NAMESPACE
-from vfio_preflight.guest.xml import QEMU_NS, GuestError
+from .metadata import ELEMENT, NAMESPACE
+from .xml import QEMU_NS, GuestError
 
 _OVERRIDE = f"{{{QEMU_NS}}}override"
 _DEVICE = f"{{{QEMU_NS}}}device"

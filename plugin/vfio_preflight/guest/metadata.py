@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from lxml import etree
 
-from vfio_preflight.guest.record import Record, RecordError, parse_record, write_record
-from vfio_preflight.guest.xml import name_of, parse_fragment
+from .record import Record, RecordError, parse_record, write_record
+from .xml import name_of, parse_fragment
 
 __all__ = [
     "ELEMENT",

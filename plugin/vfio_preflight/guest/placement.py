@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from vfio_preflight.guest.addresses import unsigned
-from vfio_preflight.guest.aliases import user_alias
-from vfio_preflight.guest.xml import GuestError
+from .addresses import unsigned
+from .aliases import user_alias
+from .xml import GuestError
 
 ROOT_COMPLEX = "root-complex"
 ROOT_PORT = "root-port"

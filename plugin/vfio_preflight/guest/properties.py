@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from vfio_preflight.guest.xml import QEMU_NS
+from .xml import QEMU_NS
 
 _OVERRIDES = f"{{{QEMU_NS}}}override/{{{QEMU_NS}}}device"
 _OVERRIDDEN = f"{{{QEMU_NS}}}frontend/{{{QEMU_NS}}}property"

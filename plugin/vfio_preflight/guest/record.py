@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from vfio_preflight.errors import PreflightError
-from vfio_preflight.guest.xml import name_of
-from vfio_preflight.pci.state import EVIDENCE, Bar, ConfigState
+from ..errors import PreflightError
+from ..pci.state import EVIDENCE, Bar, ConfigState
+from .xml import name_of
 
 SCHEMA = "1"
 MAX_DEVICES = 512

@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from vfio_preflight.guest.addresses import pci_address, unsigned
-from vfio_preflight.guest.aliases import user_alias
-from vfio_preflight.guest.domain import GuestDevice
-from vfio_preflight.guest.xml import GuestError
+from .addresses import pci_address, unsigned
+from .aliases import user_alias
+from .domain import GuestDevice
+from .xml import GuestError
 
 _ROOT = "0000:00"
 _MAX_DEPTH = 32

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from lxml import etree
 
-from vfio_preflight.errors import PreflightError
+from ..errors import PreflightError
 
 # Four times what fits through libvirt's RPC (REMOTE_STRING_MAX, 4 MiB).
 MAX_XML = 16 * 1024 * 1024

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ..errors import PreflightError
+from ..guest.addresses import is_mdev
 from ..guest.domain import GuestDevice
 from ..pci.state import ConfigState, Missing, State
 from . import sysfs
@@ -111,11 +112,6 @@ def second_opinion(name: str, state: ConfigState, root: str = "/") -> ConfigStat
 def sysfs_shows(name: str, root: str = "/") -> bool:
     """Whether sysfs shows what VFIO presents of ``name``: not for mdevs, nor for vGPUs on VFs."""
     return not is_mdev(name) and sysfs.vgpu_type(name, root) is None
-
-
-def is_mdev(name: str) -> bool:
-    """Whether ``name`` is an mdev UUID, not a PCI address."""
-    return len(name) == 36
 
 
 def find_file(name: str, states: str, root: str = "/") -> str | None:

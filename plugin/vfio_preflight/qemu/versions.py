@@ -57,8 +57,8 @@ CHANGES = (
     Change(
         (10, 1),
         "rebar_may_exceed_512_gb",
-        "Linux 6.15's PCI_REBAR_CAP_SIZES has the sizes from 1 TB to 128 TB; before, a resizable BAR"
-        " set to one of them hid the whole capability",
+        "Linux 6.15's PCI_REBAR_CAP_SIZES has the sizes from 1 TB to 128 TB too; before, a"
+        " resizable BAR set to one of them hid the whole capability",
     ),
     Change(
         (11, 1),
