@@ -6,7 +6,8 @@ import os
 import time
 from collections.abc import Mapping
 
-from .checks.evidence import contradictions
+from .checks.device import is_unplugged_to_migrate
+from .checks.evidence import check_age, contradictions
 from .configuration import Configuration
 from .findings import Finding
 from .guest.domain import Guest, GuestDevice
@@ -58,7 +59,10 @@ def facts_here(
         {**here, **(destination or {})},
         ask_emulator(guest, settings, deadline),
         (*remarks, *_networks(guest)),
-        _contradictions(guest, recorded, source or {}, here, root),
+        _merged(
+            _contradictions(guest, recorded, source or {}, here, root),
+            _reservations(guest, recorded, source or {}, noted),
+        ),
         settings.evidence,
     )
 
@@ -90,6 +94,33 @@ def _contradictions(
         if findings:
             found[device.key] = tuple(findings)
     return found
+
+
+def _reservations(
+    guest: Guest,
+    recorded: Mapping[str, State],
+    given: Mapping[str, State],
+    noted: Mapping[str, Mapping[str, str]],
+) -> dict[str, tuple[Finding, ...]]:
+    """What those entries of the record that are used say against themselves, or the device.
+
+    Of a device that is unplugged before the migration nothing is sent.
+    """
+    return {
+        device.key: check_age(noted.get(device.key, {}))
+        for device in guest.devices
+        if device.key not in given
+        and isinstance(recorded[device.key], ConfigState)
+        and not is_unplugged_to_migrate(device)
+    }
+
+
+def _merged(*mappings: Mapping[str, tuple[Finding, ...]]) -> dict[str, tuple[Finding, ...]]:
+    merged: dict[str, tuple[Finding, ...]] = {}
+    for mapping in mappings:
+        for key, findings in mapping.items():
+            merged[key] = (*merged.get(key, ()), *findings)
+    return merged
 
 
 def _second_opinion(

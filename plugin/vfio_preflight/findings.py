@@ -45,6 +45,9 @@ CODES = {
     "destination-unknown": Code(UNKNOWN, "it is not known what the destination's device presents"),
     "record-damaged": Code(UNKNOWN, "the guest's record, or its entry for a device, is damaged"),
     "record-stray": Code(PASS, "the record has an entry for a device the guest does not have"),
+    "record-late": Code(
+        PASS, "the record was made long after QEMU started; what changed before is not in it"
+    ),
     "evidence-contradicts": Code(
         UNKNOWN, "two pieces of evidence of one device's state name different devices"
     ),

@@ -234,8 +234,8 @@ def _facts(
     }
     if here.qemu:
         facts["qemu"] = here.qemu
-    name = running.name(device)
-    if name in running.process.devices and name not in running.added:
+    # Of one that was plugged in while nobody watched, it is not known when: at most so long ago.
+    if running.name(device) not in running.added:
         facts["age"] = f"{running.process.age:.0f}"
     return {**facts, **read_traits(device.host or "").facts()}
 

@@ -24,7 +24,7 @@ from vfio_preflight import collect
 from vfio_preflight.collect import agree, facts_here, remember
 from vfio_preflight.configuration import Configuration
 from vfio_preflight.findings import DeviceReport
-from vfio_preflight.guest.domain import Guest
+from vfio_preflight.guest.domain import Guest, Property
 from vfio_preflight.guest.metadata import Record, write_record
 from vfio_preflight.guest.xml import parse_fragment
 from vfio_preflight.host.catalogue import entries
@@ -61,6 +61,31 @@ def judged(
 
 def codes(report: DeviceReport) -> list[str]:
     return [finding.code for finding in report.findings]
+
+
+# --- the record ----------------------------------------------------------------------------------
+
+
+def test_record_that_was_made_late(tmp_path: Path, settings: Configuration) -> None:
+    make_mdev(tmp_path)
+    guest = recorded(SEEN, {**MDEV.facts(), "age": "8640000"})
+    report = judged(tmp_path, guest, settings)
+    assert report.verdict == "pass"
+    assert "record-late" in codes(report)
+    (late,) = [finding for finding in report.findings if finding.code == "record-late"]
+    assert "100 days after QEMU started" in late.text
+
+
+def test_record_that_is_not_used_is_not_late(tmp_path: Path, settings: Configuration) -> None:
+    """A save image has what is sent; of a failover device nothing is."""
+    make_mdev(tmp_path)
+    guest = recorded(SEEN, {**MDEV.facts(), "age": "8640000"})
+    image = judged(tmp_path, guest, settings, {KEY: make_state(evidence="stream")})
+    assert "record-late" not in codes(image)
+    device = DEVICE._replace(properties={"failover_pair_id": Property("net0", "made up")})
+    leaves = judged(tmp_path, guest._replace(devices=(device,)), settings)
+    assert "failover-unplugged" in codes(leaves)
+    assert "record-late" not in codes(leaves)
 
 
 # --- inferred ------------------------------------------------------------------------------------

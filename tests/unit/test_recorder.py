@@ -131,7 +131,11 @@ def test_device_plugged_into_a_guest_from_elsewhere(settings: Configuration) -> 
     assert revision.record is not None
     assert revision.record.host == "first"
     assert revision.record.facts == {"qemu": "9.1.0"}
-    assert "age" not in revision.record.devices[OTHER_KEY]
+    assert revision.record.devices[OTHER_KEY]["age"] == "2"
+    running = Running(guest, make_process(incoming=True), {}, added=["hostdev1"])
+    told = revise(running, settings).record
+    assert told is not None
+    assert "age" not in told.devices[OTHER_KEY]
 
 
 def test_device_replaced_by_another_unseen(settings: Configuration) -> None:

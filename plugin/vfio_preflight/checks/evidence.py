@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from ..findings import Finding
 from ..pci.space import identity
 from ..pci.state import EVIDENCE, ConfigState
@@ -11,6 +14,12 @@ REMEDY_CONTRADICTS = (
     " device's"
 )
 REMEDY_WEAK = "provide better evidence (README, Evidence), or demand less: [policy] evidence = {}"
+
+
+# Seconds after QEMU's start within which an entry counts as made at the start.
+PROMPT = 60
+# Seconds, and the word for them, from the largest.
+_UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"))
 
 
 def weaker(state: ConfigState, minimum: str) -> bool:
@@ -41,6 +50,25 @@ def check_inferred(destination: ConfigState) -> tuple[Finding, ...]:
         return ()
     text = f"nobody saw the destination's bytes: they are taken for {destination.origin}"
     return (Finding("state-inferred", text),)
+
+
+def check_age(facts: Mapping[str, str]) -> tuple[Finding, ...]:
+    """That a record's entry was made late; ``facts`` are those it has of the device."""
+    age = facts.get("age", "")
+    if not re.fullmatch("[0-9]{1,12}", age) or int(age) <= PROMPT:
+        return ()
+    text = (
+        f"the source's state was recorded {_span(int(age))} after QEMU started; a change of driver"
+        " or firmware before that is not in it"
+    )
+    return (Finding("record-late", text),)
+
+
+def _span(seconds: int) -> str:
+    """A time in the largest unit of which there are two: ``90 minutes``."""
+    found = ((seconds // size, unit) for size, unit in _UNITS if seconds >= 2 * size)
+    count, unit = next(found, (seconds, "seconds"))
+    return f"{count} {unit}"
 
 
 def contradictions(side: str, used: ConfigState, other: ConfigState) -> tuple[Finding, ...]:

@@ -5,6 +5,7 @@ import pytest
 from lab.configs import make_config, patched
 from unit.makers import make_state
 from vfio_preflight.checks.evidence import (
+    check_age,
     check_inferred,
     check_strength,
     contradictions,
@@ -43,6 +44,33 @@ def test_inferred() -> None:
     (finding,) = check_inferred(make_state(evidence="inferred"))
     assert (finding.code, finding.verdict) == ("state-inferred", "pass")
     assert check_inferred(WORD) == ()
+
+
+@pytest.mark.parametrize(
+    ("age", "told"),
+    [
+        ("61", "61 seconds"),
+        ("119", "119 seconds"),
+        ("120", "2 minutes"),
+        ("7199", "119 minutes"),
+        ("7200", "2 hours"),
+        ("172799", "47 hours"),
+        ("8640000", "100 days"),
+    ],
+)
+def test_record_that_was_made_late(age: str, told: str) -> None:
+    (finding,) = check_age({"age": age})
+    assert (finding.code, finding.verdict) == ("record-late", "pass")
+    assert finding.text == (
+        f"the source's state was recorded {told} after QEMU started; a change of driver or firmware"
+        " before that is not in it"
+    )
+
+
+@pytest.mark.parametrize("age", ["0", "60", "", "-100", "1e9", "1" * 13, "٦١", "100\n"])
+def test_record_that_was_made_in_time_or_does_not_say(age: str) -> None:
+    assert check_age({"age": age}) == ()
+    assert check_age({}) == ()
 
 
 @pytest.mark.parametrize(
