@@ -47,11 +47,15 @@ RECORDED, KEPT, MISSING, DROPPED = "recorded", "kept", "missing", "dropped"
 
 
 class Entry(NamedTuple):
-    """What became of one device (one of the four words above), and why."""
+    """What became of one device (one of the four words above), and why.
+
+    ``passing`` is whether what is in the way may go by itself: it is worth another try.
+    """
 
     device: str
     result: str
     reason: str
+    passing: bool = False
 
 
 class Running(NamedTuple):
@@ -179,7 +183,7 @@ def _recorded(
     state = _state(running, device, settings)
     if isinstance(state, Missing):
         reason = "; ".join(part for part in (state.reason, state.remedy) if part)
-        return _Item(item.key, Entry(name, MISSING, reason))
+        return _Item(item.key, Entry(name, MISSING, reason, device.host is not None))
     facts = _facts(running, device, state, here)
     before, standing = old.devices.get(item.key, {}), old.states.get(item.key)
     if standing is not None and _same_device(before, facts) and agree(standing, state):

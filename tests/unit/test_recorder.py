@@ -108,6 +108,7 @@ def test_guest_from_elsewhere_without_record(settings: Configuration) -> None:
     assert revision.record is None
     assert results(revision) == {"hostdev0": "missing"}
     assert "came without a record" in revision.entries[0].reason
+    assert not revision.entries[0].passing
 
 
 def test_guest_from_elsewhere_with_a_damaged_record(settings: Configuration) -> None:
@@ -181,6 +182,7 @@ def test_state_that_cannot_be_had(settings: Configuration) -> None:
     guest = with_record(make_guest(lost, second()), record)
     revision = revise(Running(guest, make_process(), {}), settings)
     assert results(revision) == {"hostdev0": "missing", "hostdev1": "recorded"}
+    assert [entry.passing for entry in revision.entries] == [True, False]
     assert revision.record is not None
     assert set(revision.record.states) == {OTHER_KEY}
 

@@ -50,9 +50,11 @@ def run(options: Namespace) -> int:
         require_local(connection.getURI())
         entries = record(domain_named(connection, options.guest), settings)
     if options.format == "json":
-        print(
-            json.dumps({"schema": 1, "devices": [entry._asdict() for entry in entries]}, indent=2)
-        )
+        devices = [
+            {"device": entry.device, "result": entry.result, "reason": entry.reason}
+            for entry in entries
+        ]
+        print(json.dumps({"schema": 1, "devices": devices}, indent=2))
     else:
         for entry in entries:
             print(f"{entry.device}: {entry.result}: {entry.reason}")

@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from argparse import Namespace, _SubParsersAction
+from collections.abc import Collection
 from typing import NamedTuple
 
 from ..configuration import Configuration, load
@@ -36,6 +37,8 @@ from .record import record
 
 # Seconds between attempts: to connect, and to store a record while libvirt is busy with the guest.
 FIRST_DELAY, LAST_DELAY = 0.25, 15.0
+# More attempts, at the same delays, if something else was in the way: some 8 seconds in all.
+RETRIES = 5
 # A libvirtd that hangs is noticed after 5 * (3 + 1) seconds.
 KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 5, 3
 
@@ -48,13 +51,31 @@ ARRIVALS = (MIGRATING, RESTORED, REVERTED, FOUND)
 
 
 class Visit(NamedTuple):
-    """A guest to look at, not before ``due`` (``time.monotonic()``); ``added`` as in ``record``."""
+    """A guest to look at, not before ``due`` (``time.monotonic()``); ``added`` as in ``record``.
+
+    ``failures`` counts the attempts that failed, beyond those that found libvirt busy; ``told`` are
+    the devices of which a line was written at one of them.
+    """
 
     domain: Domain
     why: str
     added: frozenset[str] = frozenset()
     due: float = 0.0
     delay: float = FIRST_DELAY
+    failures: int = 0
+    told: frozenset[str] = frozenset()
+
+    @property
+    def then(self) -> str:
+        """What becomes of the guest if this attempt fails."""
+        if self.failures < RETRIES:
+            return "trying again"
+        return f"given up; later, run: vfio-preflight record {self.domain.name()}"
+
+    @property
+    def is_to_tell(self) -> bool:
+        """Whether to say that this attempt failed: of all that fail, the first and the last."""
+        return self.failures in (0, RETRIES)
 
 
 def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -226,34 +247,48 @@ class Watch:
         """Bring one guest's record up to date. Nothing about one guest ends the service."""
         name = visit.domain.name()
         try:
-            for entry in record(visit.domain, self._settings, visit.added, patient=False):
+            entries = record(visit.domain, self._settings, visit.added, patient=False)
+            for entry in entries:
                 self._tell(name, visit, entry)
+            if any(entry.passing for entry in entries):
+                self._retry(uuid, visit, {entry.device for entry in entries})
         except GoneError:
             say(f"{name}: {visit.why}, and is gone again")
         except BusyError:
             # An event that came meanwhile knows better.
             self._visits.setdefault(uuid, self._later(visit))
         except PreflightError as error:
-            self._fail(name, str(error))
+            self._fail(name, f"{error}; {visit.then}", aloud=visit.is_to_tell)
+            self._retry(uuid, visit)
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
             self._fail(name, f"internal error ({type(error).__name__}: {error}, in {place})")
 
+    def _retry(self, uuid: str, visit: Visit, told: Collection[str] = ()) -> None:
+        if visit.failures < RETRIES:
+            again = visit._replace(failures=visit.failures + 1, told=visit.told.union(told))
+            self._visits.setdefault(uuid, self._later(again))
+
     def _later(self, visit: Visit) -> Visit:
         delay = min(2 * visit.delay, LAST_DELAY)
         return visit._replace(due=_now() + visit.delay, delay=delay)
 
-    def _fail(self, name: str, reason: str) -> None:
+    def _fail(self, name: str, reason: str, *, aloud: bool = True) -> None:
         if not self._connection.isAlive():
             self._lost = self._lost or "it broke"
-        else:
+        elif aloud:
             say(f"{name}: not recorded: {reason}", WARNING)
 
     def _tell(self, name: str, visit: Visit, entry: Entry) -> None:
         line = f"{name}: {visit.why}: {entry.device} {entry.result}: {entry.reason}"
         if entry.result in (RECORDED, DROPPED):
             say(line)
+        elif entry.result == MISSING and entry.passing:
+            if entry.device not in visit.told or visit.failures == RETRIES:
+                say(f"{line}; {visit.then}", WARNING)
+        elif entry.device in visit.told:
+            return
         elif entry.result == MISSING:
             say(line, WARNING)
         elif entry.result == KEPT and visit.why in ARRIVALS:

@@ -51,7 +51,7 @@ class Guests:
         outcome = self.outcomes[domain.name()].pop(0)
         if isinstance(outcome, Exception):
             raise outcome
-        return [Entry("hostdev0", outcome, "a reason")]
+        return outcome if isinstance(outcome, list) else [Entry("hostdev0", outcome, "a reason")]
 
 
 @pytest.fixture
@@ -124,9 +124,106 @@ def test_one_guests_failure_is_not_the_others(
         service._step()
     gone, odd, bug, good = capsys.readouterr().out.splitlines()
     assert gone == "gone: started, and is gone again"
-    assert odd == "odd: not recorded: a line?and another"
+    assert odd == "odd: not recorded: a line?and another; trying again"
     assert bug.startswith("bug: not recorded: internal error (ZeroDivisionError: oops, in test_")
     assert good == "good: started: hostdev0 recorded: a reason"
+
+
+def visits(service: Watch, guests: Guests, clock: Clock) -> list[float]:
+    """When attempts are made in the two minutes from now, in seconds from the first."""
+    times = []
+    for _ in range(480):
+        before = len(guests.calls)
+        service._step()
+        if len(guests.calls) > before:
+            times.append(clock.now)
+        clock.now += 0.25
+    return [time - times[0] for time in times]
+
+
+def test_failure_is_tried_again_some_times(
+    service: Watch, guests: Guests, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And told of at first and at last: the log has a line for what happens, not for every try."""
+    guests.outcomes = {"g": [LibvirtError("no process here is its QEMU")] * 6}
+    service._on_added(None, Domain("g"), "hostdev1", None)
+    capsys.readouterr()
+    assert visits(service, guests, clock) == [0, 0.25, 0.75, 1.75, 3.75, 7.75]
+    assert guests.calls == [("g", {"hostdev1"})] * 6
+    assert capsys.readouterr().out.splitlines() == [
+        "g: not recorded: no process here is its QEMU; trying again",
+        "g: not recorded: no process here is its QEMU; given up; later, run:"
+        " vfio-preflight record g",
+    ]
+
+
+def test_failure_that_passes(
+    service: Watch, guests: Guests, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guests.outcomes = {"g": [LibvirtError("a"), BusyError("a job"), LibvirtError("b"), "recorded"]}
+    start(service, "g")
+    capsys.readouterr()
+    assert visits(service, guests, clock) == [0, 0.25, 0.75, 1.75]
+    assert capsys.readouterr().out.splitlines() == [
+        "g: not recorded: a; trying again",
+        "g: started: hostdev0 recorded: a reason",
+    ]
+
+
+def test_guest_that_ends_is_not_tried_again(
+    service: Watch, guests: Guests, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guests.outcomes = {"g": [LibvirtError("a"), GoneError("is not running")]}
+    start(service, "g")
+    capsys.readouterr()
+    assert visits(service, guests, clock) == [0, 0.25]
+    assert capsys.readouterr().out.splitlines()[1:] == ["g: started, and is gone again"]
+
+
+def test_state_that_is_missing_for_now_is_asked_for_again(
+    service: Watch, guests: Guests, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two devices of a guest that was found running; of the other nothing is said again."""
+    lost = Entry("hostdev1", "missing", "cannot be read", passing=True)
+    guests.outcomes = {
+        "g": [
+            [Entry("hostdev0", "recorded", "from x"), lost],
+            *[[Entry("hostdev0", "kept", "recorded on x"), lost]] * 5,
+        ]
+    }
+    service._expect(Domain("g"), watch.FOUND)
+    capsys.readouterr()
+    assert len(visits(service, guests, clock)) == 6
+    assert capsys.readouterr().out.splitlines() == [
+        "g: found running: hostdev0 recorded: from x",
+        "g: found running: hostdev1 missing: cannot be read; trying again",
+        "g: found running: hostdev1 missing: cannot be read; given up; later, run:"
+        " vfio-preflight record g",
+    ]
+
+
+def test_state_that_can_be_had_at_last(
+    service: Watch, guests: Guests, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = Entry("hostdev0", "missing", "cannot be read", passing=True)
+    guests.outcomes = {"g": [[lost], [lost], "recorded"]}
+    start(service, "g")
+    capsys.readouterr()
+    assert visits(service, guests, clock) == [0, 0.25, 0.75]
+    assert capsys.readouterr().out.splitlines() == [
+        "g: started: hostdev0 missing: cannot be read; trying again",
+        "g: started: hostdev0 recorded: a reason",
+    ]
+
+
+def test_state_that_cannot_be_had_is_not_asked_for_again(
+    service: Watch, guests: Guests, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guests.outcomes = {"g": ["missing"]}
+    start(service, "g")
+    capsys.readouterr()
+    assert visits(service, guests, clock) == [0]
+    assert capsys.readouterr().out == "g: started: hostdev0 missing: a reason\n"
 
 
 def test_busy_guest_is_tried_again_ever_later(
