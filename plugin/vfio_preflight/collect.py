@@ -196,7 +196,7 @@ def remember(name: str, state: ConfigState, settings: Configuration, root: str =
 
     Return whether that told the catalogue anything new: it takes no device that sysfs shows, whose
     traits do not determine it, or whose state was not read from the device itself (evidence
-    ``stream`` or ``vfio``). Raises CatalogueError where the catalogue cannot be written.
+    ``vfio``). Raises CatalogueError where the catalogue cannot be written.
     """
     from .host import catalogue
     from .host.states import sysfs_shows

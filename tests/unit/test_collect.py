@@ -174,12 +174,12 @@ def test_remember(tmp_path: Path, settings: Configuration) -> None:
     make_mdev(tmp_path)
     make_vgpu(tmp_path)
     assert remember(UUID, SEEN, settings, str(tmp_path))
-    assert remember(HOST, SEEN._replace(evidence="stream"), settings, str(tmp_path))
+    assert remember(HOST, SEEN, settings, str(tmp_path))
     assert not remember(UUID, SEEN, settings, str(tmp_path))
     assert sorted(catalogued(tmp_path)) == sorted([MDEV, VGPU])
 
 
-@pytest.mark.parametrize("evidence", ["catalogue", "inferred", "sysfs", "file"])
+@pytest.mark.parametrize("evidence", ["stream", "catalogue", "inferred", "sysfs", "file"])
 def test_remember_nothing_that_was_not_seen(
     evidence: str, tmp_path: Path, settings: Configuration
 ) -> None:

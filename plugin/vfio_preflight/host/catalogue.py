@@ -1,8 +1,8 @@
 """The catalogue: states that devices presented, by the traits that determine them.
 
 It stands in for devices that must not be opened. Kept are states that were truly read from such a
-device, by VFIO or out of a stream; an operator's word does not become a fact by passing through
-here. One file for each set of traits, so that a look-up opens one file. Two states seen for the
+device through VFIO; an operator's word does not become a fact by passing through here, and the
+bytes of a stream are what QEMU made of the device where it stood in that guest. One file for each set of traits, so that a look-up opens one file. Two states seen for the
 same traits are both kept: then the traits do not determine the bytes, and nothing is predicted.
 
 Files are whole at any time, whoever writes at once (:mod:`vfio_preflight.jsondir`); of two that
@@ -28,8 +28,9 @@ MAX_ENTRIES = 256
 # Different states of the same traits that are kept: enough to show that they differ.
 MAX_STATES = 4
 MAX_ORIGIN = 1024
-# Evidence that comes from a device itself.
-SEEN = ("stream", "vfio")
+# Evidence that is what the device itself presents. A stream is of QEMU's copy, which depends on the
+# device's place in the guest, too; traits do not tell that.
+SEEN = ("vfio",)
 
 # Do two states agree in all that matters?
 Same = Callable[[ConfigState, ConfigState], bool]
@@ -167,6 +168,11 @@ def _require_use(entry: Entry) -> None:
     if not entry.traits.determined:
         raise CatalogueError('"traits" lack one of vendor, device, driver and driver-version')
     for state in entry.states:
+        if state.evidence == "stream":
+            raise CatalogueError(
+                "evidence 'stream' is what QEMU made of a device at its place in a guest, not what"
+                f" the device presents; it takes one of: {', '.join(SEEN)}"
+            )
         if state.evidence not in SEEN:
             raise CatalogueError(
                 f"evidence '{state.evidence[:40]}' was not seen on a device; it takes one of:"

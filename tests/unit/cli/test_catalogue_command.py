@@ -21,7 +21,7 @@ from vfio_preflight.host.catalogue import CatalogueError, Entry, add, entries, n
 
 TIME = "2026-11-23T12:00:00Z"
 ONE = Entry(MDEV, (make_state(evidence="vfio"),), "a", TIME)
-TWO = Entry(VGPU, (make_state(evidence="stream"),), "b", TIME)
+TWO = Entry(VGPU, (make_state(evidence="vfio"),), "b", TIME)
 
 
 @pytest.fixture
@@ -137,6 +137,14 @@ def test_import_adds_all_or_nothing(directory: str, tmp_path: Path, capsys: Out)
     told = complaint(["catalogue", "import", str(file)], capsys)
     assert "bad.json: entry 1: \"time\" is 'now'" in told
     assert names(directory) == []
+
+
+def test_import_of_what_qemu_made_of_a_device(directory: str, tmp_path: Path, capsys: Out) -> None:
+    sent = TWO._replace(states=(make_state(evidence="stream"),))
+    file = tmp_path / "sent.json"
+    file.write_text(json.dumps({"schema": 1, "entries": [to_json(sent)]}))
+    told = complaint(["catalogue", "import", str(file)], capsys)
+    assert "sent.json: entry 0: evidence 'stream' is what QEMU made of a device" in told
 
 
 def test_import_of_no_file(directory: str, tmp_path: Path, capsys: Out) -> None:

@@ -32,7 +32,7 @@ from vfio_preflight.host.traits import Traits
 from vfio_preflight.pci.state import Bar, ConfigState
 
 SEEN = make_state(evidence="vfio", bars=(Bar(0, 1 << 24, "mem64", True), Bar(3, 128, "io")))
-OTHER = differing(VSC_BODY)._replace(evidence="stream")
+OTHER = differing(VSC_BODY)._replace(evidence="vfio")
 OLD, NEW = "2026-11-23T12:00:00Z", "2026-11-24T12:00:00Z"
 
 
@@ -109,6 +109,13 @@ def test_number_of_states_is_bounded() -> None:
 def test_what_nobody_saw_does_not_get_in(evidence: str, directory: str) -> None:
     with pytest.raises(CatalogueError, match=f"evidence '{evidence}' was not seen"):
         add(directory, make_entry(make_state(evidence=evidence)), agree)
+    assert entries(directory) == []
+
+
+def test_what_qemu_made_of_a_device_does_not_get_in(directory: str) -> None:
+    """It depends on where the device was in the guest, which no trait tells."""
+    with pytest.raises(CatalogueError, match="'stream' is what QEMU made of a device at its place"):
+        add(directory, make_entry(make_state(evidence="stream")), agree)
     assert entries(directory) == []
 
 
@@ -200,7 +207,7 @@ def made_state(**changes: Any) -> Any:  # noqa: ANN401
 
 
 def test_json_round_trip() -> None:
-    both = make_entry(SEEN, make_state(b"\xff" * 4096, (), "stream"), traits=VGPU)
+    both = make_entry(SEEN, make_state(b"\xff" * 4096, (), "vfio"), traits=VGPU)
     assert from_json(json.loads(json.dumps(to_json(both)))) == both
 
 
@@ -226,6 +233,7 @@ def test_json_round_trip() -> None:
         (made_json(time="9999-99-99T99:99:99ZZ"), '"time" is'),
         (made_state(evidence="file"), "was not seen"),
         (made_state(evidence="hearsay"), "was not seen"),
+        (made_state(evidence="stream"), "takes one of: vfio"),
         (made_state(config="00"), '"config" is not'),
         (made_state(config="zz" * 256), '"config" is not'),
         (made_state(config="00" * 257), "257 bytes"),

@@ -76,7 +76,7 @@ def test_catalogue_says_where_it_has_it_from(tmp_path: Path) -> None:
 
 def test_catalogue_that_knows_two_predicts_nothing(tmp_path: Path) -> None:
     make_mdev(tmp_path)
-    know(tmp_path, SEEN, make_state(evidence="stream"))
+    know(tmp_path, SEEN, make_state(evidence="vfio"))
     assert "has 2 different states for 10de 1e30" in reason(tmp_path)
 
 
