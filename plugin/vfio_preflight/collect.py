@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from .checks.device import is_unplugged_to_migrate
 from .checks.evidence import check_age, contradictions
 from .configuration import Configuration
+from .errors import PreflightError
 from .findings import Finding
 from .guest.domain import Guest, GuestDevice
 from .guest.metadata import RecordError, read_record
@@ -53,6 +55,7 @@ def facts_here(
         for device in guest.devices
         if device.key not in (destination or {})
     }
+    _remember_what_was_opened(guest, here, settings, root)
     return Facts(
         guest,
         sent,
@@ -189,6 +192,20 @@ def ask_emulator(guest: Guest, settings: Configuration, deadline: float) -> Emul
         return emulator_facts(guest.emulator, cache_dir=settings.cache, deadline=deadline)
     except EmulatorError as error:
         return Finding("emulator-unknown", str(error), "see that the emulator runs on this host")
+
+
+def _remember_what_was_opened(
+    guest: Guest, here: Mapping[str, State], settings: Configuration, root: str
+) -> None:
+    """Free devices that were opened go into the catalogue, for when they, or others, are in use.
+
+    No verdict depends on that, for the catalogue may not be writable.
+    """
+    for device in guest.devices:
+        state = here.get(device.key)
+        if device.host is not None and isinstance(state, ConfigState) and state.evidence == "vfio":
+            with contextlib.suppress(PreflightError, OSError):
+                remember(device.host, state, settings, root)
 
 
 def remember(name: str, state: ConfigState, settings: Configuration, root: str = "/") -> bool:

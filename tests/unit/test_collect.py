@@ -27,8 +27,10 @@ from vfio_preflight.findings import DeviceReport
 from vfio_preflight.guest.domain import Guest, Property
 from vfio_preflight.guest.metadata import Record, write_record
 from vfio_preflight.guest.xml import parse_fragment
+from vfio_preflight.host import vfio
 from vfio_preflight.host.catalogue import entries
 from vfio_preflight.host.traits import Traits
+from vfio_preflight.host.vfio import VfioDevice
 from vfio_preflight.pci.formats import to_json
 from vfio_preflight.pci.state import ConfigState, State
 from vfio_preflight.preflight import preflight
@@ -191,6 +193,32 @@ def test_remember_nothing_that_was_not_seen(
 def test_remember_nothing_that_sysfs_shows(tmp_path: Path, settings: Configuration) -> None:
     make_vf(tmp_path)
     assert not remember(HOST, SEEN, settings, str(tmp_path))
+
+
+def opened(monkeypatch: pytest.MonkeyPatch, settings: Configuration) -> Configuration:
+    """The settings with the device listed as one that may be opened, and it gives ``SEEN``."""
+    monkeypatch.setattr(vfio, "read_free", lambda *_: VfioDevice(SEEN, ("stop-copy",)))
+    return settings._replace(open_devices=("nvidia-63",))
+
+
+def test_free_device_that_was_opened_is_remembered(
+    tmp_path: Path, settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_mdev(tmp_path)
+    report = judged(tmp_path, recorded(SEEN), opened(monkeypatch, settings))
+    assert report.destination == SEEN
+    assert catalogued(tmp_path) == [MDEV]
+    in_use = judged(tmp_path, recorded(SEEN), settings)
+    assert in_use.destination is not None and in_use.destination.evidence == "catalogue"
+
+
+def test_verdict_needs_no_catalogue_to_write(
+    tmp_path: Path, settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_mdev(tmp_path)
+    (tmp_path / "catalogue").touch()
+    report = judged(tmp_path, recorded(SEEN), opened(monkeypatch, settings))
+    assert (report.verdict, report.destination) == ("pass", SEEN)
 
 
 def test_remember_nothing_that_is_not_here(tmp_path: Path, settings: Configuration) -> None:

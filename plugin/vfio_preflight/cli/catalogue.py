@@ -25,8 +25,9 @@ MAX_FILE = 1 << 26
 DESCRIPTION = (
     "The catalogue holds the config states that devices which must not be opened (mdevs, vGPUs)"
     " were seen to present, by vendor:device, type, driver, version and firmware. 'record' and"
-    " 'watch' add to it; the hook takes the destination's state from it. Hosts can share theirs:"
-    " 'export' on one, 'import' on another."
+    " 'watch' add to it, and so does a check that opens a free device (open-devices); the"
+    " hook takes the destination's state from it. Hosts can share theirs: 'export' on one,"
+    " 'import' on another."
 )
 
 

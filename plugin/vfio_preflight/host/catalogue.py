@@ -2,8 +2,9 @@
 
 It stands in for devices that must not be opened. Kept are states that were truly read from such a
 device through VFIO; an operator's word does not become a fact by passing through here, and the
-bytes of a stream are what QEMU made of the device where it stood in that guest. One file for each set of traits, so that a look-up opens one file. Two states seen for the
-same traits are both kept: then the traits do not determine the bytes, and nothing is predicted.
+bytes of a stream are what QEMU made of the device at its place in a guest. One file for each set of
+traits, so that a look-up opens one file. Two states seen for the same traits are both kept: then
+the traits do not determine the bytes, and nothing is predicted.
 
 Files are whole at any time, whoever writes at once (:mod:`vfio_preflight.jsondir`); of two that
 write the same entry the later wins, and the earlier will be seen again.
