@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 
-from .checks.device import is_unplugged_to_migrate
+from .checks.device import check_migratable, is_unplugged_to_migrate
 from .checks.evidence import check_age, contradictions
 from .configuration import Configuration
 from .errors import PreflightError
@@ -110,11 +110,12 @@ def _reservations(
     Of a device that is unplugged before the migration nothing is sent.
     """
     return {
-        device.key: check_age(noted.get(device.key, {}))
+        device.key: (*check_age(facts), *check_migratable(facts))
         for device in guest.devices
         if device.key not in given
         and isinstance(recorded[device.key], ConfigState)
         and not is_unplugged_to_migrate(device)
+        for facts in (noted.get(device.key, {}),)
     }
 
 

@@ -92,7 +92,7 @@ CODES = {
     "property-invalid": Code(FAIL, "a property set on the device has a value QEMU does not take"),
     "migration-disabled": Code(FAIL, "the device has enable-migration=off"),
     "device-not-migratable": Code(
-        FAIL, "the driver of the destination's device offers no migration"
+        FAIL, "the driver of the source's or the destination's device offers no migration"
     ),
     "failover-unplugged": Code(
         PASS, "a failover (teaming) device is unplugged before migration; nothing is compared"

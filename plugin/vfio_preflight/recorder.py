@@ -180,19 +180,22 @@ def _recorded(
 ) -> _Item:
     """The device with this host's state, if it can be had."""
     name = running.name(device)
-    state = _state(running, device, settings)
+    state, offers = _state(running, device, settings)
     if isinstance(state, Missing):
         reason = "; ".join(part for part in (state.reason, state.remedy) if part)
         return _Item(item.key, Entry(name, MISSING, reason, device.host is not None))
     facts = _facts(running, device, state, here)
+    if offers:
+        facts["migration"] = offers
     before, standing = old.devices.get(item.key, {}), old.states.get(item.key)
     if standing is not None and _same_device(before, facts) and agree(standing, state):
         return _Item(item.key, Entry(name, KEPT, "recorded here already"), standing, before)
     return _Item(item.key, Entry(name, RECORDED, _told(state, facts)), state, facts)
 
 
-def _state(running: Running, device: GuestDevice, settings: Configuration) -> State:
-    """What the device presents: by an operator's file, VFIO, or what else this host has of it.
+def _state(running: Running, device: GuestDevice, settings: Configuration) -> tuple[State, str]:
+    """What the device presents: by an operator's file, VFIO, or what else this host has of it; and
+    what its driver offers for migration, empty if that is not known.
 
     VFIO is asked through the descriptor that QEMU has open: nothing is opened. Such a state also
     goes into the catalogue, for devices of its sort that are not in use.
@@ -200,15 +203,15 @@ def _state(running: Running, device: GuestDevice, settings: Configuration) -> St
     state = state_of(device, "source", settings.states, catalogue=settings.catalogue)
     known = isinstance(state, ConfigState) and state.evidence == "file"
     if device.host is None or known:
-        return state
+        return state, ""
     try:
-        seen = read_in_use(device.host, running.process.pid).state
+        seen = read_in_use(device.host, running.process.pid)
     except PreflightError:
-        return state
+        return state, ""
     # The record does not depend on the catalogue, which may not be writable.
     with contextlib.suppress(PreflightError, OSError):
-        remember(device.host, seen, settings)
-    return seen
+        remember(device.host, seen.state, settings)
+    return seen.state, seen.offers
 
 
 def _told(state: ConfigState, facts: Mapping[str, str]) -> str:

@@ -78,6 +78,14 @@ def test_record_that_was_made_late(tmp_path: Path, settings: Configuration) -> N
     assert "100 days after QEMU started" in late.text
 
 
+def test_source_that_cannot_migrate(tmp_path: Path, settings: Configuration) -> None:
+    make_mdev(tmp_path)
+    guest = recorded(SEEN, {**MDEV.facts(), "migration": "none"})
+    report = judged(tmp_path, guest, settings)
+    assert report.verdict == "fail"
+    assert "device-not-migratable" in codes(report)
+
+
 def test_record_that_is_not_used_is_not_late(tmp_path: Path, settings: Configuration) -> None:
     """A save image has what is sent; of a failover device nothing is."""
     make_mdev(tmp_path)

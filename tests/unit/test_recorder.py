@@ -195,7 +195,7 @@ def test_vfio_is_asked_through_qemus_descriptor(
 
     def read_in_use(host: str, pid: int) -> VfioDevice:
         asked.append((host, pid))
-        return VfioDevice(OLD._replace(evidence="vfio"), ())
+        return VfioDevice(OLD._replace(evidence="vfio"), ("stop-copy", "p2p"))
 
     monkeypatch.setattr(recorder, "read_in_use", read_in_use)
     unknown = make_device(host="0000:99:00.0")
@@ -206,6 +206,9 @@ def test_vfio_is_asked_through_qemus_descriptor(
         "file",
     )
     assert asked == [("0000:99:00.0", 77)]
+    assert revision.record is not None
+    assert revision.record.devices[KEY]["migration"] == "stop-copy p2p"
+    assert "migration" not in revision.record.devices[OTHER_KEY]
 
 
 def test_snapshot_keeps_and_adopts(settings: Configuration) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from ..findings import Finding
 from ..guest.domain import GuestDevice
+from ..pci.state import NO_MIGRATION
 from ..qemu.vfio_pci import PropertyError, parse_bool
 
 # Options of -device that are not properties of the device.
@@ -18,6 +19,24 @@ def check_device(device: GuestDevice, known: Mapping[str, object] | None) -> tup
     ``known`` are the properties its QEMU device type has on the destination, None if not known.
     """
     return (*_unknown_properties(device, known), *_migration_disabled(device), *_failover(device))
+
+
+def check_migratable(facts: Mapping[str, str]) -> tuple[Finding, ...]:
+    """That the source's driver offers no migration; ``facts`` are what a record has of the device.
+
+    The source's QEMU then refuses to migrate or save the guest (``vfio_migration_realize``).
+    """
+    if facts.get("migration") != NO_MIGRATION:
+        return ()
+    return (
+        Finding(
+            "device-not-migratable",
+            "by the guest's record the driver of the source's device offers no migration"
+            " (VFIO_DEVICE_FEATURE_MIGRATION)",
+            "bind the source's device to its vendor's VFIO driver and start the guest anew, or"
+            " detach the device before migrating",
+        ),
+    )
 
 
 def is_unplugged_to_migrate(device: GuestDevice) -> bool:

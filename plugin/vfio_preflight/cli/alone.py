@@ -7,7 +7,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from ..configuration import Configuration
 from ..guest.domain import Guest, GuestDevice, Property
-from ..host.states import read_state
+from ..host.states import read_device
 from ..pci.formats import read_file
 from ..pci.state import ConfigState
 from .arguments import device_name
@@ -54,10 +54,18 @@ def has_express_root(machine: str) -> bool:
 
 def load_state(name: str, settings: Configuration) -> ConfigState:
     """The state in file ``name``, or of this host's device ``name``. Raises PreflightError."""
+    return load_device(name, settings)[0]
+
+
+def load_device(name: str, settings: Configuration) -> tuple[ConfigState, str]:
+    """As :func:`load_state`; and what the device's driver offers for migration, empty if that is
+    not known."""
     device = device_name(name)
-    if device is not None and not os.path.exists(name):
-        return read_state(device, settings.states, catalogue=settings.catalogue)
-    return read_file(name)
+    if device is None or os.path.exists(name):
+        return read_file(name), ""
+    return read_device(
+        device, settings.states, catalogue=settings.catalogue, opened=settings.open_devices
+    )
 
 
 def _emulator() -> str:

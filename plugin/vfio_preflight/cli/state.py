@@ -12,7 +12,7 @@ from ..pci.formats import to_json
 from ..pci.space import Capability, capabilities, extended_capabilities, identity
 from ..pci.state import ConfigState, Missing, State
 from . import output
-from .alone import load_state
+from .alone import load_device
 from .check import UsageError
 
 DESCRIPTION = (
@@ -43,8 +43,12 @@ def run(options: Namespace) -> int:
         raise UsageError("give a device or a file, or --image FILE")
     if options.image:
         return _show_image(options.image, options.format)
-    state = load_state(options.device, load())
-    print(to_json(state) if options.format == "json" else "\n".join(_text(state)))
+    state, offers = load_device(options.device, load())
+    if options.format == "json":
+        known = {"migration": offers} if offers else {}
+        print(json.dumps({**json.loads(to_json(state)), **known}, indent=2))
+    else:
+        print("\n".join(_text(state, offers)))
     return 0
 
 
@@ -75,9 +79,11 @@ def _summary(state: State) -> str:
     return f"{identity(state.config)}, {len(state.config)} bytes: {names or 'no capabilities'}"
 
 
-def _text(state: ConfigState) -> Iterator[str]:
+def _text(state: ConfigState, offers: str) -> Iterator[str]:
     yield f"{identity(state.config)}, {len(state.config)} bytes, evidence {state.evidence}"
     yield f"read from {state.origin}"
+    if offers:
+        yield f"migration: its driver offers {offers}"
     for bar in state.bars:
         name = "ROM" if bar.number == 6 else f"BAR{bar.number}"
         yield f"  {name}: {bar.size:#x} bytes, {bar.kind}{', prefetchable' * bar.prefetchable}"

@@ -14,13 +14,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import PreflightError
 from ..guest.addresses import is_mdev
 from ..guest.domain import GuestDevice
-from ..pci.state import ConfigState, Missing, State
+from ..pci.state import NO_MIGRATION, ConfigState, Missing, State
 from . import sysfs
+
+if TYPE_CHECKING:
+    from .vfio import VfioDevice
 
 SUFFIXES = ("", ".json", ".txt", ".bin")
 
@@ -54,19 +57,48 @@ def state_of(
             "name the device in the guest's XML, or migrate with an XML that does (--xml)",
         )
     try:
-        if opened and find_file(device.host, states, root) is None:
-            found = _opened(device.host, opened, root)
-            if found is not None:
-                return found
-        return read_state(device.host, states, root, catalogue, sent)
+        state, offers = read_device(device.host, states, root, catalogue, sent, opened)
     except PreflightError as error:
         return Missing(f"{side}-unknown", f"the {side}'s device: {error}", _remedy(device, states))
+    if offers == NO_MIGRATION:
+        return Missing(
+            "device-not-migratable",
+            f"the driver of {device.host} here offers no migration (VFIO_DEVICE_FEATURE_MIGRATION)",
+            "bind the device to its vendor's VFIO driver, or choose another destination",
+        )
+    return state
+
+
+def read_device(
+    name: str,
+    states: str,
+    root: str = "/",
+    catalogue: str = "",
+    sent: Sent | None = None,
+    opened: tuple[str, ...] = (),
+) -> tuple[ConfigState, str]:
+    """The state of PCI address or mdev UUID ``name``, and what its driver offers for migration
+    (``stop-copy p2p``, ``none``), empty if that is not known. Raises PreflightError.
+    """
+    trouble = ""
+    if opened and find_file(name, states, root) is None:
+        found, trouble = _opened(name, opened, root)
+        if found is not None:
+            return found.state, found.offers
+    try:
+        state = read_state(name, states, root, catalogue, sent)
+    except sysfs.HostError as error:
+        raise sysfs.HostError(f"{error}{trouble}") from error
+    return state._replace(origin=f"{state.origin}{trouble}"), ""
 
 
 def read_state(
     name: str, states: str, root: str = "/", catalogue: str = "", sent: Sent | None = None
 ) -> ConfigState:
-    """The state of PCI address or mdev UUID ``name``. Raises ``HostError``, ``FormatError``."""
+    """The state of PCI address or mdev UUID ``name`` without opening it.
+
+    Raises ``HostError``, ``FormatError``.
+    """
     path = find_file(name, states, root)
     if path is not None:
         return _operators(path)
@@ -75,28 +107,23 @@ def read_state(
     return _unshown(name, root, catalogue, sent)
 
 
-def _opened(name: str, listed: tuple[str, ...], root: str) -> State | None:
-    """The device's own word, None where it may not or cannot be opened."""
+def _opened(name: str, listed: tuple[str, ...], root: str) -> tuple[VfioDevice | None, str]:
+    """The device's own word, None where it may not or cannot be opened; and what is wrong there."""
     from .traits import read_traits
 
     traits = read_traits(name, root)
     names = (f"{traits.vendor}:{traits.device}", f"{traits.vendor}:*")
     if not {traits.type} & set(listed) if is_mdev(name) else not set(names) & set(listed):
-        return None
-    from .vfio import VfioError, read_free
+        return None, ""
+    from .vfio import NotFreeError, VfioError, read_free
 
     try:
-        device = read_free(name, root)
-    except VfioError:
+        return read_free(name, root), ""
+    except NotFreeError:
         # In use, or not bound to a VFIO driver before libvirt does that: sysfs is next.
-        return None
-    if device.migration is None:
-        return Missing(
-            "device-not-migratable",
-            f"the driver of {name} here offers no migration (VFIO_DEVICE_FEATURE_MIGRATION)",
-            "bind the device to its vendor's VFIO driver, or choose another destination",
-        )
-    return device.state
+        return None, ""
+    except VfioError as error:
+        return None, f"; could not be opened through VFIO: {error}"
 
 
 def second_opinion(name: str, state: ConfigState, root: str = "/") -> ConfigState | None:

@@ -28,13 +28,17 @@ from typing import NamedTuple
 
 from ..guest.addresses import host_address, uuid
 from ..pci.space import dword, validate
-from ..pci.state import Bar, ConfigState
+from ..pci.state import NO_MIGRATION, Bar, ConfigState
 from .descriptors import descriptor_of, duplicate
 from .sysfs import MDEV_DEVICES, PCI_DEVICES, HostError
 
 
 class VfioError(HostError):
     """A device that VFIO does not give, or whose answers are not as they should be."""
+
+
+class NotFreeError(VfioError):
+    """A device that is in use, or that no VFIO driver has yet: libvirt binds it for the guest."""
 
 
 class VfioDevice(NamedTuple):
@@ -46,6 +50,15 @@ class VfioDevice(NamedTuple):
 
     state: ConfigState
     migration: tuple[str, ...] | None
+
+    @property
+    def offers(self) -> str:
+        """What its driver offers for migration, in words: ``stop-copy p2p``, or ``none``.
+
+        Without ``stop-copy`` it is nothing to QEMU (``vfio_migration_init``).
+        """
+        flags = self.migration or ()
+        return " ".join(flags) if MIGRATION_FLAGS[0] in flags else NO_MIGRATION
 
 
 def _io(number: int) -> int:
@@ -155,7 +168,8 @@ def _explained(name: str) -> Iterator[None]:
     except OSError as error:
         cause = _CAUSES.get(error.errno or 0, error.strerror)
         where = f" ({error.filename})" if error.filename else ""
-        raise VfioError(f"{name}: VFIO does not give this device: {cause}{where}") from error
+        kind = NotFreeError if error.errno in (errno.EBUSY, errno.ENOENT) else VfioError
+        raise kind(f"{name}: VFIO does not give this device: {cause}{where}") from error
 
 
 @contextlib.contextmanager

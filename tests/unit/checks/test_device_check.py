@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from unit.makers import make_device, make_emulator
-from vfio_preflight.checks.device import check_device, is_unplugged_to_migrate
+from vfio_preflight.checks.device import check_device, check_migratable, is_unplugged_to_migrate
 from vfio_preflight.findings import Finding
 
 KNOWN = make_emulator().properties["vfio-pci"]
@@ -66,3 +66,14 @@ def test_failover_primary() -> None:
     assert is_unplugged_to_migrate(device)
     assert not is_unplugged_to_migrate(make_device())
     assert codes({"failover_pair_id": "ua-net0"}, None) == ["failover-unplugged"]
+
+
+def test_source_whose_driver_offers_no_migration() -> None:
+    (finding,) = check_migratable({"migration": "none"})
+    assert (finding.code, finding.verdict) == ("device-not-migratable", "fail")
+    assert "the source's device" in finding.text
+
+
+@pytest.mark.parametrize("facts", [{}, {"migration": "stop-copy"}, {"migration": ""}])
+def test_source_that_can_migrate_or_is_not_known(facts: Mapping[str, str]) -> None:
+    assert check_migratable(facts) == ()

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from unit.cli.command import Out, complaint
-from unit.makers import VSC_BODY, differing
+from unit.makers import VSC_BODY, differing, make_state
+from vfio_preflight.cli import state as command
 from vfio_preflight.cli.main import main
+from vfio_preflight.configuration import Configuration
+from vfio_preflight.host import states
+from vfio_preflight.host.vfio import VfioDevice
 from vfio_preflight.pci.formats import parse
 
 
@@ -15,6 +21,7 @@ def test_state_text(files: dict[str, str], capsys: Out) -> None:
     assert lines[1].startswith("read from made up (from ")
     assert "  BAR0: 0x4000 bytes, mem32" in lines
     assert "  0x060-0x077 VSC" in lines
+    assert not any(line.startswith("migration") for line in lines)
     assert "060: 09 78 14 01 a1 5a 00 10 20 30 40 de ad be ef 00" in lines
 
 
@@ -35,3 +42,27 @@ def test_state_json_is_a_file_of_its_own(files: dict[str, str], capsys: Out) -> 
 )
 def test_state_of_nothing(name: str, part: str, capsys: Out) -> None:
     assert part in complaint(["state", name], capsys)
+
+
+def opened(migration: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device, whatever its name, is listed and free."""
+    device = VfioDevice(make_state(evidence="vfio"), migration)
+    monkeypatch.setattr(states, "_opened", lambda *_: (device, ""))
+    monkeypatch.setattr(command, "load", lambda: Configuration(open_devices=("10de:*",)))
+
+
+@pytest.mark.parametrize(
+    ("migration", "offers"), [(("stop-copy", "p2p"), "stop-copy p2p"), (None, "none")]
+)
+def test_state_of_a_device_that_may_be_opened(
+    migration: tuple[str, ...] | None, offers: str, monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    opened(migration, monkeypatch)
+    assert main(["state", "0000:ff:1f.7"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "10de:1eb8, 256 bytes, evidence vfio"
+    assert lines[2] == f"migration: its driver offers {offers}"
+    assert main(["state", "0000:ff:1f.7", "--format", "json"]) == 0
+    text = capsys.readouterr().out
+    assert json.loads(text)["migration"] == offers
+    assert parse(text.encode(), "x")[:3] == make_state(evidence="vfio")[:3]

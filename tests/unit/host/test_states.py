@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lab.configs import make_config
 from unit.makers import HOST, make_device, make_state
+from vfio_preflight.host import vfio
 from vfio_preflight.host.states import find_file, read_state, state_of
 from vfio_preflight.host.sysfs import HostError
+from vfio_preflight.host.vfio import NotFreeError, VfioDevice, VfioError
 from vfio_preflight.pci.formats import FormatError, to_json
 from vfio_preflight.pci.state import ConfigState, Missing, State
 
@@ -146,3 +149,78 @@ def test_read_state_without_any(tmp_path: Path) -> None:
     for name in (HOST, UUID):
         with pytest.raises(HostError):
             read_state(name, STATES, str(tmp_path))
+
+
+# --- devices that may be opened ------------------------------------------------------------------
+
+LISTED = ("10de:*", "nvidia-63")
+
+
+@pytest.fixture
+def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[object], State]:
+    """The state of a device that is listed, where opening it gives a device or an error."""
+    make_sysfs(tmp_path, make_config())
+    for name, number in (("vendor", "0x10de"), ("device", "0x1eb8")):
+        (tmp_path / "sys/bus/pci/devices" / HOST / name).write_text(f"{number}\n")
+
+    def state(outcome: object) -> State:
+        def read_free(*_arguments: object) -> VfioDevice:
+            if isinstance(outcome, Exception):
+                raise outcome
+            assert isinstance(outcome, VfioDevice)
+            return outcome
+
+        monkeypatch.setattr(vfio, "read_free", read_free)
+        return state_of(make_device(), "destination", STATES, str(tmp_path), opened=LISTED)
+
+    return state
+
+
+def test_device_that_is_opened(listed: Callable[[object], State]) -> None:
+    seen = make_state(THEIRS, evidence="vfio")
+    assert listed(VfioDevice(seen, ("stop-copy", "p2p"))) == seen
+
+
+@pytest.mark.parametrize("migration", [None, (), ("p2p", "pre-copy")])
+def test_device_that_cannot_migrate(
+    migration: tuple[str, ...] | None, listed: Callable[[object], State]
+) -> None:
+    found = missing(listed(VfioDevice(make_state(evidence="vfio"), migration)))
+    assert found.code == "device-not-migratable"
+
+
+def test_device_in_use_is_sysfs_without_a_word(
+    tmp_path: Path, listed: Callable[[object], State]
+) -> None:
+    state = listed(NotFreeError("it is in use"))
+    assert isinstance(state, ConfigState)
+    path = f"{tmp_path}/sys/bus/pci/devices/{HOST}/config"
+    assert (state.evidence, state.origin) == ("sysfs", path)
+
+
+def test_device_that_cannot_be_opened_is_sysfs_with_the_reason(
+    tmp_path: Path, listed: Callable[[object], State]
+) -> None:
+    """The operator listed it, and would not know why its state has lesser evidence."""
+    state = listed(VfioError("IOMMU group 7 has others"))
+    assert isinstance(state, ConfigState)
+    assert state.evidence == "sysfs"
+    assert state.origin == (
+        f"{tmp_path}/sys/bus/pci/devices/{HOST}/config; could not be opened through VFIO: IOMMU"
+        " group 7 has others"
+    )
+
+
+def test_reason_is_told_also_where_there_is_no_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_mdev(tmp_path)
+
+    def refuse(*_arguments: object) -> VfioDevice:
+        raise VfioError("permission denied")
+
+    monkeypatch.setattr(vfio, "read_free", refuse)
+    device = make_device(kind="mdev", host=UUID)
+    state = missing(state_of(device, "destination", STATES, str(tmp_path), opened=LISTED))
+    assert state.code == "destination-unknown"
+    assert state.reason.endswith("in sysfs; could not be opened through VFIO: permission denied")

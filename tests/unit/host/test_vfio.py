@@ -15,7 +15,7 @@ import pytest
 
 from lab.configs import make_config
 from vfio_preflight.host import descriptors, vfio
-from vfio_preflight.host.vfio import VfioError, read_free, read_in_use
+from vfio_preflight.host.vfio import NotFreeError, VfioError, read_free, read_in_use
 from vfio_preflight.qemu import shim
 
 NAME = "0000:06:00.4"
@@ -138,7 +138,7 @@ def test_name_that_is_none(host: FakeHost, name: str) -> None:
 
 def test_device_without_vfio(host: FakeHost) -> None:
     host.add(NAME, 26)
-    with pytest.raises(VfioError, match="not bound to a VFIO driver"):
+    with pytest.raises(NotFreeError, match="not bound to a VFIO driver"):
         read_free(NAME, str(host.root))
 
 
@@ -259,7 +259,18 @@ def test_free_device_through_iommufd(cdev: Callable[[FakeKernel], FakeHost]) -> 
 
 
 def test_driver_that_cannot_migrate(cdev: Callable[[FakeKernel], FakeHost]) -> None:
-    assert read_free(NAME, str(cdev(FakeKernel(migration=None)).root)).migration is None
+    device = read_free(NAME, str(cdev(FakeKernel(migration=None)).root))
+    assert (device.migration, device.offers) == (None, "none")
+
+
+@pytest.mark.parametrize(
+    ("flags", "offers"), [(7, "stop-copy p2p pre-copy"), (1, "stop-copy"), (0, "none"), (6, "none")]
+)
+def test_what_qemu_can_do_with_what_the_driver_offers(
+    flags: int, offers: str, cdev: Callable[[FakeKernel], FakeHost]
+) -> None:
+    """QEMU wants VFIO_MIGRATION_STOP_COPY, or it takes the device for one that cannot migrate."""
+    assert read_free(NAME, str(cdev(FakeKernel(migration=flags)).root)).offers == offers
 
 
 def test_device_that_is_not_pci(cdev: Callable[[FakeKernel], FakeHost]) -> None:
@@ -277,9 +288,23 @@ def test_device_in_use(
 
     monkeypatch.setattr("fcntl.ioctl", busy)
     before = open_files()
-    with pytest.raises(VfioError, match="it is in use"):
+    with pytest.raises(NotFreeError, match="it is in use"):
         read_free(NAME, root)
     assert open_files() == before
+
+
+def test_device_that_is_not_ours_to_open(
+    cdev: Callable[[FakeKernel], FakeHost], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = str(cdev(FakeKernel()).root)
+
+    def refuse(*_arguments: object) -> int:
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr("fcntl.ioctl", refuse)
+    with pytest.raises(VfioError, match="permission denied") as caught:
+        read_free(NAME, root)
+    assert not isinstance(caught.value, NotFreeError)
 
 
 # --- which descriptor is the device's ---------------------------------------------------------
