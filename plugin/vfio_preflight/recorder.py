@@ -3,7 +3,10 @@
 QEMU sends what a device presented when it was realised on the guest's first host, and every QEMU
 after that one sends what it was sent. So this host's bytes are the right ones in two cases only:
 the guest was started here, and not to load another QEMU's state; or the device was plugged in here.
-Which it is, the arguments of the guest's QEMU tell at any time.
+Which it is, the arguments of the guest's QEMU tell at any time, but for one thing: a device that
+was unplugged and plugged in again, the same at the same place, while nobody watched looks as if it
+had stayed, and keeps its entry. Its bytes as they are now do not tell either: a guest that runs
+changes some that QEMU compares (link, power, errors).
 
 - A device that came along with a migration or a save image keeps its entry. Without one none is
   made: what this host's device presents is not what QEMU will send.
