@@ -3,10 +3,11 @@
 sysfs shows the physical function, VFIO a view of it. What the kernel's VFIO core does to the bytes
 is done here: a VF's IDs come from ``vendor`` and ``device``, because its own read ffff (SR-IOV 1.1,
 3.4.1.1), and it has no interrupt pin; BAR registers carry the type bits of ``resource`` and no host
-address, as ``vfio_bar_fixup`` shows them; what the core hides is hidden (:mod:`.vfio_view`). What a
-driver changes beyond that stays unknown, so the evidence is ``sysfs`` all the same; of the drivers
-that are known to, the origin says so. A vGPU on a VF (NVIDIA's vendor-specific framework) has
-nothing in common with what sysfs shows of the VF: it is not read.
+address, and nothing if the host gave them none, as ``vfio_bar_fixup`` shows them; what the core
+hides is hidden (:mod:`.vfio_view`). What a driver changes beyond that stays unknown, so the
+evidence is ``sysfs`` all the same; of the drivers that are known to, the origin says so. A vGPU on
+a VF (NVIDIA's vendor-specific framework) has nothing in common with what sysfs shows of the VF: it
+is not read.
 
 Source: Linux ``Documentation/PCI/sysfs-pci.rst``, ``drivers/vfio/pci/vfio_pci_config.c`` and the
 drivers named in :data:`OWN_VIEW`; NVIDIA vGPU user guide, "current_vgpu_type".
@@ -115,12 +116,18 @@ def _bars(directory: str) -> tuple[Bar, ...]:
     try:
         rows = [tuple(int(field, 16) for field in line.split()) for line in lines]
         return tuple(
-            Bar(index, end - start + 1, _kind(flags), bool(flags & IORESOURCE_PREFETCH))
+            _bar(index, end - start + 1, flags if start else 0)
             for index, (start, end, flags) in enumerate(rows)
             if end > start
         )
     except ValueError as error:
         raise HostError(f"{path}: not a list of start, end and flags") from error
+
+
+def _bar(index: int, size: int, flags: int) -> Bar:
+    """A BAR as its register shows it. One without an address on the host reads 0 through VFIO, for
+    which QEMU takes it for 32-bit memory; the size of its region stays."""
+    return Bar(index, size, _kind(flags), bool(flags & IORESOURCE_PREFETCH))
 
 
 def _kind(flags: int) -> str:

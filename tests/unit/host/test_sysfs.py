@@ -68,6 +68,15 @@ def test_read_pci_hides_the_hosts_addresses(tmp_path: Path) -> None:
     assert shown[:0x10] == config[:0x10] and shown[0x28:] == config[0x28:]
 
 
+def test_read_pci_bar_that_the_host_gave_no_address(tmp_path: Path) -> None:
+    """``vfio_bar_fixup``: its register reads 0, without type bits."""
+    unset = (0, (1 << 28) - 1, 0x2014220C)
+    make_pci(tmp_path, patched(make_config(), 0x14, 0x0C), [MEM32, unset, UNUSED, IO])
+    state = read_pci(ADDRESS, str(tmp_path))
+    assert state.config[0x14:0x1C] == bytes(8)
+    assert state.bars[1] == Bar(1, 1 << 28, "mem32")
+
+
 def test_read_pci_of_a_vf_has_its_ids(tmp_path: Path) -> None:
     config = b"\xff\xff\xff\xff" + make_config()[4:]
     make_pci(tmp_path, config, vf=True)
