@@ -98,7 +98,8 @@ _BIND_IOMMUFD = struct.Struct("=IIiI")  # argsz, flags, iommufd, device
 _CAUSES = {
     errno.EBUSY: "it is in use, by a guest or by something else",
     errno.ENOENT: "it is not bound to a VFIO driver, or the vfio modules are not loaded",
-    errno.EACCES: "permission denied; this needs root",
+    errno.EACCES: "permission denied; this needs root, and no vf-token (a VF has one if its PF"
+    " is bound to vfio-pci)",
     errno.EPERM: "permission denied; this needs root",
 }
 
