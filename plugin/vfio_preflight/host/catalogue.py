@@ -44,7 +44,7 @@ class CatalogueError(PreflightError):
 class Entry(NamedTuple):
     """What devices with ``traits`` were seen to present: ``states`` with the latest first.
 
-    ``host`` and ``time`` (ISO 8601, UTC) are those of the latest sighting.
+    ``host`` and ``time`` (ISO 8601, UTC) are those of the latest sighting that told anything new.
     """
 
     traits: Traits
