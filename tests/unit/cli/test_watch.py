@@ -6,6 +6,7 @@ Events, restarts and signals: tests/system/test_watch.py.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -259,6 +260,14 @@ def test_stopped_guest_is_not_visited(service: Watch, guests: Guests) -> None:
     service._on_lifecycle(None, Domain("g"), 5, 0, None)
     service._step()
     assert guests.calls == []
+
+
+def test_service_does_not_kill_what_it_asks() -> None:
+    """An emulator may try a call that is not allowed, and goes on without it."""
+    unit = Path(__file__).parents[3] / "etc/vfio-preflight-watch.service"
+    lines = unit.read_text().splitlines()
+    assert any(line.startswith("SystemCallFilter=") for line in lines)
+    assert "SystemCallErrorNumber=EPERM" in lines
 
 
 def test_levels_for_journald(
