@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -159,10 +160,26 @@ def _candidates(directory: str, names: tuple[str | None, ...]) -> Iterator[str]:
 def _operators(path: str) -> ConfigState:
     from ..pci.formats import read_file
 
+    for place in (os.path.dirname(path), path):
+        _require_operators(place)
     state = read_file(path)
     if state.evidence == "file":
         return state
     return state._replace(evidence="file", origin=f"{state.evidence} evidence by {state.origin}")
+
+
+def _require_operators(place: str) -> None:
+    """Raise HostError if somebody other than root or the caller could have written there."""
+    try:
+        info = os.stat(place)
+    except OSError:
+        # Whoever reads it says what is wrong.
+        return
+    if info.st_uid not in (0, os.geteuid()) or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise sysfs.HostError(
+            f"{place}: not only root can write it, so whose word it is cannot be told; chown it to"
+            " root, and chmod go-w"
+        )
 
 
 def _unshown(name: str, root: str, catalogue: str, sent: Sent | None) -> ConfigState:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,6 +137,28 @@ def test_damaged_file_is_not_passed_over(tmp_path: Path, states: Path) -> None:
     (states / f"{HOST}.json").write_text('{"schema": 1}')
     state = missing(pci(tmp_path))
     assert f"{states}/{HOST}.json: not a config state" in state.reason
+
+
+@pytest.mark.parametrize("mode", [0o020, 0o002])
+@pytest.mark.parametrize("place", ["", HOST])
+def test_file_that_others_can_write_is_nobodys_word(
+    place: str, mode: int, tmp_path: Path, states: Path
+) -> None:
+    make_sysfs(tmp_path, make_config())
+    (states / HOST).write_bytes(THEIRS)
+    (states / place).chmod(0o755 | mode)
+    state = missing(pci(tmp_path))
+    assert f"{states / place}: not only root can write it" in state.reason
+
+
+def test_file_that_is_anothers(
+    tmp_path: Path, states: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (states / HOST).write_bytes(THEIRS)
+    owned = os.stat_result((0o100644, 1, 1, 1, 4242, 0, 256, 0, 0, 0))
+    monkeypatch.setattr(os, "stat", lambda *_args, **_options: owned)
+    with pytest.raises(HostError, match="not only root can write it"):
+        read_state(HOST, STATES, str(tmp_path))
 
 
 def test_file_that_cannot_be_read(tmp_path: Path, states: Path) -> None:
