@@ -83,6 +83,9 @@ def _watch(child: int, out: int, err: int, end: float) -> Outcome:
     finally:
         os.close(out)
         os.close(err)
+    ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    if ended is not None and ended.si_code != os.CLD_EXITED:
+        _kill(child)  # it is gone; the emulator that it had started may wait for commands yet
     return _outcome(os.waitpid(child, 0)[1], bytes(received[out]), bytes(received[err]))
 
 

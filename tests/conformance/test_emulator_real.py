@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from vfio_preflight.qemu import emulator
+from vfio_preflight.qemu import emulator, qmp
 from vfio_preflight.qemu.emulator import EmulatorError, EmulatorFacts, emulator_facts
 from vfio_preflight.qemu.executable import Executable
 from vfio_preflight.qemu.machines import Property, newest_machine
@@ -47,6 +48,21 @@ def test_entries_of_the_child_do_not_reach_the_parent(facts: EmulatorFacts) -> N
     old = facts.machines["pc-q35-8.1"]
     assert facts.compat_value(old, "vfio-pci-nohotplug", "x-ramfb-migrate") == "off"
     assert facts.compat_value(old, "vfio-pci", "x-ramfb-migrate") is None
+
+
+def test_reader_that_is_slow(facts: EmulatorFacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers do not fit into the pipe: QEMU must not have been told to leave meanwhile."""
+    chunks = qmp._chunks
+
+    def slow(
+        process: subprocess.Popen[bytes], errors: bytearray, deadline: float
+    ) -> Iterator[bytes]:
+        for chunk in chunks(process, errors, deadline):
+            yield chunk
+            time.sleep(0.02)
+
+    monkeypatch.setattr(qmp, "_chunks", slow)
+    assert emulator_facts(QEMU, cache_dir=None, deadline=time.monotonic() + 20.0) == facts
 
 
 def test_aliases(facts: EmulatorFacts) -> None:

@@ -101,6 +101,19 @@ def test_crash(number: signal.Signals) -> None:
     assert supervised(crash, LATE) == Outcome(70, failure=f"ended by signal {number.value}")
 
 
+def test_crash_takes_along_what_the_child_had_started(tmp_path: Path) -> None:
+    def crash() -> Outcome:
+        process = subprocess.Popen(
+            ["sleep", "30"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        (tmp_path / "pid").write_text(str(process.pid))
+        os.kill(os.getpid(), signal.SIGKILL)
+        return hang()
+
+    assert supervised(crash, LATE).failure == "ended by signal 9"
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
 def test_exception_is_a_failure_without_traceback() -> None:
     def fail() -> Outcome:
         raise KeyError("x")

@@ -1,11 +1,12 @@
 """One conversation with an emulator over QMP, and nothing of it left afterwards.
 
-All commands, ``quit`` the last of them, are in the pipe before the first answer is read. That saves
-round trips, and it means that an emulator ends by itself even if its parent is killed meanwhile.
-It stays in the caller's process group, so that whoever kills that group (a hook's supervisor on its
-deadline) reaches the emulator too; a session of its own would let it get away. For the same reason
-it is killed by process id: of a wrapper script that does not ``exec`` its emulator, only the script
-is killed here, and the emulator ends on ``quit`` or with the caller's group.
+All queries are in the pipe before the first answer is read, which saves round trips. ``quit`` is
+not among them: QEMU obeys it at once, and what of the answers is not in the pipe by then, which
+holds less than they take, is lost; a reader that is slow, on a busy host, would lose the verdict.
+The emulator stays in the caller's process group, so that whoever kills that group (a hook's
+supervisor) reaches it too; a session of its own would let it get away. For the same reason it is
+killed by process id: of a wrapper script that does not ``exec`` its emulator, only the script is
+killed here, and the emulator ends on ``quit`` or with the caller's group.
 
 Source: docs/interop/qmp-spec.rst of QEMU.
 """
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _MAX_OUTPUT = 32 << 20  # bytes; query-machines of QEMU 10.0 takes half a megabyte
 _MAX_STDERR = 64 << 10
 _CHUNK = 1 << 20
+_QUIT = b'{"execute": "quit"}\n'
 _GRACE = 0.3  # seconds for what follows without delay: the exit after EOF, the end after SIGKILL
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
@@ -140,13 +142,16 @@ def _talk(
 def _send(process: subprocess.Popen[bytes], commands: Sequence[Command]) -> None:
     import json
 
-    assert process.stdin is not None
     lines: list[dict[str, object]] = [{"execute": "qmp_capabilities"}]
     for number, command in enumerate(commands):
         lines.append({"id": number, **command._asdict()})
-    lines.append({"execute": "quit"})
+    _write(process, "\n".join(map(json.dumps, lines)).encode() + b"\n")
+
+
+def _write(process: subprocess.Popen[bytes], data: bytes) -> None:
+    assert process.stdin is not None
     try:
-        os.write(process.stdin.fileno(), "\n".join(map(json.dumps, lines)).encode() + b"\n")
+        os.write(process.stdin.fileno(), data)
     except BrokenPipeError:
         return  # it has ended: its standard error will tell why
 
@@ -190,7 +195,8 @@ def _chunks(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process, whatever it is at; it has nothing to lose."""
+    """Kill the process, whatever it is at; it has nothing to lose. ``quit`` is for its children."""
+    _write(process, _QUIT)
     process.kill()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:

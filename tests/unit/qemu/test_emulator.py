@@ -91,6 +91,24 @@ def test_emulator_without_compat_props(root: Path) -> None:
     )
 
 
+def test_quit_is_not_said_before_the_last_answer(root: Path) -> None:
+    make_qemu(root, OLD_QEMU)
+    make_emulator(root, f"timeout 0.3 grep -q quit && exit 0; exec cat {root}/answers")
+    assert ask(root).version == "7.2.22"
+
+
+def test_emulator_behind_a_wrapper_is_told_to_quit(root: Path) -> None:
+    make_qemu(root, OLD_QEMU)
+    (root / "said").mkdir()
+    (root / "said").chmod(0o777)
+    make_emulator(root, f"sh -c 'cat {root}/answers; grep -q quit && : >{root}/said/quit'; exit 0")
+    ask(root)
+    end = time.monotonic() + TIME
+    while not (root / "said" / "quit").exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("number", [0, 4, 5, 6])
 def test_answers_of_another_form(root: Path, number: int) -> None:
     messages = [dict(message) for message in OLD_QEMU]
