@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 from .errors import PreflightError
 from .pci.state import ANY_EVIDENCE, EVIDENCE
+from .regular import read_regular
 from .verdicts import ALLOW, BLOCK, CHOICES, DEFAULT_POLICY
 
 DEFAULT_PATH = "/etc/vfio-preflight.conf"
 ALWAYS = "always"
-# on-error = block, also in a file that is broken elsewhere.
-_BLOCKS = r"(?m)^[ \t]*on-error[ \t]*=[ \t]*block[ \t]*(?:#.*)?$"
+# on-error = block, also in a file that is broken elsewhere; configparser takes keys in any case.
+_BLOCKS = r"(?im)^[ \t]*on-error[ \t]*=[ \t]*block[ \t]*(?:#.*)?$"
 NEVER = "never"
 LOGS = ("syslog", "none")
 WHEN_UNVERIFIED = "when-unverified"
@@ -62,12 +63,13 @@ class Configuration(NamedTuple):
 def load(path: str = DEFAULT_PATH) -> Configuration:
     """Read ``path``; a missing file means the defaults. Raises :class:`ConfigurationError`."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return parse(file.read(), path)
+        data = read_regular(path)
     except FileNotFoundError:
         return Configuration()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror or error}") from error
+    # What is not UTF-8 is kept for parse() to complain of, after it has looked for on-error.
+    return parse(data.decode("utf-8-sig", "surrogateescape"), path)
 
 
 def parse(text: str, path: str = DEFAULT_PATH) -> Configuration:
@@ -80,11 +82,18 @@ def parse(text: str, path: str = DEFAULT_PATH) -> Configuration:
         empty_lines_in_values=False,
     )
     try:
+        _require_text(text, path)
         return _settings(_read(parser, text, path), path)
     except ConfigurationError as error:
         if re.search(_BLOCKS, text):
             error.on_error = BLOCK
         raise
+
+
+def _require_text(text: str, path: str) -> None:
+    for number, line in enumerate(text.split("\n"), 1):
+        if any("\ud800" <= char <= "\udfff" for char in line):
+            raise ConfigurationError(f"{path}: cannot be read: line {number} is not UTF-8 text")
 
 
 def _read(parser: configparser.ConfigParser, text: str, path: str) -> configparser.ConfigParser:

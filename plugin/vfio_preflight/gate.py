@@ -61,10 +61,15 @@ class Gate(NamedTuple):
         report, decision = self._decide(guest, saved)
         told = to_dict(report, decision)
         grave = told["verdict"] not in ("pass", "tolerated")
-        journal.write(self.settings.log, f"{operation} {summary(told)}", grave=grave)
+        self._log(f"{operation} {summary(told)}", grave)
         if decision.action == BLOCK:
             return self._block(operation, xml, told)
         return self._pass(xml, told, decision)
+
+    def _log(self, line: str, grave: bool) -> None:
+        """Log; not waited for where no time is left, because the outcome must get out in time."""
+        patience = min(journal.PATIENCE, self.end - time.monotonic())
+        journal.write(self.settings.log, line, grave=grave, patience=patience)
 
     def _saved(self, guest: Guest, root: etree._Element) -> dict[str, State]:
         """What the image that is restored holds; better than the record, where it can be read."""
@@ -107,8 +112,7 @@ class Gate(NamedTuple):
         token = os.urandom(16).hex()
         annotated = self._annotated(xml, told, (), token)
         if not refusals.leave(self.settings.runtime, self.guest, token, message):
-            journal.write(
-                self.settings.log,
+            self._log(
                 f"restore of guest {self.guest!a} cannot be refused: {self.settings.runtime} is"
                 f" not writable; {headline(told)}",
                 grave=True,

@@ -69,11 +69,13 @@ class Host(NamedTuple):
         unknown: str = "annotate",
         deadline: float = 2.0,
         typo: str = "",
+        log: str = "",
     ) -> None:
         """Write the configuration; ``typo`` is a line that does not belong there."""
+        log = log or f"{self.directory}/log"
         (self.directory / "x.conf").write_text(
             f"[policy]\nunknown = {unknown}\n{typo}\n"
-            f"[hook]\non-error = {on_error}\ndeadline = {deadline}\nlog = {self.directory}/log\n"
+            f"[hook]\non-error = {on_error}\ndeadline = {deadline}\nlog = {log}\n"
             f"[paths]\nstates = {self.directory}/states\n"
         )
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,9 @@ def test_typo(text: str, parts: list[str]) -> None:
         "[hook]\non-error = block\nfail allow\n",
         "fail = allow\n[hook]\non-error = block\n",
         "[hook]\non-error = block\nlog = none\nlog = none\n",
+        "[hook]\nOn-Error = block\ndeadline = soon\n",
+        "# caf\udce9\n[hook]\non-error = block\n",
+        "[hook]\non-error = block\nlog = /x\udce9\n",
     ],
 )
 def test_broken_file_still_says_what_to_do_on_error(text: str) -> None:
@@ -161,15 +165,41 @@ def test_what_does_not_say_block(line: str) -> None:
 
 
 def test_unreadable_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"cannot be read: .*Is a directory"):
+    with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
         load(str(tmp_path))
 
 
 def test_file_that_is_not_text(tmp_path: Path) -> None:
     path = tmp_path / "x.conf"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigurationError, match="cannot be read"):
+    with pytest.raises(ConfigurationError, match="cannot be read: line 1 is not UTF-8"):
         load(str(path))
+
+
+def test_comment_in_latin_1(tmp_path: Path) -> None:
+    path = tmp_path / "x.conf"
+    path.write_bytes(b"[hook]\n# d\xe9lai\non-error = block\n")
+    with pytest.raises(ConfigurationError, match="cannot be read: line 2 is not UTF-8") as caught:
+        load(str(path))
+    assert caught.value.on_error == "block"
+
+
+def test_byte_order_mark_is_none_of_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "x.conf"
+    path.write_bytes(b"\xef\xbb\xbf[hook]\non-error = block\n")
+    assert load(str(path)) == Configuration(on_error="block")
+
+
+def test_keys_are_taken_in_any_case() -> None:
+    assert parse("[hook]\nOn-Error = block\n").on_error == "block"
+
+
+def test_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.conf")
+    with pytest.raises(
+        ConfigurationError, match=r"cannot be read: .*x\.conf is not a regular file"
+    ):
+        load(str(tmp_path / "x.conf"))
 
 
 @given(

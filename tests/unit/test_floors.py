@@ -19,7 +19,7 @@ PACKAGE = Path(vfio_preflight.__file__).parent
 # From the ground up; modules of one floor may import each other. Whatever else there is at the top
 # of the package puts things together, on the floor that is empty here.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "verdicts", "jsondir", "__init__"),
+    ("errors", "verdicts", "jsondir", "regular", "__init__"),
     ("pci",),
     ("qemu", "guest"),
     ("findings", "host"),
@@ -35,7 +35,7 @@ PLACES = {"rich": {"cli"}, "libvirt": {"cli"}}
 # What is pure, or runs for guests without VFIO devices, does without lxml.
 WITHOUT_LXML = {
     *("errors", "verdicts", "pci", "qemu", "checks", "policy", "preflight"),
-    *("configuration", "journal", "refusals", "supervise", "hook"),
+    *("regular", "configuration", "journal", "refusals", "supervise", "hook"),
 }
 
 

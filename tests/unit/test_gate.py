@@ -284,7 +284,7 @@ def test_refusal_that_cannot_be_left_is_logged(
     settings: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
-    monkeypatch.setattr(journal, "write", lambda _log, line, grave=False: lines.append(line))
+    monkeypatch.setattr(journal, "write", lambda _log, line, **_options: lines.append(line))
     (tmp_path / "file").write_text("")
     present(settings, differing(PMC))
     nowhere = settings._replace(runtime=str(tmp_path / "file"))

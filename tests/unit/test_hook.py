@@ -154,7 +154,7 @@ def test_own_failure_is_logged_and_let_pass(
     lines: list[str] = []
     monkeypatch.setattr(hook, "_read_input", lambda: b"<hostdev/>")
     monkeypatch.setattr(hook, name, fail)
-    monkeypatch.setattr(journal, "write", lambda _log, line, grave: lines.append(line))
+    monkeypatch.setattr(journal, "write", lambda _log, line, **_options: lines.append(line))
     assert hook.main(["g1", operation, "begin", "-"]) == 0
     assert lines == [f"{operation} begin: nothing checked: RuntimeError: broken installation"]
 

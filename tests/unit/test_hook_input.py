@@ -14,12 +14,14 @@ from unit.hooked import (
     HANG,
     PLUGIN,
     PROGRAM,
+    QUIET,
     Host,
     assert_blocked,
     assert_let_pass,
     domain,
     present,
 )
+from unit.makers import PMC
 
 
 @pytest.fixture
@@ -92,6 +94,38 @@ def test_deadline(on_error: str, host: Host) -> None:
     else:
         assert_blocked(result, "no result within the deadline")
     assert "no result within the deadline" in host.log
+
+
+STUCK_SYSLOG = """
+from vfio_preflight import journal
+def stuck(*_args):
+    import time
+    time.sleep(60)
+journal._syslog = stuck
+"""
+
+
+@pytest.mark.parametrize("log", ["syslog", "fifo", "/dev/full"])
+@pytest.mark.parametrize("hangs", [False, True])
+def test_log_that_blocks_or_fails_changes_nothing(log: str, hangs: bool, host: Host) -> None:
+    present(host, PMC)
+    if log == "fifo":
+        os.mkfifo(host.directory / log)
+        log = f"{host.directory}/{log}"
+    host.configure(on_error="block", deadline=1.0, log=log)
+    result = host.run(domain(), patch=STUCK_SYSLOG + (HANG if hangs else ""))
+    assert_blocked(result, "no result within the deadline" if hangs else "PM at 0x40")
+    assert result.seconds < 2.5
+
+
+@pytest.mark.parametrize("operation", ["migrate", "restore"])
+def test_configuration_that_is_a_fifo_is_not_waited_for(operation: str, host: Host) -> None:
+    present(host)
+    (host.directory / "x.conf").unlink()
+    os.mkfifo(host.directory / "x.conf")
+    result = host.run(domain(), operation, patch=QUIET)
+    assert result.status == 0 and b"is not a regular file" in result.out
+    assert result.seconds < 2.5
 
 
 def test_input_that_never_ends_is_not_waited_for(host: Host) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from ..regular import read_regular
+
 DIRECTORIES = ("run/libvirt/network", "etc/libvirt/qemu/networks")
 MAX_FILE = 1 << 20
 HOSTDEV = (b"mode='hostdev'", b'mode="hostdev"')
@@ -40,7 +42,6 @@ def any_hands_out_devices(root: str = "/") -> bool:
 
 def _read(path: str) -> bytes | None:
     try:
-        with open(path, "rb") as file:
-            return file.read(MAX_FILE)
+        return read_regular(path, MAX_FILE)
     except OSError:
         return None

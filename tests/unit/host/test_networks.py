@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -52,4 +53,12 @@ def test_any_looks_at_definitions_alone(tmp_path: Path) -> None:
     define(tmp_path, "vfs", HOSTDEV)
     (tmp_path / PERSISTENT / "vfs.xml").rename(tmp_path / PERSISTENT / "vfs.xml.bak")
     (tmp_path / PERSISTENT / "autostart.xml").mkdir()
+    assert any_hands_out_devices(str(tmp_path)) is False
+
+
+@pytest.mark.parametrize("directory", [PERSISTENT, RUNNING])
+def test_fifo_is_not_waited_for(directory: str, tmp_path: Path) -> None:
+    (tmp_path / directory).mkdir(parents=True)
+    os.mkfifo(tmp_path / directory / "vfs.xml")
+    assert hands_out_devices("vfs", str(tmp_path)) is None
     assert any_hands_out_devices(str(tmp_path)) is False
