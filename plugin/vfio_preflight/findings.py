@@ -61,6 +61,9 @@ CODES = {
         UNKNOWN, "it is not known whether one of the guest's networks hands out VFIO devices"
     ),
     "not-checked": Code(UNKNOWN, "the check could not be made; the on-error policy decided"),
+    "guest-policy-unusable": Code(
+        PASS, "a wish in the guest's own policy does not exist; it does not count"
+    ),
     # machine and emulator
     "machine-missing": Code(FAIL, "the destination's emulator lacks the guest's machine type"),
     "emulator-too-old": Code(

@@ -89,7 +89,7 @@ class Gate(NamedTuple):
                 raise self.trouble
             facts = facts_here(guest, self.settings, self.end, saved)
             report = examined(facts, wish or self.settings.trial, self.end)
-            return report, decide(report, self._policy(guest), self.settings.vsc_tolerant)
+            return decided(report, guest, self.settings)
         except PreflightError as error:
             reason = str(error)
         except Exception as error:
@@ -98,12 +98,6 @@ class Gate(NamedTuple):
         report = Report(guest.name, guest.uuid, guest.machine, guest.emulator, (finding,), ())
         action = BLOCK if self.settings.on_error == BLOCK else ANNOTATE
         return report, Decision(action, (), f"on-error = {self.settings.on_error}")
-
-    def _policy(self, guest: Guest) -> dict[str, str]:
-        policy = dict(self.settings.policy)
-        if self.settings.guest_override:
-            policy.update(guest_policy(guest))
-        return policy
 
     def _block(self, operation: str, xml: bytes, told: Json) -> Outcome:
         message = "\n".join(refusal(told, "migration" if operation == "migrate" else "restore"))
@@ -154,17 +148,26 @@ class Gate(NamedTuple):
         return Outcome(1, err=reply(guest, to_dict(report, decision)))
 
 
-def guest_policy(guest: Guest) -> dict[str, str]:
-    """The guest's own wishes. Raises ConfigurationError for one that does not exist."""
-    wishes = read_policy(guest.metadata)
-    for verdict, action in wishes.items():
-        if action not in CHOICES.get(verdict, ()):
-            known = "; ".join(f"{v}: {', '.join(c)}" for v, c in CHOICES.items())
-            raise ConfigurationError(
-                f"<policy {verdict[:40]}={action[:40]!a}> in the guest's metadata is not to be had;"
-                f" known are {known}"
-            )
-    return wishes
+def decided(report: Report, guest: Guest, settings: Configuration) -> tuple[Report, Decision]:
+    """The decision by the host's policy and the guest's, and the report, which tells its typos.
+
+    A wish of the guest that does not exist is no reason to leave the guest unchecked.
+    """
+    wishes = read_policy(guest.metadata) if settings.guest_override else {}
+    usable = {v: a for v, a in wishes.items() if a in CHOICES.get(v, ())}
+    unusable = [f"{v[:40]}={a[:40]!a}" for v, a in wishes.items() if v not in usable]
+    if unusable:
+        known = "; ".join(f"{verdict}: {', '.join(c)}" for verdict, c in CHOICES.items())
+        more = f" (and {len(unusable) - 1} more)" if len(unusable) > 1 else ""
+        finding = Finding(
+            "guest-policy-unusable",
+            f"<policy {unusable[0]}>{more} in the guest's metadata is not to be had and does not"
+            " count",
+            f"correct it; known are {known}",
+        )
+        report = report._replace(findings=(*report.findings, finding))
+    policy = {**settings.policy, **usable}
+    return report, decide(report, policy, settings.vsc_tolerant)
 
 
 def _internal(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -171,9 +172,9 @@ def test_mend_needs_the_device_listed(settings: Configuration) -> None:
 # --- the guest's own policy ----------------------------------------------------------------------
 
 
-def wishing(attributes: str) -> bytes:
+def wishing(attributes: str, record: Mapping[str, ConfigState] | None = None) -> bytes:
     ours = f"<p:preflight xmlns:p='urn:vfio-preflight:1'><policy {attributes}/></p:preflight>"
-    return make_domain(metadata=ours)
+    return make_domain(record, metadata=ours)
 
 
 def test_guests_policy(settings: Configuration) -> None:
@@ -186,12 +187,21 @@ def test_guests_policy_not_allowed(settings: Configuration) -> None:
     assert judge(closed, wishing("unknown='block'")).status == 0
 
 
-def test_guests_policy_that_does_not_exist(settings: Configuration) -> None:
-    verdict, action, out = migrated(settings, wishing("fail='banana'"))
+@pytest.mark.parametrize("wish", ["fial='annotate'", "fail='banana'", "fail='banana' x='y'"])
+def test_guests_policy_that_does_not_exist(wish: str, settings: Configuration) -> None:
+    """A typo does not switch the check off: the host's policy applies, and the report tells."""
+    present(settings, differing(PMC))
+    blocked = judge(settings, wishing(wish, RECORD))
+    assert blocked.status == 1 and b"PM at 0x40" in blocked.err.splitlines()[0]
+    assert b"guest-policy-unusable: <policy " + wish.split()[0].encode() in blocked.err
+    assert b"to do for the guest: correct it; known are pass: annotate, allow; " in blocked.err
+
+
+def test_guests_policy_that_does_not_exist_leaves_the_others(settings: Configuration) -> None:
+    assert judge(settings, wishing("fial='annotate' unknown='block'")).status == 1
+    verdict, action, out = migrated(settings, wishing("fial='annotate'"))
     assert (verdict, action) == ("unknown", "annotate")
-    assert b"not-checked" in out and b"banana" in out
-    blocked = judge(settings._replace(on_error="block"), wishing("fail='banana'"))
-    assert blocked.status == 1
+    assert b"guest-policy-unusable" in out
 
 
 # --- what goes wrong -----------------------------------------------------------------------------

@@ -10,13 +10,12 @@ from ..collect import facts_here
 from ..configuration import ALWAYS, Configuration, load
 from ..errors import PreflightError
 from ..examine import examined
-from ..gate import guest_policy
+from ..gate import decided
 from ..guest.domain import Guest, parse_domain, read_guest, to_bytes
 from ..guest.metadata import Record, set_record, write_record
 from ..guest.save_image import read_image
 from ..host.networks import hands_out_devices
 from ..pci.state import ConfigState, State
-from ..policy import decide
 from ..render import Json, to_dict
 from ..saved import guest_of, saved_states
 from . import output
@@ -98,8 +97,7 @@ def _offline(options: Namespace) -> Json:
     here = _states(guest, options.destination_state, settings)
     facts = facts_here(guest, settings, end, {**saved, **given}, here)
     report = examined(facts, ALWAYS if options.trial else settings.trial, end)
-    policy = {**settings.policy, **(guest_policy(guest) if settings.guest_override else {})}
-    return to_dict(report, decide(report, policy, settings.vsc_tolerant))
+    return to_dict(*decided(report, guest, settings))
 
 
 def _subject(options: Namespace) -> tuple[Guest, dict[str, State]]:

@@ -85,10 +85,15 @@ def test_check_follows_the_guests_policy(
 
 @pytest.mark.parametrize("attributes", ["fail='banana'", "pass='mend'", "fial='allow'"])
 def test_check_guest_with_a_policy_that_does_not_exist(
-    attributes: str, tmp_path: Path, capsys: Out
+    attributes: str, files: dict[str, str], tmp_path: Path, capsys: Out
 ) -> None:
     guest = make_guest_file(tmp_path, metadata=policy(attributes))
-    assert "in the guest's metadata" in complaint(["check", guest], capsys)
+    states = [f"--source-state=hostdev0={files['usual']}"]
+    states.append(f"--destination-state=hostdev0={files['vsc']}")
+    assert main(["check", guest, *states, "--format", "json"]) == 1
+    report = printed_json(capsys)
+    assert (report["verdict"], report["action"]) == ("fail", "block")
+    assert "guest-policy-unusable" in [finding["code"] for finding in report["findings"]]
 
 
 @pytest.mark.parametrize(
