@@ -22,6 +22,11 @@ ALWAYS = "always"
 # on-error = block, also in a file that is broken elsewhere; configparser takes keys in any case.
 _BLOCKS = r"(?im)^[ \t]*on-error[ \t]*=[ \t]*block[ \t]*(?:#.*)?$"
 NEVER = "never"
+# What can be done about a guest that was blocked because it could not be checked.
+UNCHECKED_REMEDY = (
+    f"correct that; or set on-error = allow in {DEFAULT_PATH} on the destination, which lets guests"
+    " pass that cannot be checked"
+)
 LOGS = ("syslog", "none")
 WHEN_UNVERIFIED = "when-unverified"
 TRIALS = (NEVER, WHEN_UNVERIFIED, ALWAYS)

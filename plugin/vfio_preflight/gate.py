@@ -16,7 +16,7 @@ from lxml import etree
 from . import __version__, journal, refusals
 from .checks.machine import SKIP_VSC_CHECK
 from .collect import facts_here
-from .configuration import NEVER, Configuration, ConfigurationError
+from .configuration import NEVER, UNCHECKED_REMEDY, Configuration, ConfigurationError
 from .errors import PreflightError
 from .examine import examined
 from .findings import Finding, Report
@@ -94,7 +94,8 @@ class Gate(NamedTuple):
             reason = str(error)
         except Exception as error:
             reason = _internal(error)
-        finding = Finding("not-checked", f"the check could not be made: {reason}")
+        text = f"the check could not be made: {reason}"
+        finding = Finding("not-checked", text, UNCHECKED_REMEDY)
         report = Report(guest.name, guest.uuid, guest.machine, guest.emulator, (finding,), ())
         action = BLOCK if self.settings.on_error == BLOCK else ANNOTATE
         return report, Decision(action, (), f"on-error = {self.settings.on_error}")

@@ -30,6 +30,8 @@ INPUT_SECONDS = 5.0
 # What the child must leave of the deadline for writing its result, in seconds.
 MARGIN = 0.5
 
+# How libvirt's document ends; what ends otherwise is empty, cut short or odd, and may be anything.
+ENDING = b"</domain>"
 # A document without any of these has no VFIO device, whatever else it holds.
 HINTS = (b"hostdev", b"vfio")
 NETWORK_HINTS = (b"type='network'", b'type="network"')
@@ -61,12 +63,16 @@ def _complain(line: str) -> None:
 
 
 def _read_input() -> bytes:
+    """Standard input; what is missing at its end fails the check, if it is missed there."""
     data = bytearray()
     end = time.monotonic() + INPUT_SECONDS
     while len(data) <= MAX_INPUT:
-        if not select.select([0], [], [], max(0.0, end - time.monotonic()))[0]:
+        try:
+            if not select.select([0], [], [], max(0.0, end - time.monotonic()))[0]:
+                break
+            chunk = os.read(0, 1 << 20)
+        except OSError:
             break
-        chunk = os.read(0, 1 << 20)
         if not chunk:
             break
         data += chunk
@@ -106,6 +112,8 @@ def may_have_vfio(xml: bytes) -> bool:
     """Whether it takes an XML parser to tell that the guest has no VFIO device."""
     if any(hint in xml for hint in HINTS) or len(xml) > MAX_INPUT:
         return True
+    if not xml.rstrip().endswith(ENDING):
+        return True
     if any(hint in xml for hint in NETWORK_HINTS):
         from .host.networks import any_hands_out_devices
 
@@ -124,6 +132,7 @@ def _relay(outcome: Outcome, guest: str, operation: str, settings: Configuration
 
 def _failed(failure: str, guest: str, operation: str, settings: Configuration) -> Outcome:
     from . import journal
+    from .configuration import UNCHECKED_REMEDY
     from .supervise import Outcome
     from .verdicts import BLOCK
 
@@ -133,7 +142,8 @@ def _failed(failure: str, guest: str, operation: str, settings: Configuration) -
     journal.write(settings.log, f"{what}; {'blocked' if blocks else 'let pass'}", grave=True)
     if not blocks:
         return Outcome(0)
-    return Outcome(1, err=f"vfio-preflight: {WORDS[operation]} blocked: {what}\n".encode())
+    line = f"vfio-preflight: {WORDS[operation]} blocked: {what}; to do: {UNCHECKED_REMEDY}\n"
+    return Outcome(1, err=line.encode())
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """One line for each decision, to syslog or a file: libvirt drops what a hook that passes says.
 
-Lines hold verdicts, codes and names; never XML, never a secret.
+Lines hold verdicts, codes, names and reasons; never XML, never a secret.
 
 The log is for the operator's sake; it must neither decide about a guest nor hold one up. A full
 disk fails whoever writes, a socket or FIFO that nobody reads blocks, and a time-out cannot be put

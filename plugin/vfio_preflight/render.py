@@ -16,11 +16,13 @@ from .pci.space import identity
 from .pci.state import ConfigState
 from .policy import Decision
 from .qemu.vfio_pci import Mismatch
-from .verdicts import BLOCK, MEND
+from .verdicts import BLOCK, FAIL, MEND, UNKNOWN
 
 SCHEMA = 1
 # Bytes of one finding that are listed one by one for people; JSON has all.
 LISTED = 8
+# Characters of a reason that the log has; annotation and refusal have all.
+LOGGED = 300
 
 HEADLINES = {
     "pass": "QEMU on the destination will accept the devices",
@@ -224,11 +226,17 @@ def mismatch_lines(finding: Json) -> list[str]:
 
 
 def summary(report: Json) -> str:
-    """The line for the log: verdict, action, codes; of the guest's XML nothing but its name."""
+    """The line for the log: verdict, action, codes, and why where it is not known to go well."""
     shown = [*(f["code"] for f in report["findings"])]
     shown += [f"{d['alias'] or d['key']}={_worst_code(d)}" for d in report["devices"]]
     action = {BLOCK: "blocked", MEND: "mended"}.get(report["action"], report["action"])
-    return f"guest '{report['guest']}': {report['verdict']}, {action} [{' '.join(shown)}]"
+    line = f"guest '{report['guest']}': {report['verdict']}, {action} [{' '.join(shown)}]"
+    reason = next(_reasons(report), None)
+    if report["verdict"] not in (UNKNOWN, FAIL) or reason is None:
+        return line
+    device, finding = reason
+    why = f"{name(device)}: {finding['text']}" if device else finding["text"]
+    return f"{line}: {why if len(why) <= LOGGED else why[:LOGGED] + '...'}"
 
 
 def _worst_code(device: Json) -> str:

@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
+from .errors import PreflightError
+
 
 class Outcome(NamedTuple):
     """What the child did; ``failure`` is empty if it came to a result of its own."""
@@ -53,8 +55,10 @@ def _child(work: Callable[[], Outcome], out: int, err: int) -> NoReturn:
         _write(1, outcome.out)
         _write(2, outcome.err)
         status = outcome.status
+    except PreflightError as error:
+        # The parent turns this, and the child's own faults below, into the on-error policy.
+        _write(2, f"{error}\n".encode("utf-8", "replace"))
     except BaseException as error:
-        # Only the child's own fault comes here; the parent turns it into the on-error policy.
         _write(2, f"{type(error).__name__}: {error}\n".encode("utf-8", "replace"))
     finally:
         os._exit(status)

@@ -231,8 +231,16 @@ def test_guest_address() -> None:
 
 def test_summary_for_the_log() -> None:
     report = judged(differing(VSC_BODY))
-    assert summary(report) == "guest 'g1': fail, blocked [hostdev0=vsc-body-differs]"
+    assert summary(report) == (
+        "guest 'g1': fail, blocked [hostdev0=vsc-body-differs]: hostdev0 (0000:06:00.4, guest"
+        " 0000:05:00.0): VSC at 0x60, Vendor Specific Information, offset 0x63: source 01,"
+        " destination fe"
+    )
     mended = rendered(make_report(make_device_report("config-identical")), Decision("mend"))
     assert summary(mended) == "guest 'g1': pass, mended [hostdev0=config-identical]"
     remark = make_report(findings=(Finding("record-stray", "x"),))
     assert summary(rendered(remark, Decision("allow"))) == "guest 'g1': pass, allow [record-stray]"
+    error = make_report(findings=(Finding("not-checked", "why" * 200),))
+    line = summary(rendered(error, Decision("annotate")))
+    assert line.startswith("guest 'g1': unknown, annotate [not-checked]: whywhy")
+    assert line.endswith("why...") and len(line) < 400

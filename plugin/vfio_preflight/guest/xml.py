@@ -73,7 +73,8 @@ def _parse(xml: bytes) -> etree._Element:
     try:
         root = etree.fromstring(xml, parser)
     except (etree.LxmlError, LookupError, ValueError) as error:
-        raise GuestError(f"the domain XML is not well-formed: {_shown(str(error))}") from error
+        why = getattr(error, "msg", None) or error  # without "(<string>, line 1)"
+        raise GuestError(f"the domain XML is not well-formed: {_shown(why)}") from error
     doctype: str = getattr(root.getroottree().docinfo, "doctype", "")
     if doctype:
         raise GuestError("the domain XML has a DOCTYPE, which libvirt never writes; it is refused")
