@@ -106,10 +106,12 @@ class Gate(NamedTuple):
             return Outcome(1, err=f"{message}\n".encode())
         token = os.urandom(16).hex()
         annotated = self._annotated(xml, told, (), token)
-        if not refusals.leave(self.settings.runtime, self.guest, token, message):
+        try:
+            refusals.leave(self.settings.runtime, self.guest, token, message)
+        except OSError as error:
             self._log(
-                f"restore of guest {self.guest!a} cannot be refused: {self.settings.runtime} is"
-                f" not writable; {headline(told)}",
+                f"restore of guest {self.guest!a} cannot be refused: in {self.settings.runtime}:"
+                f" {error.strerror}; {headline(told)}",
                 grave=True,
             )
             return Outcome(0)

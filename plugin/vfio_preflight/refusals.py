@@ -12,23 +12,23 @@ from __future__ import annotations
 import contextlib
 import os
 
-PREFIX = "guest-"
+# Short, so that it fits before any name for which libvirt can have a NAME.xml (255 bytes).
+PREFIX = "g-"
 
 
-def leave(runtime: str, guest: str, token: str, message: str) -> bool:
-    """Leave a refusal for ``prepare begin``; False if it cannot be written."""
+def leave(runtime: str, guest: str, token: str, message: str) -> None:
+    """Leave a refusal for ``prepare begin``. Raises OSError if it cannot be written."""
     path = _path(runtime, guest)
-    temporary = f"{path}.{os.getpid()}"
+    temporary = os.path.join(os.path.dirname(path), f".{os.urandom(8).hex()}.tmp")
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8", opener=_private) as file:
+        with open(temporary, "x", encoding="utf-8", errors="replace", opener=_private) as file:
             file.write(f"{token}\n{message}")
         os.rename(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        return False
-    return True
+        raise
 
 
 def take(runtime: str, guest: str) -> tuple[str, str] | None:
@@ -50,4 +50,4 @@ def _path(runtime: str, guest: str) -> str:
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)

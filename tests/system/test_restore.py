@@ -68,7 +68,7 @@ def test_refusal_does_not_outlive_its_attempt(pair: Pair, arguments: tuple[str, 
 def test_stale_refusal_does_not_stop_a_cold_start(pair: Pair) -> None:
     """libvirt died between the two hooks: the file is there, this attempt's XML has no token."""
     guest = pair.a.define(guest_xml("s9stale", OLD, [hostdev_pci(VF)]))
-    stale = pair.a.path("/run/vfio-preflight/refused/guest-s9stale")
+    stale = pair.a.path("/run/vfio-preflight/refused/g-s9stale")
     stale.parent.mkdir(parents=True, exist_ok=True)
     stale.write_text("0123456789abcdef\nstale refusal\n")
     assert pair.a.virsh("start", guest).returncode == 0

@@ -299,7 +299,10 @@ def test_refusal_that_cannot_be_left_is_logged(
     present(settings, differing(PMC))
     nowhere = settings._replace(runtime=str(tmp_path / "file"))
     assert judge(nowhere, make_domain(RECORD), "restore") == Outcome(0)
-    assert "cannot be refused" in lines[-1] and "PM at 0x40" in lines[-1]
+    assert (
+        f"cannot be refused: in {nowhere.runtime}: Not a directory; " in lines[-1]
+        and "PM at 0x40" in lines[-1]
+    )
 
 
 # --- the dry run's stand-in ----------------------------------------------------------------------
