@@ -103,6 +103,21 @@ def test_vsc_that_abuts_another_leads_where_it_leads() -> None:
     assert ids(vfio_view(make_list(*apart))) == [0x09, 0x09, 0x11]
 
 
+def test_pme_is_not_shown() -> None:
+    """``vfio_update_pm_vconfig_bytes``: PME_Support, PME_En and PME_Status are the host's."""
+    config = make_list((0x40, 0x14, b""), (0x50, 0x01, b"\xff" * 6), (0x80, 0x11, b""))
+    view = vfio_view(config)
+    assert view[0x52:0x58] == b"\xff\x07\xff\x7e\xff\xff"
+    assert view == patched(patched(patched(config, 0x34, 0x50), 0x53, 0x07), 0x55, 0x7E)
+
+
+def test_pme_of_what_is_not_the_pm_capability_is_shown() -> None:
+    entries = ((0xB0, 0x11, b"\xff" * 6), (0xFC, 0x01, b"\xff" * 2))
+    assert vfio_view(make_list(*entries)) == patched(make_list(*entries), 0xFF, 0x07)
+    overlapped = make_list((0x40, 0x01, b"\xff"), (0x43, 0x0D, b""), (0x45, 0x11, b"\xff"))
+    assert vfio_view(overlapped)[0x45] == 0x11
+
+
 def test_without_a_list_nothing_is_hidden() -> None:
     config = make_config(caps=())
     assert vfio_view(patched(config, 0x34, 0x40)) == patched(config, 0x34, 0x40)
