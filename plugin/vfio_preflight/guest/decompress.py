@@ -17,13 +17,15 @@ from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import PreflightError
 from ..qemu.executable import EmulatorError, trusted_executable, unprivileged_user
+from ..qemu.stream import MAX_SLACK
 
 if TYPE_CHECKING:
     import subprocess
 
 KEPT = 32 << 20  # bytes at the end: all devices' sections and their description
 HEAD = 512
-_CHUNK = 1 << 20
+_CHUNK = 1 << 20  # bytes unpacked at once
+_INPUT = 64 << 10  # bytes read at once; what is left of them is copied for each stream in them
 _MEMORY = 1 << 30  # bytes of address space for a program; zstd's largest default window is 128 MiB
 _XZ_MEMORY = 256 << 20  # bytes; what ``xz -9`` needs to decompress is 65 MiB
 _GRACE = 5.0  # seconds for a killed program to be gone
@@ -42,7 +44,7 @@ class Ends(NamedTuple):
 
 
 class _Decompressor(Protocol):
-    """What ``bz2.BZ2Decompressor`` and ``lzma.LZMADecompressor`` have in common."""
+    """What ``bz2.BZ2Decompressor``, ``lzma.LZMADecompressor`` and ours of gzip have in common."""
 
     @property
     def eof(self) -> bool: ...
@@ -53,7 +55,7 @@ class _Decompressor(Protocol):
     @property
     def unused_data(self) -> bytes: ...
 
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
 def read_ends(file: IO[bytes], name: str, deadline: float, root: str = "/") -> Ends:
@@ -78,16 +80,36 @@ def read_ends(file: IO[bytes], name: str, deadline: float, root: str = "/") -> E
     return Ends(head, bytes(tail[-KEPT:]))
 
 
-def _gzip(file: IO[bytes], _deadline: float, _root: str) -> Iterator[bytes]:
-    import gzip
-    import zlib
+class _GzipMember:
+    """``zlib`` with the interface of the others, of one member of a gzip file."""
 
-    try:
-        with gzip.GzipFile(fileobj=file) as unpacked:
-            while chunk := unpacked.read(_CHUNK):
-                yield chunk
-    except zlib.error as error:
-        raise ValueError(str(error)) from error
+    def __init__(self) -> None:
+        import zlib
+
+        self._inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        self._error = zlib.error
+
+    @property
+    def eof(self) -> bool:
+        return self._inflate.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._inflate.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inflate.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        try:
+            return self._inflate.decompress(self._inflate.unconsumed_tail + data, max_length)
+        except self._error as error:
+            raise ValueError(str(error)) from error
+
+
+def _gzip(file: IO[bytes], _deadline: float, _root: str) -> Iterator[bytes]:
+    return _streams(file, _GzipMember)
 
 
 def _bzip2(file: IO[bytes], _deadline: float, _root: str) -> Iterator[bytes]:
@@ -106,13 +128,17 @@ def _xz(file: IO[bytes], _deadline: float, _root: str) -> Iterator[bytes]:
 
 
 def _streams(file: IO[bytes], make: Callable[[], _Decompressor]) -> Iterator[bytes]:
-    """One compressed stream after another, as their programs take them; zeros may follow."""
-    data = file.read(_CHUNK)
+    """One compressed stream after another, as their programs take them; zeros may follow.
+
+    Yields after every step, if only nothing: there may be no end of input that unpacks to nothing,
+    and it is between steps that the caller looks at the clock.
+    """
+    data = file.read(_INPUT)
     while data:
         decompressor = make()
         while not decompressor.eof:
             if decompressor.needs_input and not data:
-                data = file.read(_CHUNK)
+                data = file.read(_INPUT)
                 if not data:
                     raise EOFError("it ends too early")
             yield decompressor.decompress(data, _CHUNK)
@@ -121,8 +147,13 @@ def _streams(file: IO[bytes], make: Callable[[], _Decompressor]) -> Iterator[byt
 
 
 def _next_stream(data: bytes, file: IO[bytes]) -> bytes:
+    """What follows behind zeros, which are no more than may follow an image at all."""
+    slack = 0
     while not data.lstrip(b"\0"):
-        data = file.read(_CHUNK)
+        slack += len(data)
+        if slack > MAX_SLACK:
+            raise ValueError(f"more than {MAX_SLACK} zeros follow it")
+        data = file.read(_INPUT)
         if not data:
             break
     return data.lstrip(b"\0")

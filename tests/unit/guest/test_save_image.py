@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from unit.streams import CONFIG, PATH, STREAM, make_image, make_stream, vfio
 from vfio_preflight.errors import PreflightError
 from vfio_preflight.guest import decompress
+from vfio_preflight.guest.decompress import DecompressError, read_ends
 from vfio_preflight.guest.save_image import (
     FORMATS,
     SaveImage,
@@ -146,6 +147,52 @@ def test_time_is_limited(form: str, image: Callable[[bytes], str]) -> None:
     with pytest.raises(SaveImageError, match="too long"):
         read_image(path, deadline=begun + 0.01)
     assert time.monotonic() - begun < 1.5
+
+
+class Endless(io.BytesIO):
+    """One piece after ``begin`` again and again, for 5 s: nothing here may take as long."""
+
+    def __init__(self, begin: bytes, piece: bytes) -> None:
+        super().__init__(begin)
+        self.piece, self.pieces = len(piece), piece * ((1 << 20) // len(piece))
+        self.until = time.monotonic() + 5
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        assert size is not None and size > 0
+        if time.monotonic() > self.until:
+            return b""
+        return super().read(size) or self.pieces[: size // self.piece * self.piece]
+
+
+EMPTY = {form: pack(b"") for form, pack in BY_MODULE.items()}
+UNENDED_NAME = b"\x1f\x8b\x08\x08" + bytes(6)
+
+
+@pytest.mark.parametrize(
+    ("form", "begin", "piece", "why"),
+    [
+        *((form, EMPTY[form], b"\0", "zeros follow") for form in BY_MODULE),
+        *((form, b"", EMPTY[form], "too long") for form in BY_MODULE),
+        ("gzip", UNENDED_NAME, b"x", "too long"),
+    ],
+    ids=range(7),
+)
+def test_what_unpacks_to_nothing_has_an_end(form: str, begin: bytes, piece: bytes, why: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(DecompressError, match=why):
+        read_ends(Endless(begin, piece), form, started + 0.2)
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("form", BY_MODULE)
+def test_many_streams_are_one(form: str) -> None:
+    """Each of a few bytes, so that one ends at every place in what is read at once."""
+    pack = BY_MODULE[form]
+    parts = [bytes([n % 251]) * (n % 7) for n in range(9000)]
+    made = {part: pack(part) for part in set(parts)}
+    data = io.BytesIO(b"".join(made[part] for part in parts))
+    ends = read_ends(data, form, time.monotonic() + 20)
+    assert ends.tail == b"".join(parts)
 
 
 def test_memory_of_xz_is_limited(image: Callable[[bytes], str]) -> None:
