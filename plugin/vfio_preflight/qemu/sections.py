@@ -41,6 +41,7 @@ _IRQ_STATE = 16
 _LARGEST = 4 + PCIE_CONFIG_SPACE_SIZE + _IRQ_STATE
 _MSIX_FLAGS = 2
 _MSIX_FLAGS_QSIZE = 0x7FF
+_MAX_NUMBER = 1 << 62
 _MAX_VFIO = 1 << 20  # 4 KiB, 2048 MSI-X vectors and a ramfb make 40 KiB
 
 
@@ -64,7 +65,8 @@ def find_place(name: str, size: int, fields: Iterable[Mapping[str, Any]]) -> Pla
     """The place in a section, None for one that belongs to no PCI device.
 
     ``name`` is the part of the section's that follows the device's path, ``size`` that of its body
-    in bytes, ``fields`` its description. Raises ValueError for one with two configuration spaces.
+    in bytes, ``fields`` its description. Raises ValueError for one with two configuration spaces,
+    and what comes of using a value that is not of the type it should be.
     """
     if name == "vfio":
         return Place(0, min(size, _MAX_VFIO), vfio_config)
@@ -76,14 +78,21 @@ def find_place(name: str, size: int, fields: Iterable[Mapping[str, Any]]) -> Pla
 
 def _described(fields: Iterable[Mapping[str, Any]], at: int) -> Iterator[Place]:
     for field in fields:
-        size = field["size"]
+        size, count = number(field["size"]), number(field.get("array_len", 1))
         if field["type"] == "pci config" and size in _SIZES and at >= 4:
             yield Place(at - 4, 4 + size + _IRQ_STATE, _emulated(size))
         elif field["type"] == "virtio" and at == 0:
             yield Place(0, min(size, _LARGEST), virtio_config)
-        elif field.get("array_len", 1) == 1:
+        elif count == 1:
             yield from _described(field.get("struct", field).get("fields", ()), at)
-        at += size * field.get("array_len", 1)
+        at += size * count
+
+
+def number(value: object) -> int:
+    """A number of the description. Raises ValueError for what JSON has besides, and for huge ones."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MAX_NUMBER:
+        raise ValueError(f"{str(value)[:40]!r} where a number belongs")
+    return value
 
 
 def _emulated(size: int) -> Callable[[bytes], bytes]:

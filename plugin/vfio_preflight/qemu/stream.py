@@ -31,7 +31,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..pci.state import ConfigState, Missing, State
-from .sections import BadSectionError, Place, find_place
+from .sections import BadSectionError, Place, find_place, number
 from .tail import Readable, StreamError, Tail
 
 __all__ = ["Section", "Stream", "StreamError", "read_machine", "read_stream", "read_tail"]
@@ -48,7 +48,11 @@ HEAD = 512  # bytes in which the machine type stands
 MAX_SLACK = 1 << 20  # zeros that may follow a stream, as padding to a block's end leaves them
 MAX_DESCRIPTION = 16 << 20  # 50 KB for a small guest, and for each CPU some 10 KB more
 _MAX_SECTIONS = 100_000
-_MAX_SIZE = 1 << 62
+# What comes of using a description whose values are not what they should be.
+_NOT_QEMUS = (
+    *(ValueError, LookupError, TypeError, AttributeError),
+    *(OverflowError, RecursionError, MemoryError),
+)
 _DESCRIPTION_MARKS = bytes([QEMU_VM_EOF, QEMU_VM_VMDESCRIPTION])
 _FOOTER = 5
 _VFIO = "vfio"
@@ -164,35 +168,29 @@ def _parse_description(tail: Tail, text: bytes) -> tuple[Section, ...]:
         if not isinstance(devices, list) or len(devices) > _MAX_SECTIONS:
             raise ValueError("no list of devices")
         return tuple(_section(device) for device in devices)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except _NOT_QEMUS as error:
         why = f"{type(error).__name__}: {error}"[:120]
         raise tail.error(f"the description of its stream is not as QEMU's are: {why!a}") from error
 
 
 def _section(device: Mapping[str, Any]) -> Section:
     """Raises what comes of using a value that is not of the type it should be."""
-    size = _number(device["size"]) if "size" in device else _body_size(device)
+    size = number(device["size"]) if "size" in device else _body_size(device)
     version = device.get("version")
     name = device["name"].rpartition("/")[2]
     return Section(
         device["name"],
-        _number(device["instance_id"]),
-        None if version is None else _number(version),
+        number(device["instance_id"]),
+        None if version is None else number(version),
         size,
         find_place(name, size, device.get("fields", ())),
     )
 
 
-def _number(value: object) -> int:
-    if not isinstance(value, int) or not 0 <= value < _MAX_SIZE:
-        raise ValueError(f"{value!r} where a number belongs")
-    return value
-
-
 def _body_size(described: Mapping[str, Any]) -> int:
     """Fields, then subsections, each with its mark, the length of its name, name and version."""
     size = sum(
-        _number(field["size"]) * _number(field.get("array_len", 1)) for field in described["fields"]
+        number(field["size"]) * number(field.get("array_len", 1)) for field in described["fields"]
     )
     for part in described.get("subsections", ()):
         size += 1 + 1 + len(part["vmsd_name"].encode()) + 4 + _body_size(part)

@@ -214,6 +214,13 @@ def test_start_beyond_the_end() -> None:
         {"fields": [None]},
         {"fields": 3, "size": 1},
         {"size": 1, "version": "x", "fields": []},
+        {"size": 5, "fields": [{"type": "q", "size": 10**10, "array_len": "x"}]},
+        {"size": 5, "fields": [{"type": "q", "size": 10**10, "array_len": [1]}]},
+        {"size": 5, "fields": [{"type": "q", "size": "x", "array_len": 10**10}]},
+        *(
+            {"size": 5, "fields": [{"type": "virtio", "size": size}]}
+            for size in (-1, 1.0, float("nan"), float("inf"), True, None, 1 << 62)
+        ),
     ],
 )
 def test_description_that_is_not_qemus(described: dict[str, Any]) -> None:
@@ -365,11 +372,27 @@ KEYS = st.sampled_from(
     ["name", "size", "type", "fields", "struct", "array_len", "subsections", "vmsd_name", "version"]
 )
 JSON = st.recursive(
-    st.none() | st.integers() | st.text(max_size=4) | st.booleans(),
+    st.none() | st.integers() | st.floats() | st.text(max_size=4) | st.booleans(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=20,
 )
 DEVICE = st.dictionaries(KEYS | st.just("instance_id"), JSON, max_size=8)
+
+
+NUMBER = st.integers(-1, 5000) | st.sampled_from([10**10, 1 << 61, 1 << 62, 10**300]) | JSON
+FIELD = st.fixed_dictionaries(
+    {"type": st.sampled_from(["pci config", "virtio", "struct", "q"]), "size": NUMBER},
+    optional={"array_len": NUMBER, "struct": JSON},
+)
+DESCRIBED = st.fixed_dictionaries(
+    {"instance_id": NUMBER, "fields": st.lists(FIELD, max_size=4)},
+    optional={"size": NUMBER, "version": NUMBER, "name": st.just("0000:00:02.0/virtio-net")},
+)
+
+
+@given(st.lists(DESCRIBED, max_size=4))
+def test_any_fields(devices: list[dict[str, Any]]) -> None:
+    judge(make_stream([Part("0000:00:02.0/virtio-net", b"", device) for device in devices]))
 
 
 @given(st.lists(DEVICE, max_size=4))
