@@ -46,13 +46,14 @@ def descriptor_of(directory: str, pid: int, root: str = "/") -> int | None:
 
 
 def _open_files(pid: int, root: str) -> list[_Open]:
+    """What a process has open. In fdinfo may be names that it gave, of any bytes (dma-buf)."""
     proc = os.path.join(root, f"proc/{pid}")
     files = []
     for number in sorted(os.listdir(os.path.join(proc, "fd")), key=int):
         try:
             link = os.readlink(os.path.join(proc, "fd", number))
-            with open(os.path.join(proc, "fdinfo", number), encoding="utf-8") as info:
-                lines = info.read(1 << 16).splitlines()
+            with open(os.path.join(proc, "fdinfo", number), "rb") as info:
+                lines = info.read(1 << 16).decode(errors="replace").split("\n")
         except FileNotFoundError:
             continue  # closed meanwhile
         paths = [line[len(SYSPATH) :].strip() for line in lines if line.startswith(SYSPATH)]

@@ -331,6 +331,16 @@ def test_fdinfo_names_the_device(host: FakeHost) -> None:
     assert find(host, {20: named(f"{NAME}0")}) is None
 
 
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"a\r", b"\xe2\x80\xa8"])
+def test_names_in_fdinfo_are_any_bytes(host: FakeHost, name: bytes) -> None:
+    """A process names its dma-bufs as it likes: no line begins within such a name."""
+    host.add(NAME, 26)
+    host.add_process(PID, {20: ("/dmabuf:", ""), 21: named(NAME)})
+    line = named(NAME)[1].encode()
+    (host.root / f"proc/{PID}/fdinfo/20").write_bytes(b"name:\t" + name + line)
+    assert descriptors.descriptor_of(str(host.root / SYSPATH), PID, str(host.root)) == 21
+
+
 def test_only_device_of_the_only_group(host: FakeHost) -> None:
     host.add(NAME, 26)
     group, container = ("/dev/vfio/26", ""), ("/dev/vfio/vfio", "")
