@@ -48,8 +48,11 @@ CODES = {
     "record-late": Code(
         PASS, "the record was made long after QEMU started; what changed before is not in it"
     ),
+    "image-unread": Code(
+        PASS, "the save image could not be read, or lacks the device; the record was used instead"
+    ),
     "evidence-contradicts": Code(
-        UNKNOWN, "two pieces of evidence of one device's state name different devices"
+        UNKNOWN, "two pieces of evidence of one device's state cannot both be right"
     ),
     "evidence-weak": Code(
         UNKNOWN, "a state's evidence is weaker than the policy demands; it does not count"

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lxml import etree
 
@@ -25,12 +24,14 @@ from .guest.mend import Mend, add_override, only_ours_changed
 from .guest.metadata import find_ours, read_policy, set_report
 from .guest.xml import parse_domain, to_bytes
 from .host.networks import hands_out_devices
-from .pci.state import ConfigState, State
 from .policy import Decision, decide
 from .probe import is_probe, reply, trial_wish
 from .render import Json, headline, refusal, summary, to_dict
 from .supervise import Outcome
 from .verdicts import ALLOW, ANNOTATE, BLOCK, CHOICES, MEND
+
+if TYPE_CHECKING:
+    from .saved import Restored
 
 TOKEN = "token"
 
@@ -57,7 +58,7 @@ class Gate(NamedTuple):
             return Outcome(0)
         if operation == "migrate" and is_probe(guest):
             return self._probe(guest)
-        saved = self._saved(guest, root) if operation == "restore" else {}
+        saved = self._saved(guest, root) if operation == "restore" else None
         report, decision = self._decide(guest, saved)
         told = to_dict(report, decision)
         grave = told["verdict"] not in ("pass", "tolerated")
@@ -71,23 +72,24 @@ class Gate(NamedTuple):
         patience = min(journal.PATIENCE, self.end - time.monotonic())
         journal.write(self.settings.log, line, grave=grave, patience=patience)
 
-    def _saved(self, guest: Guest, root: etree._Element) -> dict[str, State]:
+    def _saved(self, guest: Guest, root: etree._Element) -> Restored:
         """What the image that is restored holds; better than the record, where it can be read."""
-        from .saved import restored_states
+        from .saved import restored
 
         # Half of the time is left for what is known without the image.
         until = time.monotonic() + (self.end - time.monotonic()) / 2
-        found = restored_states(guest, root, self.libvirt, until)
-        return {key: state for key, state in found.items() if isinstance(state, ConfigState)}
+        return restored(guest, root, self.libvirt, until)
 
     def _decide(
-        self, guest: Guest, saved: Mapping[str, State], wish: str = ""
+        self, guest: Guest, saved: Restored | None = None, wish: str = ""
     ) -> tuple[Report, Decision]:
         """The report and the decision; where there can be none, the on-error policy's."""
         try:
             if self.trouble is not None:
                 raise self.trouble
-            facts = facts_here(guest, self.settings, self.end, saved)
+            facts = facts_here(guest, self.settings, self.end, saved.states if saved else None)
+            if saved is not None:
+                facts = facts._replace(remarks=(*facts.remarks, *saved.findings))
             report = examined(facts, wish or self.settings.trial, self.end)
             return decided(report, guest, self.settings)
         except PreflightError as error:
@@ -147,7 +149,7 @@ class Gate(NamedTuple):
         return Outcome(1, err=f"{message}\n".encode())
 
     def _probe(self, guest: Guest) -> Outcome:
-        report, decision = self._decide(guest, {}, trial_wish(guest))
+        report, decision = self._decide(guest, wish=trial_wish(guest))
         return Outcome(1, err=reply(guest, to_dict(report, decision)))
 
 

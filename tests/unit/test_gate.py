@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from unit.domains import KEY, make_domain, report_of
-from unit.makers import HOST, PMC, VSC_BODY, differing, make_emulator, make_state
+from unit.makers import HOST, PMC, UUID, VSC_BODY, differing, make_emulator, make_state
+from unit.streams import make_image, make_stream, vfio
 from vfio_preflight import collect, journal
 from vfio_preflight.configuration import Configuration, ConfigurationError
 from vfio_preflight.gate import Gate
@@ -19,6 +21,7 @@ from vfio_preflight.guest.xml import parse_domain
 from vfio_preflight.pci.formats import to_json
 from vfio_preflight.pci.state import ConfigState
 from vfio_preflight.probe import MARK, NAME_PREFIX
+from vfio_preflight.qemu.vfio_pci import Environment, VirtualConfig, realise
 from vfio_preflight.supervise import Outcome
 from vfio_preflight.verdicts import DEFAULT_POLICY
 
@@ -288,6 +291,37 @@ def test_restore_that_passes(settings: Configuration) -> None:
     outcome = judge(settings, make_domain(RECORD), "restore")
     assert report_of(outcome.out).get("verdict") == "pass"
     assert judge(settings, outcome.out, "prepare") == Outcome(0)
+
+
+def test_restore_is_judged_by_the_image_that_is_open(
+    settings: Configuration, tmp_path: Path
+) -> None:
+    """This process stands for libvirt's; the record is wrong."""
+    present(settings, make_state())
+    xml = make_domain({KEY: differing(PMC)}).replace(
+        b"<name>g1<", f"<uuid>{UUID}</uuid><name>g1<".encode()
+    )
+    made = realise(make_state(), Environment("root-complex"))
+    assert isinstance(made, VirtualConfig)
+    path = tmp_path / "g1.img"
+    path.write_bytes(make_image(make_stream([vfio(made.config, KEY)]), xml=xml))
+    with path.open("rb"):
+        gate = Gate("g1", settings, time.monotonic() + 5, libvirt=os.getpid())
+        report = report_of(gate.judge("restore", xml).out)
+    assert report.get("verdict") == "pass"
+    (device,) = report.findall("device")
+    assert device.get("source") == "stream"
+    assert report.findall("finding") == []
+
+
+def test_restore_without_its_image_says_so(settings: Configuration) -> None:
+    present(settings, make_state())
+    report = report_of(judge(settings, make_domain(RECORD), "restore").out)
+    assert (report.get("verdict"), report[-1].get("source")) == ("pass", "sysfs")
+    (finding,) = report.findall("finding")
+    assert (finding.get("code"), finding.get("verdict")) == ("image-unread", "pass")
+    assert "no save image of the guest is open" in str(finding.text)
+    assert report_of(judge(settings, make_domain(RECORD)).out).findall("finding") == []
 
 
 def test_refusal_that_cannot_be_left_is_logged(

@@ -10,6 +10,7 @@ Source: libvirt 11.3.0, ``qemuSaveImageGetCompressionCommand()``.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -62,7 +63,8 @@ def read_ends(file: IO[bytes], name: str, deadline: float, root: str = "/") -> E
     """The ends of what ``file`` holds from where it stands, compressed in the way of ``name``.
 
     ``name`` is libvirt's: gzip, bzip2, xz, zstd, lzop. ``deadline`` is on the clock of
-    ``time.monotonic()``; programs are looked for below ``root``. Raises DecompressError.
+    ``time.monotonic()``, ``math.inf`` for none; programs are looked for below ``root``. Raises
+    DecompressError.
     """
     if name not in _READERS:
         raise DecompressError(f"its format is {name!a}, for which nothing is known that reads it")
@@ -211,13 +213,13 @@ def _limit(pid: int, deadline: float) -> None:
     """Set from outside, as ``preexec_fn`` is slow and unsafe."""
     import resource
 
-    seconds = int(max(0.0, deadline - time.monotonic())) + 2
-    limits = (
+    limits = [
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_AS, _MEMORY),
         (resource.RLIMIT_FSIZE, 0),
-    )
+    ]
+    if deadline < math.inf:
+        limits.append((resource.RLIMIT_CPU, int(max(0.0, deadline - time.monotonic())) + 2))
     for limit, value in limits:
         try:
             resource.prlimit(pid, limit, (value, value))
@@ -233,7 +235,7 @@ def _output(process: subprocess.Popen[bytes], name: str, deadline: float) -> Ite
     poll.register(process.stdout, select.POLLIN)
     while True:
         left = deadline - time.monotonic()
-        if left <= 0 or not poll.poll(left * 1000):
+        if left <= 0 or not poll.poll(None if left == math.inf else left * 1000):
             raise DecompressError(f"{name} took too long to decompress it, and was stopped")
         chunk = os.read(process.stdout.fileno(), _CHUNK)
         if not chunk:

@@ -12,6 +12,12 @@ their RAM; of a compressed one everything has to be unpacked::
     image = read_image("/var/lib/libvirt/qemu/save/g1.save")
     image.format, image.stream.vfio["0000:00:01.0:00.0"]
 
+The head, which says whose image it is, can be read alone, and the stream later::
+
+    with opened(path) as (file, slack):
+        head = read_head(file, path)
+        stream = read_body(file, path, head, deadline, slack=slack)
+
 A file may be padded with zeros at its end. An image on a block device is refused, unless the two
 are of one size: behind it may stand the end of an older image, which looks just like its own.
 
@@ -21,10 +27,12 @@ Source: libvirt 11.3.0, ``src/qemu/qemu_saveimage.c``.
 from __future__ import annotations
 
 import io
+import math
 import os
 import stat
 import struct
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, NamedTuple
 
 from ..errors import PreflightError
@@ -36,12 +44,11 @@ QEMU_SAVE_MAGIC = b"LibvirtQemudSave"
 QEMU_SAVE_PARTIAL = b"LibvirtQemudPart"
 QEMU_SAVE_VERSION = 2
 FORMATS = ("raw", "gzip", "bzip2", "xz", "lzop", "zstd", "sparse")
-_SEEKABLE = ("raw", "sparse")
+_SEEKABLE = ("raw", "sparse", "qemu")
 
 _HEADER = "16s5I56x"
 _HEADER_SIZE = struct.calcsize("=" + _HEADER)
 _MAX_DATA = 64 << 20  # bytes of XML and cookie; libvirt itself adds 64 KiB of room
-DEFAULT_TIME = 120.0  # seconds to decompress for, if no deadline is given
 
 
 class SaveImageError(PreflightError):
@@ -62,6 +69,16 @@ class SaveImage(NamedTuple):
     stream: Stream
 
 
+class Head(NamedTuple):
+    """A save image without its stream, which begins at ``start``; the rest as in SaveImage."""
+
+    xml: bytes
+    cookie: bytes
+    format: str
+    running: bool
+    start: int
+
+
 class _Header(NamedTuple):
     magic: bytes
     version: int
@@ -71,13 +88,23 @@ class _Header(NamedTuple):
     cookie_offset: int
 
 
-def read_image(path: str, deadline: float | None = None, root: str = "/") -> SaveImage:
+def read_image(path: str, deadline: float = math.inf, root: str = "/") -> SaveImage:
     """The image at ``path``, a regular file or a block device.
 
     ``deadline``, on the clock of ``time.monotonic()``, is for formats that must be decompressed;
     the programs for that are looked for below ``root``.
 
     Raises SaveImageError; StreamError (``qemu.stream``) where the stream in it is not complete.
+    """
+    with opened(path) as (file, slack):
+        return read_open_image(file, path, deadline, root, slack)
+
+
+@contextmanager
+def opened(path: str) -> Iterator[tuple[IO[bytes], int]]:
+    """The file at ``path``, unbuffered, and how many zeros, in bytes, may stand behind its image.
+
+    Raises SaveImageError.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -89,14 +116,13 @@ def read_image(path: str, deadline: float | None = None, root: str = "/") -> Sav
         why = getattr(error, "strerror", None) or str(error)
         raise SaveImageError(f"{path}: cannot be opened: {why}") from error
     with open(descriptor, "rb", buffering=0) as file:
-        slack = MAX_SLACK if stat.S_ISREG(mode) else 0
-        return read_open_image(file, path, deadline, root, slack)
+        yield file, MAX_SLACK if stat.S_ISREG(mode) else 0
 
 
 def read_open_image(
     file: IO[bytes],
     name: str,
-    deadline: float | None = None,
+    deadline: float = math.inf,
     root: str = "/",
     slack: int = MAX_SLACK,
 ) -> SaveImage:
@@ -104,21 +130,43 @@ def read_open_image(
 
     ``slack`` is how many zeros, in bytes, may stand behind it.
     """
-    head = Tail(file, name)
-    if head.read(0, 4) == MAGIC:
-        return SaveImage(b"", b"", "qemu", True, read_stream(file, name, slack=slack))
-    header = _read_header(head.read(0, _HEADER_SIZE), name)
+    head = read_head(file, name)
+    return SaveImage(*head[:4], read_body(file, name, head, deadline, root, slack))
+
+
+def read_head(file: IO[bytes], name: str) -> Head:
+    """What stands before the stream; ``file`` and ``name`` as above. Raises SaveImageError."""
+    data = Tail(file, name)
+    if data.read(0, 4) == MAGIC:
+        return Head(b"", b"", "qemu", True, 0)
+    header = _read_header(data.read(0, _HEADER_SIZE), name)
     start = _HEADER_SIZE + header.data_len
-    data = head.read(_HEADER_SIZE, start)
-    if len(data) != header.data_len:
+    texts = data.read(_HEADER_SIZE, start)
+    if len(texts) != header.data_len:
         raise SaveImageError(f"{name}: ends within its XML: it was cut short")
-    xml, cookie = _texts(data, header, name)
+    xml, cookie = _texts(texts, header, name)
     form = FORMATS[header.format] if header.version == QEMU_SAVE_VERSION else "raw"
-    if form in _SEEKABLE:
-        stream = read_stream(file, name, start, slack=slack)
-    else:
-        stream = _decompressed(file, name, form, start, deadline, root)
-    return SaveImage(xml, cookie, form, bool(header.was_running), stream)
+    return Head(xml, cookie, form, bool(header.was_running), start)
+
+
+def read_body(
+    file: IO[bytes],
+    name: str,
+    head: Head,
+    deadline: float = math.inf,
+    root: str = "/",
+    slack: int = MAX_SLACK,
+) -> Stream:
+    """The stream behind ``head``; all else as above. Raises SaveImageError, StreamError."""
+    if head.format in _SEEKABLE:
+        return read_stream(file, name, head.start, slack=slack)
+    file.seek(head.start)
+    try:
+        ends = read_ends(file, head.format, deadline, root)
+    except DecompressError as error:
+        raise SaveImageError(f"{name}: {error}") from error
+    machine = read_machine(Tail(io.BytesIO(ends.head), name))
+    return read_tail(io.BytesIO(ends.tail), name)._replace(machine=machine)
 
 
 def _read_header(data: bytes, name: str) -> _Header:
@@ -159,16 +207,3 @@ def _texts(data: bytes, header: _Header, name: str) -> tuple[bytes, bytes]:
     if not end or (header.cookie_offset and not cookie_end):
         raise SaveImageError(f"{name}: the XML or the cookie in it does not end: it is damaged")
     return xml, cookie
-
-
-def _decompressed(
-    file: IO[bytes], name: str, form: str, start: int, deadline: float | None, root: str
-) -> Stream:
-    until = time.monotonic() + DEFAULT_TIME if deadline is None else deadline
-    file.seek(start)
-    try:
-        ends = read_ends(file, form, until, root)
-    except DecompressError as error:
-        raise SaveImageError(f"{name}: {error}") from error
-    machine = read_machine(Tail(io.BytesIO(ends.head), name))
-    return read_tail(io.BytesIO(ends.tail), name)._replace(machine=machine)

@@ -89,7 +89,7 @@ def _described(fields: Iterable[Mapping[str, Any]], at: int) -> Iterator[Place]:
 
 
 def number(value: object) -> int:
-    """A number of the description. Raises ValueError for what JSON has besides, and for huge ones."""
+    """A number of the description, no huge one. Raises ValueError for what else JSON has."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MAX_NUMBER:
         raise ValueError(f"{str(value)[:40]!r} where a number belongs")
     return value

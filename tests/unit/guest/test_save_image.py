@@ -3,6 +3,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import itertools
 import lzma
 import os
 import shutil
@@ -177,7 +178,7 @@ UNENDED_NAME = b"\x1f\x8b\x08\x08" + bytes(6)
     ],
     ids=range(7),
 )
-def test_what_unpacks_to_nothing_has_an_end(form: str, begin: bytes, piece: bytes, why: str) -> None:
+def test_what_unpacks_to_nothing_ends(form: str, begin: bytes, piece: bytes, why: str) -> None:
     started = time.monotonic()
     with pytest.raises(DecompressError, match=why):
         read_ends(Endless(begin, piece), form, started + 0.2)
@@ -193,6 +194,17 @@ def test_many_streams_are_one(form: str) -> None:
     data = io.BytesIO(b"".join(made[part] for part in parts))
     ends = read_ends(data, form, time.monotonic() + 20)
     assert ends.tail == b"".join(parts)
+
+
+@pytest.mark.parametrize("form", ["gzip", "bzip2", "xz", "zstd", "lzop"])
+def test_time_is_not_limited_unless_asked(
+    form: str, image: Callable[[bytes], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command waits for a large image; who has not the time interrupts it."""
+    hours = (3600.0 * number for number in itertools.count())
+    path = image(make_image(packed(form), FORMATS.index(form)))
+    monkeypatch.setattr(time, "monotonic", lambda: next(hours))
+    assert config_of(read_image(path)) == CONFIG
 
 
 def test_memory_of_xz_is_limited(image: Callable[[bytes], str]) -> None:
