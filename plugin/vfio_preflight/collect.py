@@ -8,18 +8,20 @@ import time
 from collections.abc import Mapping
 
 from .checks.device import check_migratable, is_unplugged_to_migrate
-from .checks.evidence import check_age, contradictions
+from .checks.evidence import check_age, contradictions, contradicts_record
 from .configuration import Configuration
 from .errors import PreflightError
 from .findings import Finding
 from .guest.domain import Guest, GuestDevice
-from .guest.metadata import RecordError, read_record
+from .guest.metadata import Record, RecordError, read_record
 from .host.states import Sent, second_opinion, state_of
 from .pci.state import ConfigState, Missing, State
-from .preflight import Facts
+from .preflight import Facts, environment_of
 from .qemu.emulator import emulator_facts
 from .qemu.executable import EmulatorError
 from .qemu.machines import EmulatorFacts
+from .qemu.versions import behaviour
+from .qemu.vfio_pci import Environment, VirtualConfig, compare, realise
 
 NO_RECORD = (
     "the guest carries no record of this device, so it is not known what the source will send"
@@ -55,6 +57,7 @@ def facts_here(
         for device in guest.devices
         if device.key not in (destination or {})
     }
+    against = _contradictions(guest, recorded, noted, source or {}, here, root, settings.catalogue)
     _remember_what_was_opened(guest, here, settings, root)
     return Facts(
         guest,
@@ -62,10 +65,7 @@ def facts_here(
         {**here, **(destination or {})},
         ask_emulator(guest, settings, deadline),
         (*remarks, *_networks(guest)),
-        _merged(
-            _contradictions(guest, recorded, source or {}, here, root),
-            _reservations(guest, recorded, source or {}, noted),
-        ),
+        _merged(against, _reservations(guest, recorded, source or {}, noted)),
         settings.evidence,
     )
 
@@ -77,23 +77,24 @@ def _sent(state: State, facts: Mapping[str, str] | None) -> Sent | None:
 def _contradictions(
     guest: Guest,
     recorded: Mapping[str, State],
+    noted: Mapping[str, Mapping[str, str]],
     given: Mapping[str, State],
     here: Mapping[str, State],
     root: str,
+    catalogue: str,
 ) -> dict[str, tuple[Finding, ...]]:
     """Evidence that speaks against the state that is used, of those devices that have such."""
     found = {}
     for device in guest.devices:
-        pairs = [
-            ("source", given.get(device.key), recorded[device.key]),
-            ("destination", here.get(device.key), _second_opinion(device, here, root)),
-        ]
-        findings = [
-            finding
-            for side, used, other in pairs
-            if isinstance(used, ConfigState) and isinstance(other, ConfigState)
-            for finding in contradictions(side, used, other)
-        ]
+        findings: list[Finding] = []
+        sent, record = given.get(device.key), recorded[device.key]
+        if isinstance(sent, ConfigState) and isinstance(record, ConfigState):
+            there = _where_recorded(guest, device, noted.get(device.key, {}))
+            findings += contradicts_record(sent, record, there)
+        present = here.get(device.key)
+        if isinstance(present, ConfigState) and device.host is not None:
+            other = second_opinion(device.host, present, root, catalogue)
+            findings += contradictions("destination", present, other) if other else ()
         if findings:
             found[device.key] = tuple(findings)
     return found
@@ -127,13 +128,10 @@ def _merged(*mappings: Mapping[str, tuple[Finding, ...]]) -> dict[str, tuple[Fin
     return merged
 
 
-def _second_opinion(
-    device: GuestDevice, here: Mapping[str, State], root: str
-) -> ConfigState | None:
-    state = here.get(device.key)
-    if device.host is None or not isinstance(state, ConfigState):
-        return None
-    return second_opinion(device.host, state, root)
+def _where_recorded(guest: Guest, device: GuestDevice, facts: Mapping[str, str]) -> Environment:
+    """What surrounded the device when it was recorded: the QEMU that realised it may be told."""
+    there = environment_of(guest, device, None)
+    return there._replace(behaviour=behaviour(facts["qemu"])) if "qemu" in facts else there
 
 
 def recorded_states(
@@ -155,11 +153,19 @@ def recorded_states(
             reason = f"its entry in the guest's record is damaged: {record.damaged[device.key]}"
             states[device.key] = Missing("record-damaged", reason, remedy)
         elif device.key in record.states:
-            states[device.key] = record.states[device.key]
+            states[device.key] = _dated(record, device.key)
         else:
             states[device.key] = Missing("source-unknown", NO_RECORD, remedy)
     strays = sorted({*record.states, *record.damaged} - {device.key for device in guest.devices})
     return states, tuple(_stray(key) for key in strays), record.devices
+
+
+def _dated(record: Record, key: str) -> ConfigState:
+    """A state of the record, with where and when: what its origin names is not on this host."""
+    state, facts = record.states[key], record.devices.get(key, {})
+    on, at = facts.get("on") or record.host, facts.get("time") or record.time
+    told = f"recorded{f' on {on}' if on else ''}{f' at {at}' if at else ''}"
+    return state._replace(origin=f"{state.origin}, {told}")
 
 
 def _stray(key: str) -> Finding:
@@ -232,8 +238,6 @@ def remember(name: str, state: ConfigState, settings: Configuration, root: str =
 
 def agree(one: ConfigState, other: ConfigState) -> bool:
     """Whether two states are one to QEMU: equal in every byte that it compares anywhere."""
-    from .qemu.vfio_pci import Environment, VirtualConfig, compare, realise
-
     if one.config == other.config:
         return True
     strictest = Environment("root-port")._replace(skip_vsc_check=False)

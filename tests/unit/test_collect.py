@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.configs import make_config
+from lab.configs import make_config, patched
 from unit.host.hosts import MDEV, UUID, VGPU, make_mdev, make_vf, make_vgpu
 from unit.makers import (
     HOST,
@@ -21,7 +21,7 @@ from unit.makers import (
     make_state,
 )
 from vfio_preflight import collect
-from vfio_preflight.collect import agree, facts_here, remember
+from vfio_preflight.collect import agree, facts_here, recorded_states, remember
 from vfio_preflight.configuration import Configuration
 from vfio_preflight.findings import DeviceReport
 from vfio_preflight.guest.domain import Guest, Property
@@ -49,9 +49,12 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configuration:
 
 def recorded(state: ConfigState, facts: Mapping[str, str] | None = None) -> Guest:
     """A guest with a record of its one device."""
-    record = write_record(Record({KEY: state}, devices={KEY: facts or {}}))
+    return with_record(Record({KEY: state}, devices={KEY: facts or {}}))
+
+
+def with_record(record: Record) -> Guest:
     ours = parse_fragment(b"<preflight xmlns='urn:vfio-preflight:1'/>")
-    ours.append(record)
+    ours.append(write_record(record))
     return make_guest(DEVICE)._replace(metadata=ours)
 
 
@@ -148,7 +151,7 @@ def test_image_against_record(tmp_path: Path, settings: Configuration) -> None:
     guest = recorded(make_state(make_config(4096)))._replace(devices=(make_device(),))
     report = judged(tmp_path, guest, settings, {KEY: make_state(evidence="stream")})
     assert codes(report) == ["config-identical", "evidence-contradicts", "skip-vsc-check"]
-    assert "evidence stream (made up) and sysfs (made up)" in report.findings[1].text
+    assert "evidence stream (made up) and sysfs (made up, recorded)" in report.findings[1].text
 
 
 def test_evidence_that_agrees(tmp_path: Path, settings: Configuration) -> None:
@@ -157,6 +160,50 @@ def test_evidence_that_agrees(tmp_path: Path, settings: Configuration) -> None:
     guest = recorded(SEEN)._replace(devices=(make_device(),))
     report = judged(tmp_path, guest, settings, {KEY: make_state(evidence="stream")})
     assert codes(report) == ["config-identical", "skip-vsc-check"]
+
+
+def test_image_against_bytes_of_the_record(tmp_path: Path, settings: Configuration) -> None:
+    """Behind QEMU 9.2's eyes, PM runs to the next capability; the first host's QEMU counts."""
+    make_pci_device(tmp_path, make_config())
+    guest = recorded(SEEN, {"qemu": "9.2.0", "on": "a"})._replace(devices=(make_device(),))
+    stream = differing(VSC_BODY)._replace(evidence="stream")
+    report = judged(tmp_path, guest, settings, {KEY: stream})
+    (finding,) = [f for f in report.findings if f.code == "evidence-contradicts"]
+    assert "offset 0x63: fe by one, 01 by the other" in finding.text
+    assert "vfio (made up, recorded on a)" in finding.text
+    beyond = make_state(patched(make_config(), 0x48, 0x55), evidence="stream")  # behind PM
+    for qemu, known in (("9.2.0", True), ("10.0.0", False)):
+        guest = recorded(SEEN, {"qemu": qemu})._replace(devices=(make_device(),))
+        found = codes(judged(tmp_path, guest, settings, {KEY: beyond}))
+        assert ("evidence-contradicts" in found) == known
+
+
+def test_file_against_the_catalogue(tmp_path: Path, settings: Configuration) -> None:
+    make_mdev(tmp_path)
+    remember(UUID, SEEN._replace(config=make_config(device=1)), settings, str(tmp_path))
+    (tmp_path / "states" / f"{UUID}.json").write_text(to_json(make_state()))
+    report = judged(tmp_path, recorded(SEEN), settings)
+    assert codes(report) == ["config-identical", "evidence-contradicts", "skip-vsc-check"]
+    assert "vendor:device 10de:1eb8 by one, 10de:0001 by the other" in report.findings[1].text
+
+
+# --- recorded ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"on": "b", "time": "2026-11-24T00:00:00Z"}, " on b at 2026-11-24T00:00:00Z"),
+        ({"on": "b"}, " on b at 2026-11-23T12:00:00Z"),
+        ({}, " on a at 2026-11-23T12:00:00Z"),
+    ],
+)
+def test_origin_says_where_it_was_recorded(facts: dict[str, str], told: str) -> None:
+    """A path of the first host looks like one of this host."""
+    record = Record({KEY: SEEN}, "a", "2026-11-23T12:00:00Z", devices={KEY: facts})
+    guest = with_record(record)
+    states, _, _ = recorded_states(guest)
+    assert states[KEY] == SEEN._replace(origin=f"made up, recorded{told}")
 
 
 # --- minimum -------------------------------------------------------------------------------------

@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping
 
 from ..findings import Finding
+from ..pci.registers import locate
 from ..pci.space import identity
 from ..pci.state import EVIDENCE, ConfigState
+from ..qemu.vfio_pci import Environment, Refusal, compare, realise
 
 REMEDY_CONTRADICTS = (
     "find out which is right; capture the state again, or take away the file that is not this"
@@ -82,13 +84,43 @@ def contradictions(side: str, used: ConfigState, other: ConfigState) -> tuple[Fi
         ("size", f"{len(used.config)} bytes", f"{len(other.config)} bytes"),
     )
     told = [f"{what} {a} by one, {b} by the other" for what, a, b in pairs if a != b]
-    if not told:
+    return (_contradict(side, used, other, "; ".join(told)),) if told else ()
+
+
+def contradicts_record(
+    used: ConfigState, record: ConfigState, there: Environment
+) -> tuple[Finding, ...]:
+    """What speaks against the source's state that is used, by the guest's record.
+
+    Of a stream and a record both say what the first host's QEMU, around which ``there`` was, made
+    of the device: they must agree in every byte that QEMU compares. Not so where the record is by
+    sysfs, in which what a driver adds is missing.
+    """
+    found = contradictions("source", used, record)
+    if found or used.evidence != "stream" or record.evidence == "sysfs":
+        return found
+    realised = realise(record, there._replace(skip_vsc_check=False))
+    if isinstance(realised, Refusal):
+        told = f"of what the latter has, QEMU would have made no device: {realised.reason}"
+        return (_contradict("source", used, record, told),)
+    differing = compare(used.config, realised)
+    if not differing:
         return ()
+    place = locate(realised.config, differing[0].offset)
+    more = f", and {len(differing) - 1} more bytes" if len(differing) > 1 else ""
+    told = (
+        f"{place.where}, {place.register}, offset {differing[0].offset:#x}:"
+        f" {differing[0].stream:02x} by one, {differing[0].device:02x} by the other{more}"
+    )
+    return (_contradict("source", used, record, told),)
+
+
+def _contradict(side: str, used: ConfigState, other: ConfigState, told: str) -> Finding:
     text = (
         f"the {side}'s state has evidence {used.evidence} ({used.origin}) and {other.evidence}"
-        f" ({other.origin}), which contradict each other: {'; '.join(told)}"
+        f" ({other.origin}), which contradict each other: {told}"
     )
-    return (Finding("evidence-contradicts", text, REMEDY_CONTRADICTS),)
+    return Finding("evidence-contradicts", text, REMEDY_CONTRADICTS)
 
 
 def _class(state: ConfigState) -> str:

@@ -24,6 +24,8 @@ from ..pci.state import NO_MIGRATION, ConfigState, Missing, State
 from . import sysfs
 
 if TYPE_CHECKING:
+    from .catalogue import Entry
+    from .traits import Traits
     from .vfio import VfioDevice
 
 SUFFIXES = ("", ".json", ".txt", ".bin")
@@ -127,14 +129,26 @@ def _opened(name: str, listed: tuple[str, ...], root: str) -> tuple[VfioDevice |
         return None, f"; could not be opened through VFIO: {error}"
 
 
-def second_opinion(name: str, state: ConfigState, root: str = "/") -> ConfigState | None:
-    """What sysfs shows of device ``name``, where ``state`` is an operator's word for it."""
-    if state.evidence != "file" or not sysfs_shows(name, root):
+def second_opinion(
+    name: str, state: ConfigState, root: str = "/", catalogue: str = ""
+) -> ConfigState | None:
+    """What sysfs shows, or the catalogue has, of device ``name``, beside another's word for it.
+
+    ``state`` is what is used: an operator's file, or the device's own word. None for any other, and
+    where a driver is known to show IDs that sysfs does not.
+    """
+    if state.evidence not in ("file", "vfio"):
         return None
     try:
-        return sysfs.read_pci(name, root)
+        if sysfs_shows(name, root):
+            return None if sysfs.shows_own_ids(name, root) else sysfs.read_pci(name, root)
+        from .traits import read_traits
+
+        here = read_traits(name, root)
+        entry = _entry(here, root, catalogue)
     except PreflightError:
         return None
+    return _catalogued(entry, here) if entry is not None and len(entry.states) == 1 else None
 
 
 def sysfs_shows(name: str, root: str = "/") -> bool:
@@ -190,20 +204,15 @@ def _unshown(name: str, root: str, catalogue: str, sent: Sent | None) -> ConfigS
     here = read_traits(name, root)
     if not here.vendor or not here.type:
         raise sysfs.HostError(reason)
-    if catalogue:
-        from .catalogue import find, under
-
-        entry = find(under(root, catalogue), here)
-        if entry is not None and len(entry.states) == 1:
-            seen = entry.states[0]
-            origin = f"{seen.evidence} evidence of {entry.time} on {entry.host} for {_told(here)}"
-            return seen._replace(evidence="catalogue", origin=origin)
-        if entry is not None:
-            reason += (
-                f"; the catalogue has {len(entry.states)} different states for {_told(here)},"
-                " and cannot tell which it will be"
-            )
-            raise sysfs.HostError(reason)
+    entry = _entry(here, root, catalogue)
+    if entry is not None and len(entry.states) == 1:
+        return _catalogued(entry, here)
+    if entry is not None:
+        reason += (
+            f"; the catalogue has {len(entry.states)} different states for {_told(here)},"
+            " and cannot tell which it will be"
+        )
+        raise sysfs.HostError(reason)
     if sent is not None:
         from .inferred import infer
 
@@ -212,6 +221,20 @@ def _unshown(name: str, root: str, catalogue: str, sent: Sent | None) -> ConfigS
             return state
         reason += f"; {why}" if why else ""
     raise sysfs.HostError(reason)
+
+
+def _entry(here: Traits, root: str, catalogue: str) -> Entry | None:
+    from .catalogue import find, under
+
+    if not catalogue or not here.vendor or not here.type:
+        return None
+    return find(under(root, catalogue), here)
+
+
+def _catalogued(entry: Entry, here: Traits) -> ConfigState:
+    (seen,) = entry.states
+    origin = f"{seen.evidence} evidence of {entry.time} on {entry.host} for {_told(here)}"
+    return seen._replace(evidence="catalogue", origin=origin)
 
 
 def _told(traits: tuple[str, ...]) -> str:

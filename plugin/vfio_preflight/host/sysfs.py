@@ -38,6 +38,8 @@ OWN_VIEW = {
     "nvgrace_gpu_vfio_pci": "BAR2 and BAR4 of its own",
     "virtio_vfio_pci": "IDs, class and BAR0 of a transitional device",
 }
+# Of these, those that show other IDs.
+OWN_IDS = ("virtio_vfio_pci",)
 
 
 class HostError(PreflightError):
@@ -58,9 +60,18 @@ def read_pci(address: str, root: str = "/") -> ConfigState:
         config[2:4] = _hex16(directory, "device")
     _virtualise_bars(config, bars)
     view = vfio_view(bytes(config), virtual_function)
-    driver = _link(os.path.join(directory, "driver"))
-    own = OWN_VIEW.get((driver or "").replace("-", "_"))
+    driver = _driver(directory)
+    own = OWN_VIEW.get(driver.replace("-", "_"))
     return ConfigState(view, bars, "sysfs", f"{path}; {driver} shows {own}" if own else path)
+
+
+def shows_own_ids(address: str, root: str = "/") -> bool:
+    """Whether the driver of the PCI device shows other IDs than sysfs does."""
+    return _driver(os.path.join(root, PCI_DEVICES, address)).replace("-", "_") in OWN_IDS
+
+
+def _driver(directory: str) -> str:
+    return _link(os.path.join(directory, "driver")) or ""
 
 
 def vgpu_type(address: str, root: str = "/") -> str | None:

@@ -3,15 +3,17 @@ from __future__ import annotations
 import pytest
 
 from lab.configs import make_config, patched
-from unit.makers import make_state
+from unit.makers import PMC, VSC_BODY, differing, make_state
 from vfio_preflight.checks.evidence import (
     check_age,
     check_inferred,
     check_strength,
     contradictions,
+    contradicts_record,
     weaker,
 )
-from vfio_preflight.pci.state import ANY_EVIDENCE, EVIDENCE
+from vfio_preflight.pci.state import ANY_EVIDENCE, EVIDENCE, ConfigState
+from vfio_preflight.qemu.vfio_pci import Environment, VirtualConfig, realise
 from vfio_preflight.render import EVIDENCE as MEANINGS
 
 WORD = make_state(evidence="file")
@@ -94,3 +96,67 @@ def test_what_time_and_drivers_change_is_no_contradiction(offset: int) -> None:
     config = make_config()
     other = make_state(patched(config, offset, config[offset] ^ 0xFF))
     assert contradictions("source", WORD, other) == ()
+
+
+# --- a stream against the record of what is in it -------------------------------------------------
+
+THERE = Environment("root-port")
+RECORD = make_state(evidence="vfio")
+
+
+def sent(config: bytes | None = None, there: Environment = THERE) -> ConfigState:
+    """What QEMU makes of ``config``, in a stream."""
+    made = realise(make_state(config), there)
+    assert isinstance(made, VirtualConfig)
+    return make_state(made.config, evidence="stream")
+
+
+@pytest.mark.parametrize("size", [256, 4096])
+@pytest.mark.parametrize("placement", ["root-port", "root-complex", "conventional"])
+def test_stream_is_what_qemu_makes_of_the_record(size: int, placement: str) -> None:
+    there = Environment(placement)
+    record = make_state(make_config(size), evidence="vfio")
+    assert contradicts_record(sent(make_config(size), there), record, there) == ()
+
+
+def test_what_the_guest_writes_is_no_contradiction() -> None:
+    stream = sent()
+    for offset in (0x04, 0x3C, 0x10 + 3):  # command, interrupt line, an address
+        stream = stream._replace(config=patched(stream.config, offset, 0x06))
+    assert contradicts_record(stream, RECORD, THERE) == ()
+
+
+@pytest.mark.parametrize(
+    ("offset", "part"),
+    [
+        (VSC_BODY, "VSC at 0x60, Vendor Specific Information, offset 0x63: fe by one, 01 by the"),
+        (PMC, "PM at 0x40, PMC, offset 0x42: fc by one, 03 by the other"),
+    ],
+)
+def test_stream_that_is_of_another_device(offset: int, part: str) -> None:
+    (finding,) = contradicts_record(sent(differing(offset).config), RECORD, THERE)
+    assert (finding.code, finding.verdict) == ("evidence-contradicts", "unknown")
+    assert part in finding.text
+    assert "the source's state has evidence stream (made up) and vfio (made up)" in finding.text
+
+
+def test_contradiction_of_several_bytes_names_the_first() -> None:
+    config = patched(differing(VSC_BODY).config, VSC_BODY + 1, 0)
+    (finding,) = contradicts_record(sent(config), RECORD, THERE)
+    assert finding.text.endswith("offset 0x63: fe by one, 01 by the other, and 1 more bytes")
+
+
+def test_record_of_what_qemu_would_not_realise() -> None:
+    broken = make_state(patched(make_config(), 0x34, 0x41), evidence="vfio")
+    (finding,) = contradicts_record(sent(), broken, THERE)
+    assert "QEMU would have made no device: " in finding.text
+
+
+def test_record_that_claims_less_is_held_to_less() -> None:
+    """sysfs lacks what a driver adds; and a file for the source is no stream."""
+    stream = sent(differing(VSC_BODY).config)
+    assert contradicts_record(stream, make_state(evidence="sysfs"), THERE) == ()
+    assert contradicts_record(stream._replace(evidence="file"), RECORD, THERE) == ()
+    other = make_state(make_config(device=1), evidence="sysfs")
+    (finding,) = contradicts_record(stream, other, THERE)
+    assert "vendor:device" in finding.text

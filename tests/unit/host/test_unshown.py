@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.configs import make_config
-from unit.host.hosts import MDEV, UUID, VGPU, make_mdev, make_vgpu, write
+from unit.host.hosts import MDEV, UUID, VGPU, link, make_mdev, make_vgpu, write
 from unit.makers import HOST, make_device, make_state
 from vfio_preflight.collect import agree
 from vfio_preflight.guest.domain import GuestDevice
@@ -163,10 +163,28 @@ def test_second_opinion_on_an_operators_word(tmp_path: Path) -> None:
     word = make_state(WORD, evidence="file")
     other = second_opinion(HOST, word, str(tmp_path))
     assert other is not None and other.evidence == "sysfs"
-    assert second_opinion(HOST, SEEN, str(tmp_path)) is None
-    assert second_opinion(UUID, word, str(tmp_path)) is None
+    assert second_opinion(HOST, SEEN, str(tmp_path)) == other
+    for weaker in ("catalogue", "inferred", "sysfs"):
+        assert second_opinion(HOST, make_state(evidence=weaker), str(tmp_path)) is None
+    link(home / "driver", "../../drivers/virtio-vfio-pci")
+    assert second_opinion(HOST, word, str(tmp_path)) is None
+    (home / "driver").unlink()
     (home / "resource").unlink()
     assert second_opinion(HOST, word, str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("evidence", ["file", "vfio"])
+def test_second_opinion_by_the_catalogue(evidence: str, tmp_path: Path) -> None:
+    make_mdev(tmp_path)
+    word = make_state(WORD, evidence=evidence)
+    assert second_opinion(UUID, word, str(tmp_path), CATALOGUE) is None
+    know(tmp_path, SEEN)
+    other = second_opinion(UUID, word, str(tmp_path), CATALOGUE)
+    assert other is not None and (other.config, other.evidence) == (SEEN.config, "catalogue")
+    assert second_opinion(UUID, word, str(tmp_path)) is None
+    know(tmp_path, make_state(make_config(device=0x1E33), evidence="vfio"))
+    assert second_opinion(UUID, word, str(tmp_path), CATALOGUE) is None  # which of the two?
+    assert second_opinion("none", word, str(tmp_path), CATALOGUE) is None
 
 
 def test_name_of_an_entry_is_readable() -> None:
