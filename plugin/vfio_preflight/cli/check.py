@@ -12,7 +12,7 @@ from ..errors import PreflightError
 from ..examine import examined
 from ..gate import decided
 from ..guest.domain import Guest, parse_domain, read_guest, to_bytes
-from ..guest.metadata import Record, set_record, write_record
+from ..guest.metadata import Record, RecordError, read_record, set_record, write_record
 from ..guest.save_image import read_image
 from ..host.networks import hands_out_devices
 from ..pci.state import ConfigState, State
@@ -105,18 +105,32 @@ def _subject(options: Namespace) -> tuple[Guest, dict[str, State]]:
     if options.image:
         image = read_image(options.image)
         guest, root = guest_of(image, options.image)
-        return guest, saved_states(guest, root, image)
+        return guest, saved_states(guest, root, image.stream)
     with open(options.guest, "rb") as file:
         return read_guest(parse_domain(file.read()), hands_out_devices), {}
 
 
 def image_as_guest(path: str) -> str:
-    """The XML in a save image, with a record that holds the image's own states."""
+    """The XML in a save image, with the image's own states in its record.
+
+    What the record has of the devices besides stays: the destination may need it to tell what its
+    own present.
+    """
     image = read_image(path)
     guest, root = guest_of(image, path)
-    found = saved_states(guest, root, image)
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    read = {"on": os.uname().nodename, "time": now}
+    try:
+        record = read_record(guest.metadata) or Record({}, read["on"], now)
+    except RecordError:
+        record = Record({}, read["on"], now)
+    found = saved_states(guest, root, image.stream)
     states = {key: state for key, state in found.items() if isinstance(state, ConfigState)}
-    set_record(root, write_record(Record(states, os.uname().nodename)))
+    devices = {key: {**record.devices.get(key, {}), **read} for key in states}
+    merged = record._replace(
+        states={**record.states, **states}, devices={**record.devices, **devices}
+    )
+    set_record(root, write_record(merged))
     return to_bytes(root).decode()
 
 

@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from lab.guests import guest_xml
 from unit.cli.command import Out, complaint, make_guest_file, policy, printed_json
-from unit.makers import HOST
+from unit.domains import KEY, make_domain
+from unit.makers import HOST, VSC_BODY, differing, make_state
+from unit.streams import make_image, make_stream, vfio
+from vfio_preflight.cli.check import image_as_guest
 from vfio_preflight.cli.main import main
 from vfio_preflight.configuration import Configuration
+from vfio_preflight.guest.metadata import Record, find_ours, read_record, set_record, write_record
+from vfio_preflight.guest.xml import parse_domain, to_bytes
+from vfio_preflight.pci.formats import to_json
+from vfio_preflight.pci.state import ConfigState
+from vfio_preflight.qemu.vfio_pci import Environment, VirtualConfig, realise
 
 
 @pytest.mark.parametrize(
@@ -134,3 +143,98 @@ def test_check_state_with_to(files: dict[str, str], capsys: Out) -> None:
     assert "go with a domain XML file" in complaint(
         ["check", "g1", "--to", "x:///", state_of], capsys
     )
+
+
+# --- save images ---------------------------------------------------------------------------------
+
+MADE = realise(make_state(), Environment("root-complex"))
+assert isinstance(MADE, VirtualConfig)
+SENT = MADE.config
+STREAM = make_stream([vfio(SENT, KEY)])
+
+
+def make_image_file(tmp_path: Path, data: bytes) -> str:
+    path = tmp_path / "g1.img"
+    path.write_bytes(data)
+    return str(path)
+
+
+@pytest.mark.parametrize(("state", "status"), [(make_state(), 0), (differing(VSC_BODY), 1)])
+def test_check_image_by_its_bytes(
+    state: ConfigState, status: int, tmp_path: Path, settings: Configuration, capsys: Out
+) -> None:
+    Path(settings.states).mkdir()
+    (Path(settings.states) / f"{HOST}.json").write_text(to_json(state))
+    path = make_image_file(tmp_path, make_image(STREAM, xml=make_domain()))
+    assert main(["check", "--image", path, "--format", "json"]) == status
+    (device,) = printed_json(capsys)["devices"]
+    assert (device["source"]["evidence"], device["source"]["origin"]) == (
+        "stream",
+        f"{path}, section {KEY}/vfio",
+    )
+
+
+def test_check_image_that_lacks_the_device_is_undetermined(tmp_path: Path, capsys: Out) -> None:
+    path = make_image_file(
+        tmp_path, make_image(make_stream(), xml=make_domain({KEY: make_state()}))
+    )
+    assert main(["check", "--image", path, "--format", "json"]) == 3
+    (device,) = printed_json(capsys)["devices"]
+    assert "the save image has no state of this device" in device["findings"][0]["text"]
+
+
+def test_check_image_without_vfio_devices(tmp_path: Path, capsys: Out) -> None:
+    path = make_image_file(tmp_path, make_image(make_stream(), xml=make_domain(hosts=())))
+    assert main(["check", "--image", path, "--format", "json"]) == 0
+    assert printed_json(capsys)["devices"] == []
+
+
+@pytest.mark.parametrize(
+    ("data", "part"),
+    [
+        (make_image(STREAM, xml=make_domain(), magic=b"LibvirtQemudPart"), "an incomplete save"),
+        (STREAM, "a bare QEMU migration file has no domain XML"),
+        (make_image(STREAM[:-9], xml=make_domain()), "it does not end as a migration stream does"),
+        (make_image(STREAM, xml=b"<network/>"), "not a libvirt domain"),
+    ],
+    ids=["part", "bare", "cut", "network"],
+)
+def test_check_what_is_no_image_of_a_guest(
+    data: bytes, part: str, tmp_path: Path, capsys: Out
+) -> None:
+    path = make_image_file(tmp_path, data)
+    assert part in complaint(["check", "--image", path], capsys)
+
+
+def record_in(xml: str) -> Record:
+    record = read_record(find_ours(parse_domain(xml.encode())))
+    assert record is not None
+    return record
+
+
+def test_image_for_another_host_keeps_what_the_record_has(tmp_path: Path) -> None:
+    """Driver and type are what the destination infers its own device's state from."""
+    root = parse_domain(make_domain(hosts=(HOST, "0000:06:00.5")))
+    states = {KEY: differing(VSC_BODY), "0000:00:06.0": make_state()}
+    facts = {"driver": "nvidia", "on": "a", "time": "2026-11-23T12:00:00Z"}
+    devices = {KEY: facts, "0000:00:06.0": facts}
+    record = Record(states, "a", "2026-11-23T12:00:00Z", {"qemu": "10.0.2"}, devices)
+    set_record(root, write_record(record))
+    path = make_image_file(tmp_path, make_image(STREAM, xml=to_bytes(root)))
+    merged = record_in(image_as_guest(path))
+    assert merged[1:4] == record[1:4]
+    assert merged.states[KEY].evidence == "stream" and merged.states[KEY].config == SENT
+    assert merged.states["0000:00:06.0"] == make_state()  # the image lacks this one
+    assert merged.devices["0000:00:06.0"] == facts
+    assert merged.devices[KEY]["driver"] == "nvidia"
+    # The origin names a path of the host that the command runs on.
+    assert merged.devices[KEY]["on"] == os.uname().nodename
+    assert merged.devices[KEY]["time"] > facts["time"]
+
+
+@pytest.mark.parametrize("metadata", ["", "<record schema='7'/>", "<record/>"])
+def test_image_for_another_host_without_a_record(metadata: str, tmp_path: Path) -> None:
+    ours = f"<p:preflight xmlns:p='urn:vfio-preflight:1'>{metadata}</p:preflight>"
+    xml = make_domain(metadata=ours if metadata else "")
+    merged = record_in(image_as_guest(make_image_file(tmp_path, make_image(STREAM, xml=xml))))
+    assert (set(merged.states), merged.host) == ({KEY}, os.uname().nodename)
