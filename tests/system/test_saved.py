@@ -58,6 +58,30 @@ def test_restore_of_a_file_is_judged_by_its_bytes(pair: Pair) -> None:
     assert pair.annotation("bytes", pair.a).get("verdict") == "pass"
 
 
+def test_restore_of_edited_xml_is_judged_by_the_image(pair: Pair) -> None:
+    image = save_without_record(pair, "edited")
+    xml = pair.a.virsh("save-image-dumpxml", image).stdout
+    pair.a.path("/var/lib/libvirt/edited.xml").write_text(
+        xml.replace("</name>", "</name><title>edited</title>")
+    )
+    pair.present(pair.a, VF, OTHER_VSC)
+    edited = ("restore", image, "--xml", "/var/lib/libvirt/edited.xml")
+    assert QEMU_LINE in pair.a.virsh(*edited).stderr
+    pair.present(pair.a, VF, CONFIG)
+    assert pair.a.virsh(*edited).returncode == 0
+    report = pair.annotation("edited", pair.a)
+    assert [device.get("source") for device in report.findall("device")] == ["stream"] * 2
+
+
+def test_restore_whose_image_a_helper_holds_says_so(pair: Pair) -> None:
+    image = save_without_record(pair, "direct")
+    assert pair.a.virsh("restore", image, "--bypass-cache").returncode == 0
+    report = pair.annotation("direct", pair.a)
+    assert report.get("verdict") == "unknown"
+    (finding,) = report.findall("finding")
+    assert finding.get("code") == "image-unread"
+
+
 def test_managed_save_is_judged_by_its_bytes(pair: Pair) -> None:
     pair.a.start_guest(guest_xml("managed", OLD, [hostdev_pci(VF)]))
     pair.a.virsh("managedsave", "managed").check_returncode()
