@@ -26,7 +26,7 @@ CONFIG = make_config()
 VSC_AT = 0x63  # first byte of the body of the VSC at 0x60
 OTHER_VSC = patched(CONFIG, VSC_AT, VSC_BODY[0] ^ 0x50)
 OTHER_LENGTH = patched(CONFIG, 0x62, CONFIG[0x62] ^ 0x04)
-OTHER_PM = patched(CONFIG, 0x43, CONFIG[0x43] ^ 0x40)
+OTHER_PM = patched(CONFIG, 0x43, CONFIG[0x43] ^ 0x02)  # D1; PME is shown of no device
 QEMU_LINE = (
     "get_pci_config_device: Bad config data: i=0x63 read: 1 device: 51 cmask: ff wmask: 0 w1cmask:0"
 )
