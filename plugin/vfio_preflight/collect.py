@@ -89,8 +89,7 @@ def _contradictions(
         findings: list[Finding] = []
         sent, record = given.get(device.key), recorded[device.key]
         if isinstance(sent, ConfigState) and isinstance(record, ConfigState):
-            there = _where_recorded(guest, device, noted.get(device.key, {}))
-            findings += contradicts_record(sent, record, there)
+            findings += _against_record(guest, device, sent, record, noted.get(device.key, {}))
         present = here.get(device.key)
         if isinstance(present, ConfigState) and device.host is not None:
             other = second_opinion(device.host, present, root, catalogue)
@@ -128,10 +127,20 @@ def _merged(*mappings: Mapping[str, tuple[Finding, ...]]) -> dict[str, tuple[Fin
     return merged
 
 
-def _where_recorded(guest: Guest, device: GuestDevice, facts: Mapping[str, str]) -> Environment:
-    """What surrounded the device when it was recorded: the QEMU that realised it may be told."""
+def _against_record(
+    guest: Guest,
+    device: GuestDevice,
+    sent: ConfigState,
+    record: ConfigState,
+    facts: Mapping[str, str],
+) -> tuple[Finding, ...]:
+    """What the record says against the source's state; one made late need not be what QEMU has."""
+    if check_age(facts):
+        return contradictions("source", sent, record)
     there = environment_of(guest, device, None)
-    return there._replace(behaviour=behaviour(facts["qemu"])) if "qemu" in facts else there
+    if "qemu" in facts:
+        there = there._replace(behaviour=behaviour(facts["qemu"]))
+    return contradicts_record(sent, record, there)
 
 
 def recorded_states(

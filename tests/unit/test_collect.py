@@ -171,6 +171,8 @@ def test_image_against_bytes_of_the_record(tmp_path: Path, settings: Configurati
     (finding,) = [f for f in report.findings if f.code == "evidence-contradicts"]
     assert "offset 0x63: fe by one, 01 by the other" in finding.text
     assert "vfio (made up, recorded on a)" in finding.text
+    guest = recorded(SEEN, {"age": "7200"})._replace(devices=(make_device(),))
+    assert "evidence-contradicts" not in codes(judged(tmp_path, guest, settings, {KEY: stream}))
     beyond = make_state(patched(make_config(), 0x48, 0x55), evidence="stream")  # behind PM
     for qemu, known in (("9.2.0", True), ("10.0.0", False)):
         guest = recorded(SEEN, {"qemu": qemu})._replace(devices=(make_device(),))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from argparse import ArgumentTypeError, Namespace, _SubParsersAction
+from collections.abc import Mapping
 
 from ..collect import facts_here
 from ..configuration import ALWAYS, Configuration, load
@@ -126,12 +127,17 @@ def image_as_guest(path: str) -> str:
         record = Record({}, read["on"], now)
     found = saved_states(guest, root, image.stream)
     states = {key: state for key, state in found.items() if isinstance(state, ConfigState)}
-    devices = {key: {**record.devices.get(key, {}), **read} for key in states}
+    devices = {key: {**_lasting(record.devices.get(key, {})), **read} for key in states}
     merged = record._replace(
         states={**record.states, **states}, devices={**record.devices, **devices}
     )
     set_record(root, write_record(merged))
     return to_bytes(root).decode()
+
+
+def _lasting(facts: Mapping[str, str]) -> dict[str, str]:
+    """What a record has of a device, without what it has of its own state alone."""
+    return {name: value for name, value in facts.items() if name != "age"}
 
 
 def _states(

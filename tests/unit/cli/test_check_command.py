@@ -216,7 +216,7 @@ def test_image_for_another_host_keeps_what_the_record_has(tmp_path: Path) -> Non
     """Driver and type are what the destination infers its own device's state from."""
     root = parse_domain(make_domain(hosts=(HOST, "0000:06:00.5")))
     states = {KEY: differing(VSC_BODY), "0000:00:06.0": make_state()}
-    facts = {"driver": "nvidia", "on": "a", "time": "2026-11-23T12:00:00Z"}
+    facts = {"driver": "nvidia", "age": "7200", "on": "a", "time": "2026-11-23T12:00:00Z"}
     devices = {KEY: facts, "0000:00:06.0": facts}
     record = Record(states, "a", "2026-11-23T12:00:00Z", {"qemu": "10.0.2"}, devices)
     set_record(root, write_record(record))
@@ -227,6 +227,7 @@ def test_image_for_another_host_keeps_what_the_record_has(tmp_path: Path) -> Non
     assert merged.states["0000:00:06.0"] == make_state()  # the image lacks this one
     assert merged.devices["0000:00:06.0"] == facts
     assert merged.devices[KEY]["driver"] == "nvidia"
+    assert "age" not in merged.devices[KEY]
     # The origin names a path of the host that the command runs on.
     assert merged.devices[KEY]["on"] == os.uname().nodename
     assert merged.devices[KEY]["time"] > facts["time"]
