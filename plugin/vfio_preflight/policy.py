@@ -9,6 +9,8 @@ from .findings import DeviceReport, Report
 from .pci.space import identity
 from .verdicts import BLOCK, DEFAULT_POLICY, FAIL, MEND, STRICTNESS
 
+HANGS = "a device that hangs QEMU is blocked whatever the policy"
+
 
 class Decision(NamedTuple):
     """What is to be done: ``action``, the aliases to mend, and why mending was not possible."""
@@ -24,11 +26,15 @@ def decide(report: Report, policy: Mapping[str, str], vsc_tolerant: tuple[str, .
     Every finding's verdict is asked for what it wants, and the strictest wish is granted: a device
     that fails and may pass does not carry along what is unknown and must not. A guest is
     mended only as a whole: one failing device that cannot be mended blocks it.
+
+    No wish lets pass what is known to hang QEMU: libvirt would wait for it.
     """
     findings = [*report.findings, *(f for device in report.devices for f in device.findings)]
     verdicts = {report.verdict, *(finding.verdict for finding in findings)}
     wishes = {policy.get(verdict, DEFAULT_POLICY[verdict]) for verdict in verdicts}
     wanted = max(wishes, key=STRICTNESS.index)
+    if wanted not in (MEND, BLOCK) and any(finding.code == "realise-hang" for finding in findings):
+        return Decision(BLOCK, (), HANGS)
     if wanted != MEND:
         return Decision(wanted)
     obstacle = next(iter(_obstacles(report, vsc_tolerant)), None)

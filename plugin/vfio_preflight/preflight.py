@@ -74,16 +74,24 @@ def _judge(facts: Facts, device: GuestDevice, emulator: EmulatorFacts | None) ->
     if is_unplugged_to_migrate(device):
         return DeviceReport(device, *states, own)
     absent = tuple(_absent(side) for side in (source, destination) if isinstance(side, Missing))
-    if isinstance(source, Missing) or isinstance(destination, Missing):
+    if isinstance(destination, Missing):
         return DeviceReport(device, *states, (*own, *absent))
     effective = skip_vsc_check(facts.guest, device, emulator)
+    if isinstance(source, Missing):
+        alone = _compare(facts.guest, device, emulator, destination, destination, effective)
+        return DeviceReport(device, *states, (*own, *absent, *_hangs(alone)))
     judged = _compare(facts.guest, device, emulator, source, destination, effective)
     own = (*own, *check_inferred(destination), Finding("skip-vsc-check", _told(effective)))
     found = worst(finding.verdict for finding in judged.findings)
     weak = check_strength(source, destination, facts.evidence, found)
     if weak:
-        return DeviceReport(device, *states, (*weak, *own))
+        return DeviceReport(device, *states, (*weak, *_hangs(judged), *own))
     return DeviceReport(device, *states, (*judged.findings, *own), judged.mendable, judged.quote)
+
+
+def _hangs(judged: Verdicts) -> tuple[Finding, ...]:
+    """What counts however little else is known: it is not for QEMU to find out."""
+    return tuple(finding for finding in judged.findings if finding.code == "realise-hang")
 
 
 def _compare(

@@ -110,6 +110,18 @@ def test_without_record_is_unknown(settings: Configuration) -> None:
     assert judge(with_policy(settings, unknown="block"), make_domain()).status == 1
 
 
+@pytest.mark.parametrize("wish", ["<policy/>", "<policy fail='allow' unknown='allow'/>"])
+@pytest.mark.parametrize("evidence", ["file", "stream"])
+def test_what_hangs_qemu_never_passes(settings: Configuration, wish: str, evidence: str) -> None:
+    present(settings, make_state(b"\xff" * 256))
+    lenient = with_policy(settings, fail="annotate", unknown="allow")._replace(evidence=evidence)
+    xml = make_domain(RECORD).replace(b"<record", f"{wish}<record".encode(), 1)
+    assert wish.encode() in xml
+    outcome = judge(lenient, xml)
+    assert (outcome.status, outcome.out) == (1, b"")
+    assert b"whatever the policy" in outcome.err.splitlines()[0]
+
+
 @pytest.mark.parametrize("policy", [{"fail": "allow", "pass": "allow"}, {"fail": "annotate"}])
 def test_fail_may_pass(policy: dict[str, str], settings: Configuration) -> None:
     present(settings, differing(PMC))

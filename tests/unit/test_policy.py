@@ -88,6 +88,14 @@ def test_strictest_wish_of_all_devices_is_granted(policy: dict[str, str], action
     assert decide(report, {**DEFAULT_POLICY, **policy}, TOLERANT).action == action
 
 
+@pytest.mark.parametrize("action", ["allow", "annotate", "block", "mend"])
+def test_what_hangs_qemu_is_blocked_whatever_the_policy(action: str) -> None:
+    report = make_report(make_device_report("evidence-weak", "realise-hang"))
+    decision = decide(report, {**DEFAULT_POLICY, "unknown": "allow", "fail": action}, ("10de:*",))
+    assert (decision.action, decision.mend) == ("block", ())
+    assert ("whatever the policy" in decision.note) == (action in ("allow", "annotate"))
+
+
 # --- mend ----------------------------------------------------------------------------------------
 
 

@@ -143,6 +143,15 @@ def test_machine_missing_fails_whatever_the_devices_say() -> None:
     assert report.devices[0].verdict == "pass"
 
 
+def test_what_hangs_qemu_is_told_however_little_else_is_known() -> None:
+    hanging = make_state(b"\xff" * 256, evidence="sysfs")
+    weak = preflight(make_facts(destination=hanging)._replace(evidence="vfio")).devices[0]
+    assert codes(weak)[:3] == ["evidence-weak", "evidence-weak", "realise-hang"]
+    unknown = judged(hanging, source=Missing("source-unknown", "no record"))
+    assert codes(unknown) == ["source-unknown", "realise-hang"]
+    assert weak.verdict == unknown.verdict == "fail"
+
+
 # --- several devices -----------------------------------------------------------------------------
 
 
