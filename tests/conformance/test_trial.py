@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from lab.configs import make_config, patched
+from vfio_preflight.configuration import Configuration
+from vfio_preflight.hook import MARGIN
 from vfio_preflight.pci.state import Bar, ConfigState
 from vfio_preflight.qemu import workbench
 from vfio_preflight.qemu.executable import Executable, trusted_executable
@@ -144,7 +146,7 @@ def test_sizes_differ(engine: Engine) -> None:
 def test_huge_bars(own_engine: Engine) -> None:
     """Address space is limited, and a GPU's BARs are larger: nothing is mapped."""
     config = patched(patched(CONFIG, 0x10, 0x0C), 0x18, 0x0C)
-    bars = (Bar(0, 1 << 34, "mem64"), Bar(2, 1 << 38, "mem64"))
+    bars = (Bar(0, 1 << 34, "mem64"), Bar(2, 1 << 47, "mem64"))
     assert try_(own_engine, state(config, bars), state(config, bars)).outcome == "pass"
 
 
@@ -179,6 +181,34 @@ UNAVAILABLE = [
     ({"environment": PORT._replace(properties={"no-such": "1"})}, "no-such"),
     ({"environment": PORT._replace(properties={"x-req": "perhaps"})}, "x-req"),
 ]
+
+
+def test_what_the_shim_refuses_is_no_verdict(own_engine: Engine) -> None:
+    device = state(CONFIG, (Bar(0, 1 << 60, "mem64"),))
+    with pytest.raises(TrialUnavailable, match=r"fakevfio: 0000:01:00.0: bad config or regions"):
+        try_(own_engine, device, device)
+
+
+def test_globals_of_the_host_are_left_out(own_engine: Engine) -> None:
+    """QEMU refuses x-vga for want of a VGA region, and cannot read the guest's ROM file here."""
+    given = {"x-vga": "on", "romfile": "/no/such", "enable-migration": "off"}
+    globals_ = tuple(("vfio-pci", name, value) for name, value in given.items())
+    assert try_(own_engine, state(CONFIG), state(CONFIG), globals_=globals_).outcome == "pass"
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_hang_within_the_hooks_deadline(own_engine: Engine, both: bool) -> None:
+    """With the hook's own limits, of one side or of both; the destination's is told."""
+    loop = state(patched(CONFIG, 0x79, 0x78))
+    result = trial(
+        loop if both else state(CONFIG),
+        loop,
+        _setting(),
+        own_engine.executable,
+        deadline=time.monotonic() + Configuration().deadline - MARGIN,
+        library=own_engine.library,
+    )
+    assert (result.outcome, result.side) == ("hang", "destination")
 
 
 @pytest.mark.parametrize(("changes", "text"), UNAVAILABLE)

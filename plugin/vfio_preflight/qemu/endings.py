@@ -13,6 +13,7 @@ OUTCOMES = (PASS, FAIL, ERROR, ABORT, CRASH, HANG) = (
 DEVICE = "0000:01:00.0"  # a trial's made-up device, by its name on the host
 
 _TAIL = 4000  # bytes of standard error that a result keeps
+_SHIM = "fakevfio: "
 _MISMATCH = "get_pci_config_device: "
 _HANGS_AFTER = 1.0  # seconds of processor time without coming to an end; realising takes 0.05
 
@@ -35,9 +36,13 @@ def refusal(emulator: Emulator, side: str, device: str = DEVICE) -> Result:
     """The verdict of an emulator that came to no machine with this ``device``.
 
     Raises ``ProcessError`` where it ended for a reason that is not the device's config state: QEMU
-    names the device in whatever it says of that, as ``vfio 0000:01:00.0: failed to add …``.
+    names the device in whatever it says of that, as ``vfio 0000:01:00.0: failed to add …``. What
+    the shim refuses to make up QEMU reports in the same way.
     """
     outcome = _outcome(emulator)
+    shim = next((line for line in emulator.stderr.splitlines() if line.startswith(_SHIM)), "")
+    if shim:
+        raise ProcessError(f"was not given the device: {shim}")
     text = _refusal_text(emulator.stderr, device)
     if outcome == ERROR and (not text or "iommu_group" in text):
         raise ProcessError(f"ends before the device is tried: {complaint(emulator)}")

@@ -26,7 +26,7 @@
  * It ends by itself, also if nobody is left who would see to that. 0 is no limit.
  *
  * Every file descriptor handed out is a memfd, and the memfd *is* the object:
- * region i lies at i << 40, as in vfio-pci, and behind the regions stands a
+ * region i lies at i << REGION_SHIFT, and behind the regions stands a
  * struct object. So read, mmap, dup, close and a descriptor's way into another
  * process (fork, pidfd_getfd) need no help from here, and nothing can leak.
  * An RLIMIT_FSIZE would forbid it.
@@ -75,7 +75,7 @@ struct vfio_device_feature_mig_data_size {
 
 #define EXPORT __attribute__((visibility("default")))
 
-#define REGION_SHIFT 40 /* VFIO_PCI_OFFSET_SHIFT of drivers/vfio/pci */
+#define REGION_SHIFT 58 /* vfio-pci's 40 is too little for BARs above 1 TiB; 2^63 is a file's end */
 #define REGION_OFFSET(index) ((off64_t)(index) << REGION_SHIFT)
 #define OBJECT_OFFSET REGION_OFFSET(15)
 #define OBJECT_MAGIC 0x6f696676656b6166ULL /* "fakevfio" */

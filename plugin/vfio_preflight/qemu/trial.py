@@ -7,9 +7,10 @@
 Two processes of one binary make a real migration of a guest that never ran: one realises the
 source's config state and sends it, the other realises the destination's and loads what it is sent.
 Both are given a made-up VFIO device by ``fakevfio.c``. Patching bytes into a stream made once would
-save the first process. But the two start side by side, and this way nothing is left to believe: the
-bytes are what QEMU itself makes of the source's state, in the sections that this very build writes,
-and the verdict is the one libvirt would get.
+save the first process. But that is cheap, and this way nothing is left to believe: the bytes are
+what QEMU itself makes of the source's state, in the sections that this very build writes, and the
+verdict is the one libvirt would get. The destination's goes first: if it hangs, that is the answer,
+and nobody contends for the processor with it.
 
 A recorded stream (evidence ``stream``) is already what a QEMU made. There the sender presents the
 destination's state, and the recorded bytes take the place of the config space it sent.
@@ -138,12 +139,13 @@ class _Trial:
             listener = ends.enter_context(_listener(self.place))
             receiver = self._start("destination", destination, theirs.fileno())
             ends.enter_context(receiver)
+            theirs.close()
+            if not self._realises(receiver, [receiver]):
+                return refusal(receiver, "destination")
             sender = self._start("source", destination if recorded else source)
             ends.enter_context(sender)
-            theirs.close()
-            for emulator, side in ((receiver, "destination"), (sender, "source")):
-                if not self._realises(emulator, (receiver, sender)):
-                    return refusal(emulator, side)
+            if not self._realises(sender, [receiver, sender]):
+                return refusal(sender, "source")
             stream = self._send(sender, listener)
             if recorded:
                 stream = _replaced(stream, len(destination.config), source.config)

@@ -54,6 +54,22 @@ def test_properties(tmp_path: Path) -> None:
     assert "host" not in device
 
 
+def test_globals_of_the_host_are_left_out(tmp_path: Path) -> None:
+    """As the device's own properties: a graphics device's x-vga would be refused here."""
+    given = (
+        *(("vfio-pci", name, "on") for name in ("x-vga", "enable-migration", "display")),
+        ("pci-device", "acpi-index", "3"),
+        ("vfio-pci", "romfile", "/guest's,own.rom"),
+        ("vfio-pci", "x-pci-device-id", "0x1234"),
+    )
+    setting = Setting("pc-q35-9.0", "vfio-pci", Environment("root-port"), given)
+    options = arguments([("/x/0000:01:00.0", setting)], str(tmp_path))
+    assert [options[at + 1] for at, option in enumerate(options) if option == "-global"] == [
+        f"driver=vfio-pci,property=romfile,value={tmp_path}/rom",
+        "driver=vfio-pci,property=x-pci-device-id,value=0x1234",
+    ]
+
+
 @pytest.mark.parametrize(("given", "used"), [("", ""), ("/guest's,own.rom", "{}/rom")])
 def test_rom_file(tmp_path: Path, given: str, used: str) -> None:
     device = _devices(Environment("root-complex", properties={"romfile": given}), tmp_path)[0]
