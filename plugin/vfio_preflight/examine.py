@@ -15,18 +15,20 @@ def examined(facts: Facts, wish: str, end: float) -> Report:
     emulator = facts.emulator
     if not isinstance(emulator, EmulatorFacts):
         return report
-    report = report._replace(findings=(*report.findings, *unverified(emulator)))
-    if wish == ALWAYS or (wish == WHEN_UNVERIFIED and not is_verified(emulator.version)):
+    verified = is_verified(emulator.version)
+    tried = wish == ALWAYS or (wish == WHEN_UNVERIFIED and not verified)
+    if not verified:
+        report = report._replace(findings=(*report.findings, unverified(emulator, tried)))
+    if tried:
         from .proof import proved
 
         return proved(report, facts.guest, emulator, end)
     return report
 
 
-def unverified(emulator: EmulatorFacts) -> tuple[Finding, ...]:
-    """The notice that the model was not checked against this emulator."""
-    if is_verified(emulator.version):
-        return ()
+def unverified(emulator: EmulatorFacts, tried: bool) -> Finding:
+    """The notice that the model was not checked against this emulator; to be tried if it is not."""
     known = ", ".join(verified_versions())
     text = f"the model was not verified on QEMU {emulator.version}; verified are {known}"
-    return (Finding("emulator-unverified", text, "set trial = when-unverified in [hook]"),)
+    remedy = "" if tried else "have the emulator itself tried: --trial, or trial in [hook]"
+    return Finding("emulator-unverified", text, remedy)

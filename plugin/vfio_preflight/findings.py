@@ -89,6 +89,9 @@ CODES = {
     "trial-refuses": Code(
         FAIL, "the emulator itself was tried and refuses; the model saw no reason"
     ),
+    "trial-differs": Code(
+        FAIL, "the emulator itself was tried and refuses otherwise than the model says"
+    ),
     "trial-accepts": Code(
         TOLERATED, "the emulator itself was tried and accepts what the model would refuse"
     ),

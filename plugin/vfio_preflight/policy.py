@@ -58,8 +58,9 @@ def _unmendable(device: DeviceReport, vsc_tolerant: tuple[str, ...]) -> list[str
         return [f"{name} stands on the QEMU command line, out of reach of <qemu:override>"]
     if not device.mendable:
         return [
-            f"skip-vsc-check cannot be set on {name}: the emulator lacks it, the guest's XML sets"
-            " it itself, or the device's alias is not certain"
+            f"skip-vsc-check cannot be set on {name}: the emulator lacks it or was not seen to"
+            " accept the device with it, the guest's XML sets it itself, or the device's alias is"
+            " not certain"
         ]
     if device.destination is None or not is_tolerant(device, vsc_tolerant):
         return [f"{name} is not listed under vsc-tolerant"]

@@ -1,38 +1,53 @@
 """The model predicts, the trial proves: has the destination's own emulator confirm a report.
 
-Where both are at hand they must agree. Where they do not, the trial is right, because it *is* QEMU,
-and the disagreement is a finding with all that a bug report needs.
+Where both are at hand they must agree: in the outcome, in whose state it was, and in the line that
+QEMU fails with. Where they do not, the trial is right, because it *is* QEMU, and the disagreement
+is a finding with all that a bug report needs.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from typing import NamedTuple
 
 from . import __version__
-from .checks.device import is_unplugged_to_migrate
+from .checks.device import check_device, is_unplugged_to_migrate
+from .checks.machine import SKIP_VSC_CHECK
 from .findings import DeviceReport, Finding, Report
-from .guest.domain import Guest
+from .guest.domain import Guest, GuestDevice
 from .pci.state import ConfigState
 from .preflight import environment_of
+from .qemu.case import to_case
 from .qemu.executable import EmulatorError, trusted_executable
 from .qemu.machines import EmulatorFacts
-from .qemu.trial import HANG, PASS, Result, TrialUnavailable, trial
+from .qemu.trial import ABORT, CRASH, ERROR, FAIL, HANG, PASS, Result, TrialUnavailable, trial
 from .qemu.workbench import Setting
-from .verdicts import FAIL
 
-# What the trial overrules: findings of the config-space check that say no.
-OVERRULED = (
-    "vsc-body-differs",
-    "vsc-check-undecided",
-    "config-differs",
-    "config-size-differs",
-    "realise-error",
-    "realise-abort",
-    "realise-hang",
-)
-# Seconds of the deadline that must be left for a trial to be begun.
-LEAST = 1.0
+# What the model's findings predict: that the destination's device, the source's, or the bytes are
+# refused.
+REALISES_NOT = {
+    "realise-hang": (HANG,),
+    "realise-abort": (ABORT, CRASH),
+    "realise-error": (ERROR,),
+    "property-invalid": (ERROR,),
+}
+SOURCE_REALISES_NOT = "source-not-realisable"
+UNDECIDED = "vsc-check-undecided"
+DIFFERS = ("vsc-body-differs", "config-differs", "config-size-differs")
+PREDICTIONS = frozenset((*REALISES_NOT, SOURCE_REALISES_NOT, UNDECIDED, *DIFFERS))
+
+VERBS = {
+    PASS: "accepts",
+    FAIL: "refuses",
+    ERROR: "refuses",
+    ABORT: "aborts on",
+    CRASH: "crashes on",
+    HANG: "hangs on",
+}
+# Seconds of the deadline that must be left for a trial to be begun: what a hang, which takes one of
+# processor time, takes on a busy host.
+LEAST = 3.0
 
 
 class Trial(NamedTuple):
@@ -40,6 +55,62 @@ class Trial(NamedTuple):
 
     result: Result | None
     reason: str = ""
+
+
+class Prediction(NamedTuple):
+    """What the model's findings come to as a result; ``lines`` are of a failure, none for any."""
+
+    outcomes: tuple[str, ...]
+    side: str = ""
+    lines: tuple[str, ...] = ()
+
+    def holds(self, result: Result) -> bool:
+        """Whether ``result`` is what was predicted."""
+        if result.outcome not in self.outcomes:
+            return False
+        if result.outcome == FAIL:
+            return not self.lines or result.line in self.lines
+        return result.outcome == PASS or result.side == self.side
+
+    def __str__(self) -> str:
+        return _words("/".join(self.outcomes), self.side, *map(repr, self.lines))
+
+
+class Tried(NamedTuple):
+    """A device that the emulator was tried on, and all that a bug report needs beside it.
+
+    ``findings`` are those that ``predicted`` sums up.
+    """
+
+    emulator: EmulatorFacts
+    setting: Setting
+    source: ConfigState
+    destination: ConfigState
+    findings: tuple[Finding, ...]
+    predicted: Prediction
+    result: Result
+
+    def told(self, rest: str) -> str:
+        """A finding's text: what QEMU did, and ``rest``."""
+        whose = "source's device" if self.result.side == "source" else "device"
+        how = f"tried on QEMU {self.emulator.version}"
+        return f"{how}: it {VERBS[self.result.outcome]} the {whose}, {rest}"
+
+    @property
+    def case(self) -> str:
+        """The bug report: versions, both verdicts, and the case for ``python -m conformance``."""
+        facts, result = self.emulator, self.result
+        case = to_case(self.source, self.setting, self.destination, self.setting)
+        real = _words(result.outcome, result.side, repr(result.line))
+        return (
+            f"vfio-preflight {__version__}, QEMU {facts.version} {facts.package}, source"
+            f" {self.source.evidence}, predicted {self.predicted}, real {real}, case"
+            f" {json.dumps(case, separators=(',', ':'))}"
+        )
+
+
+def _words(*words: str) -> str:
+    return " ".join(word for word in words if word)
 
 
 def proved(report: Report, guest: Guest, emulator: EmulatorFacts, end: float) -> Report:
@@ -58,14 +129,25 @@ def _proved(
     source, destination = device.source, device.destination
     if source is None or destination is None or is_unplugged_to_migrate(device.device):
         return device
-    environment = environment_of(guest, device.device, emulator)
-    flags = tuple((entry.driver, entry.property, entry.value) for entry in guest.globals)
-    setting = Setting(guest.machine, device.device.driver, environment, flags)
+    if any(finding.code == "evidence-weak" for finding in device.findings):
+        return device
+    setting = _setting(guest, device.device, emulator)
     tried = _try(source, destination, setting, emulator, end)
     if tried.result is None:
-        note = Finding("trial-unavailable", f"the emulator was not tried: {tried.reason}")
-        return device._replace(findings=(*device.findings, note))
-    return _with(device, tried.result, emulator)
+        return _with(device, _unavailable(tried.reason))
+    own = check_device(device.device, emulator.properties.get(device.device.driver))
+    found = tuple(f for f in device.findings if f.code in PREDICTIONS and f not in own)
+    expected = predicted(found, device.quote)
+    facts = Tried(emulator, setting, source, destination, found, expected, tried.result)
+    proven = with_result(device, facts)
+    return _mend_proved(proven, facts, end) if proven.mendable and proven.quote else proven
+
+
+def _setting(guest: Guest, device: GuestDevice, emulator: EmulatorFacts) -> Setting:
+    known = emulator.resolve(guest.machine)
+    flags = tuple((entry.driver, entry.property, entry.value) for entry in guest.globals)
+    machine = known.name if known else guest.machine
+    return Setting(machine, device.driver, environment_of(guest, device, emulator), flags)
 
 
 def _try(
@@ -84,59 +166,111 @@ def _try(
         return Trial(None, str(error))
 
 
-def _with(device: DeviceReport, result: Result, emulator: EmulatorFacts) -> DeviceReport:
-    accepts = result.outcome == PASS
-    refused = any(f.code in OVERRULED and f.verdict == FAIL for f in device.findings)
-    undecided = any(f.code == "vsc-check-undecided" for f in device.findings)
-    if accepts and not refused:
-        findings = tuple(f for f in device.findings if f.code != "vsc-check-undecided")
-        return device._replace(findings=(*findings, _agrees(emulator, "accepts")))
-    if accepts:
-        kept = tuple(f for f in device.findings if f.code not in OVERRULED)
-        return device._replace(
-            findings=(*kept, _overruled(device, result, emulator)), quote="", mendable=False
-        )
-    if refused or undecided:
-        quote = device.quote or result.line
-        return device._replace(
-            findings=(*device.findings, _agrees(emulator, "refuses")), quote=quote
-        )
-    return device._replace(
-        findings=(*device.findings, _refuses(device, result, emulator)), quote=result.line
-    )
+def predicted(found: tuple[Finding, ...], quote: str) -> Prediction:
+    """What these findings on a device, and the line that goes with them, predict of QEMU."""
+    codes = [finding.code for finding in found]
+    for code, outcomes in REALISES_NOT.items():
+        if code in codes:
+            return Prediction(outcomes, "destination")
+    if SOURCE_REALISES_NOT in codes:
+        return Prediction((ERROR, ABORT, CRASH, HANG), "source")
+    undecided = (f.mismatches[0].line for f in found if f.code == UNDECIDED and f.mismatches)
+    lines = tuple(line for line in (quote, *undecided) if line)
+    if any(code in DIFFERS for code in codes):
+        return Prediction((FAIL,), lines=lines)
+    return Prediction((PASS, FAIL) if UNDECIDED in codes else (PASS,), lines=lines)
 
 
-def _agrees(emulator: EmulatorFacts, verb: str) -> Finding:
-    text = f"tried on QEMU {emulator.version}: it {verb} the device, as predicted"
-    return Finding("trial-agrees", text)
+def with_result(device: DeviceReport, tried: Tried) -> DeviceReport:
+    """The report on a device, corrected by what QEMU did."""
+    result = tried.result
+    if tried.predicted.holds(result):
+        return _agreed(device, tried)
+    refuted = [f for f in tried.findings if f.code in _refuted(result)]
+    kept = tuple(f for f in device.findings if f not in refuted)
+    corrected = device._replace(findings=kept, mendable=False)
+    if result.outcome == PASS:
+        return _with(corrected._replace(quote=""), _accepts(tried))
+    if result.side == "source":
+        return _with(corrected, _source_refused(tried))
+    hangs = (_hangs(tried),) if result.outcome == HANG else ()
+    return _with(corrected._replace(quote=result.line), *hangs, _refuses(tried))
 
 
-def _refuses(device: DeviceReport, result: Result, emulator: EmulatorFacts) -> Finding:
-    what = {HANG: "hangs"}.get(result.outcome, f"says no ({result.outcome})")
+def _refuted(result: Result) -> frozenset[str]:
+    """Codes of predictions that cannot be right, given what QEMU came to before it ended."""
+    if result.outcome == PASS:
+        return PREDICTIONS
+    if result.outcome == FAIL:
+        return frozenset((*REALISES_NOT, SOURCE_REALISES_NOT))
+    return frozenset(REALISES_NOT)
+
+
+def _agreed(device: DeviceReport, tried: Tried) -> DeviceReport:
+    """As predicted; what the model left open is decided."""
+    result = tried.result
+    findings = device.findings
+    if result.outcome == PASS:
+        findings = tuple(f for f in findings if f.code != UNDECIDED)
+    elif result.outcome == FAIL and not device.quote:
+        decided = {UNDECIDED: "vsc-body-differs"}
+        findings = tuple(f._replace(code=decided.get(f.code, f.code)) for f in findings)
+    agrees = Finding("trial-agrees", tried.told("as predicted"))
+    quote = device.quote or ("" if result.side == "source" else result.line)
+    return device._replace(findings=(*findings, agrees), quote=quote)
+
+
+def _mend_proved(device: DeviceReport, tried: Tried, end: float) -> DeviceReport:
+    """``device``, mendable only if the emulator takes it with ``skip-vsc-check``."""
+    environment = tried.setting.environment
+    properties = {**environment.properties, SKIP_VSC_CHECK: "on"}
+    setting = tried.setting._replace(environment=environment._replace(properties=properties))
+    again = _try(tried.source, tried.destination, setting, tried.emulator, end)
+    if again.result is None:
+        note = _unavailable(f"with {SKIP_VSC_CHECK}=on: {again.reason}")
+        return _with(device._replace(mendable=False), note)
+    if again.result.outcome == PASS:
+        return device
+    mended = tried._replace(setting=setting, predicted=Prediction((PASS,)), result=again.result)
+    return _with(device._replace(mendable=False), _refuses(mended))
+
+
+def _with(device: DeviceReport, *findings: Finding) -> DeviceReport:
+    return device._replace(findings=(*device.findings, *findings))
+
+
+def _unavailable(reason: str) -> Finding:
+    return Finding("trial-unavailable", f"the emulator was not tried: {reason}")
+
+
+def _refuses(tried: Tried) -> Finding:
+    line = tried.result.line or "without a word"
+    if PASS in tried.predicted.outcomes:
+        code, text = "trial-refuses", f"though the model sees no reason; {line}"
+    else:
+        code, text = "trial-differs", f"though the model predicts {tried.predicted}; {line}"
+    with_property = tried.setting.environment.properties.get(SKIP_VSC_CHECK)
+    also = f" (with {SKIP_VSC_CHECK}={with_property})" if with_property else ""
+    remedy = f"do not migrate to this emulator; please report: {tried.case}"
+    return Finding(code, tried.told(text) + also, remedy)
+
+
+def _hangs(tried: Tried) -> Finding:
+    return Finding("realise-hang", tried.told("for ever"))
+
+
+def _source_refused(tried: Tried) -> Finding:
     return Finding(
-        "trial-refuses",
-        f"tried on QEMU {emulator.version}: it {what}, though the model sees no reason;"
-        f" {result.line or 'without a word'}",
-        f"do not migrate to this emulator; please report: {_case(device, result, emulator)}",
+        SOURCE_REALISES_NOT,
+        tried.told(f"so no guest there can be running with it; {tried.result.line}").rstrip("; "),
+        f"capture the state of the source's device again, and please report: {tried.case}",
     )
 
 
-def _overruled(device: DeviceReport, result: Result, emulator: EmulatorFacts) -> Finding:
-    predicted = ", ".join(f.code for f in device.findings if f.code in OVERRULED)
+def _accepts(tried: Tried) -> Finding:
+    codes = ", ".join(finding.code for finding in tried.findings)
     return Finding(
         "trial-accepts",
-        f"tried on QEMU {emulator.version}: it accepts the device, though the model predicts"
-        f" {predicted}; the emulator is right",
-        f"please report: {_case(device, result, emulator)}",
-    )
-
-
-def _case(device: DeviceReport, result: Result, emulator: EmulatorFacts) -> str:
-    """What a bug report needs, on one line: versions, surroundings, both config spaces."""
-    source = device.source.config.hex() if device.source else ""
-    destination = device.destination.config.hex() if device.destination else ""
-    return (
-        f"vfio-preflight {__version__}, QEMU {emulator.version} {emulator.package},"
-        f" {device.device.driver} {device.device.placement}, outcome {result.outcome},"
-        f" source {source}, destination {destination}"
+        tried.told(f"though the model predicts {codes}; the emulator is right"),
+        f"please report: {tried.case}",
     )

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from vfio_preflight.pci.state import Bar, ConfigState
+from vfio_preflight.qemu.case import ROW, to_case
 from vfio_preflight.qemu.vfio_pci import Environment
 from vfio_preflight.qemu.workbench import Setting
 
@@ -23,9 +24,6 @@ PLACEMENTS = {
     "i440fx": ("conventional", False),
 }
 BOARDS = {"i440fx": "pc-i440fx"}
-
-
-_ROW = 32
 
 
 class Device(NamedTuple):
@@ -67,9 +65,9 @@ class Case(NamedTuple):
 
 
 def to_json(case: Case) -> str:
-    """``case`` as text; bytes by offset, in hexadecimal lines of 32, those of zeros left out."""
-    value = {**case._asdict(), "source": _plain(case.source)}
-    value["destination"] = _plain(case.destination)
+    """``case`` as text, as the project's own bug reports have it."""
+    sender, setting = case.setting(case.source), case.setting(case.destination)
+    value = to_case(case.source.state, sender, case.destination.state, setting)
     return json.dumps(value, indent=1) + "\n"
 
 
@@ -85,20 +83,10 @@ def case_from_json(text: str) -> Case:
     )
 
 
-def _plain(device: Device) -> Mapping[str, Any]:
-    rows = {at: device.config[at : at + _ROW] for at in range(0, len(device.config), _ROW)}
-    return {
-        **device._asdict(),
-        "bars": [json.dumps(bar) for bar in device.bars],
-        "size": len(device.config),
-        "config": {f"{at:03x}": row.hex() for at, row in rows.items() if any(row)},
-    }
-
-
 def _device(value: Mapping[str, Any]) -> Device:
     config = bytearray(value["size"])
     for at, row in value["config"].items():
-        config[int(at, 16) : int(at, 16) + _ROW] = bytes.fromhex(row)
+        config[int(at, 16) : int(at, 16) + ROW] = bytes.fromhex(row)
     return Device(
         bytes(config),
         tuple(Bar(*json.loads(bar)) for bar in value["bars"]),
