@@ -5,6 +5,9 @@ stderr. The child therefore gets pipes instead of them, in a process group of it
 when time is up; the parent relays the result only once it is whole. A child that crashes, runs out
 of memory or hangs in the kernel is a result like any other. Memory is bounded by the bound on the
 input; a resource limit would be inherited by the emulator, which reserves 1 GiB under TCG.
+
+Temporary files of the child lie in a directory of its own, which the child removes, and the parent
+where the child was killed.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from typing import NamedTuple, NoReturn
 
 from .errors import PreflightError
 
+# Seconds to wait for a child that was killed; one that is stuck in the kernel is left behind.
+GRACE = 0.3
+
 
 class Outcome(NamedTuple):
     """What the child did; ``failure`` is empty if it came to a result of its own."""
@@ -31,6 +37,14 @@ class Outcome(NamedTuple):
 
 def supervised(work: Callable[[], Outcome], deadline: float) -> Outcome:
     """Run ``work`` in a child for at most ``deadline`` seconds and return its outcome."""
+    scratch = _scratch()
+    try:
+        return _supervised(work, deadline, scratch)
+    finally:
+        _remove(scratch)
+
+
+def _supervised(work: Callable[[], Outcome], deadline: float, scratch: str) -> Outcome:
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
     sys.stdout.flush()
@@ -39,16 +53,41 @@ def supervised(work: Callable[[], Outcome], deadline: float) -> Outcome:
     if child == 0:
         os.close(out_read)
         os.close(err_read)
-        _child(work, out_write, err_write)
+        _child(work, out_write, err_write, scratch)
     os.close(out_write)
     os.close(err_write)
     return _watch(child, out_read, err_read, time.monotonic() + deadline)
 
 
-def _child(work: Callable[[], Outcome], out: int, err: int) -> NoReturn:
+def _scratch() -> str:
+    """A new directory for temporary files, named before anybody can be killed; or none."""
+    place = os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - a name that nobody can guess follows
+    path = os.path.join(place, f"vfio-preflight-{os.urandom(8).hex()}")
+    try:
+        os.mkdir(path, 0o700)
+        os.chmod(path, 0o711)  # noqa: S103 - to be passed through by the emulators' user
+    except OSError:
+        return ""
+    return path
+
+
+def _remove(scratch: str) -> None:
+    try:
+        os.rmdir(scratch)
+    except FileNotFoundError:
+        return
+    except OSError:
+        import shutil
+
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _child(work: Callable[[], Outcome], out: int, err: int, scratch: str) -> NoReturn:
     status = 70
     try:
         os.setpgid(0, 0)
+        if scratch:
+            os.environ["TMPDIR"] = scratch
         os.dup2(err, 2)
         os.dup2(out, 1)
         outcome = work()
@@ -61,6 +100,7 @@ def _child(work: Callable[[], Outcome], out: int, err: int) -> NoReturn:
     except BaseException as error:
         _write(2, f"{type(error).__name__}: {error}\n".encode("utf-8", "replace"))
     finally:
+        _remove(scratch)
         os._exit(status)
 
 
@@ -78,6 +118,7 @@ def _watch(child: int, out: int, err: int, end: float) -> Outcome:
             ready = select.select(waiting, [], [], left)[0] if left > 0 else []
             if not ready:
                 _kill(child)
+                _reap(child)
                 return Outcome(70, failure="no result within the deadline")
             for descriptor in ready:
                 data = os.read(descriptor, 65536)
@@ -94,12 +135,19 @@ def _watch(child: int, out: int, err: int, end: float) -> Outcome:
 
 
 def _kill(child: int) -> None:
-    """Kill the child and what it started; not waited for, it may be stuck in the kernel."""
+    """Kill the child and what it started."""
     for send in (os.killpg, os.kill):
         try:
             send(child, signal.SIGKILL)
         except OSError:
             continue
+
+
+def _reap(child: int) -> None:
+    """Wait for a child that was killed; not for long, it may be stuck in the kernel."""
+    end = time.monotonic() + GRACE
+    while os.waitpid(child, os.WNOHANG)[0] == 0 and time.monotonic() < end:
+        time.sleep(0.005)
 
 
 def _outcome(wait_status: int, out: bytes, err: bytes) -> Outcome:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -67,6 +68,42 @@ def test_deadline_kills_the_child_and_its_children(tmp_path: Path) -> None:
     assert supervised(spawn, 0.4).failure
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert len(pids) == 2 and all(map(gone, pids))
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go; what another test has looked up does not count."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return tmp_path
+
+
+@pytest.mark.parametrize("work", ["ends", "fails", "crashes", "hangs"])
+def test_no_temporary_file_is_left(temporary: Path, work: str) -> None:
+    made, write = os.pipe()
+
+    def untidy() -> Outcome:
+        directory = tempfile.mkdtemp(prefix="vfio-preflight-")
+        Path(directory, "device").write_text("x")
+        os.write(write, directory.encode())
+        if work == "fails":
+            raise KeyError
+        if work == "crashes":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return hang() if work == "hangs" else Outcome(0)
+
+    supervised(untidy, 0.4 if work == "hangs" else LATE)
+    directory = Path(os.read(made, 4096).decode())
+    os.close(made)
+    os.close(write)
+    assert directory.parent.parent == temporary
+    assert list(temporary.iterdir()) == []
+
+
+def test_nowhere_to_put_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/nonexistent")
+    outcome = supervised(lambda: Outcome(0, os.environ["TMPDIR"].encode()), LATE)
+    assert outcome == Outcome(0, b"/nonexistent")
 
 
 def test_child_that_ignores_signals_is_killed(tmp_path: Path) -> None:
