@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace, _SubParsersAction
+from typing import BinaryIO
 
 from ..configuration import load
 from ..errors import PreflightError
@@ -44,7 +45,9 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
 def run(options: Namespace) -> int:
     """Carry the command out: 0 something was explained, 3 nothing known was found."""
     state = load_state(options.state, load()) if options.state else None
-    found = list(explain(_read(options.file), state.config if state else None))
+    text, skipped = _read(options.file)
+    config = state.config if state else None
+    found = [entry._replace(line=entry.line + skipped) for entry in explain(text, config)]
     if options.format == "json":
         lines = [entry._asdict() for entry in found]
         print(json.dumps({"schema": 1, "explanations": lines}, indent=2))
@@ -54,21 +57,40 @@ def run(options: Namespace) -> int:
     return 0 if found else 3
 
 
-def _read(name: str) -> str:
+def _read(name: str) -> tuple[str, int]:
+    """The end of a text, and the number of lines that are left out before it."""
     try:
         if name == "-":
-            return sys.stdin.buffer.read(MAX_TEXT).decode("utf-8", "replace")
+            return _end_of(sys.stdin.buffer)
         with open(name, "rb") as file:
-            file.seek(max(0, file.seek(0, 2) - MAX_TEXT))
-            return file.read().decode("utf-8", "replace")
+            return _end_of(file)
     except OSError as error:
         raise TextError(f"{name}: cannot be read: {error.strerror}") from error
 
 
+def _end_of(file: BinaryIO) -> tuple[str, int]:
+    kept, skipped = bytearray(), 0
+    more = True
+    while more:
+        chunk = file.read(MAX_TEXT)
+        kept += chunk
+        more = bool(chunk)
+        over = max(0, len(kept) - MAX_TEXT)
+        skipped += kept.count(b"\n", 0, over)
+        del kept[:over]
+    return kept.decode("utf-8", "replace"), skipped
+
+
+def _printable(text: str) -> str:
+    """What a guest or a device wrote into a log is not for the terminal to obey."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def _text(entry: Explanation) -> str:
-    return (
-        f"line {entry.line}: {entry.quote}\n"
-        f"  what:  {entry.what}\n"
-        f"  why:   {entry.why}\n"
-        f"  to do: {entry.remedy}"
+    told = (
+        f"line {entry.line}: {entry.quote}",
+        f"  what:  {entry.what}",
+        f"  why:   {entry.why}",
+        f"  to do: {entry.remedy}",
     )
+    return "\n".join(map(_printable, told))

@@ -32,14 +32,26 @@ class Explanation(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A kind of line: how to find it, and what it means; texts take the pattern's groups."""
+    """A kind of line: how to find it, and what it means; texts take the pattern's groups.
+
+    ``literal`` is a piece that every such line has. Only around it is there a search for
+    ``pattern``, in which no repetition is without a bound: lines of a log may have any length.
+    """
 
     kind: str
+    literal: str
     pattern: re.Pattern[str]
     what: str
     why: str
     remedy: str
 
+
+# Characters around its literal in which a pattern is looked for.
+_AROUND = 512
+_DEVICE = r"(?:(?P<device>[0-9a-fA-F:.-]{1,64}): )?"
+_QUOTED = r"'(?P<{}>[^']{{1,256}})'"
+_UNSUPPORTED = "[Uu]nsupported machine type"
+_MACHINE = r"(?P<machine>[\w.+-]{1,64})"
 
 _BAD_CONFIG_DATA = re.compile(
     r"get_pci_config_device: Bad config data: i=0x(?P<offset>[0-9a-f]{1,3})"
@@ -48,8 +60,8 @@ _BAD_CONFIG_DATA = re.compile(
     r" w1cmask: ?(?P<w1cmask>[0-9a-f]{1,2})"
 )
 _LOADING = re.compile(
-    r"error while loading state (?:for instance 0x[0-9a-f]+ of device|section id \d+)"
-    r" ?[('](?P<device>[^')]+)[')]"
+    r"error while loading state (?:for instance 0x[0-9a-f]{1,8} of device|section id \d{1,10})"
+    r" ?[('](?P<device>[^')]{1,256})[')]"
 )
 
 _EQUAL = (
@@ -60,7 +72,11 @@ _EQUAL = (
 MESSAGES: tuple[Message, ...] = (
     Message(
         "unknown-section",
-        re.compile(r"Unknown savevm section or instance '(?P<device>[^']+)' (?P<instance>\d+)"),
+        "Unknown savevm section",
+        re.compile(
+            rf"Unknown savevm section or instance {_QUOTED.format('device')}"
+            r" (?P<instance>\d{1,10})"
+        ),
         "the source sent the state of '{device}', which the destination's guest does not have",
         "source and destination were started with different devices, or with the same ones at other"
         " PCI addresses, or a VFIO device there has no migration support",
@@ -68,9 +84,8 @@ MESSAGES: tuple[Message, ...] = (
     ),
     Message(
         "vfio-not-supported",
-        re.compile(
-            r"(?:(?P<device>[0-9a-fA-F:.-]+): )?VFIO migration is not supported(?: in kernel)?"
-        ),
+        "VFIO migration is not supported",
+        re.compile(rf"{_DEVICE}VFIO migration is not supported(?: in kernel)?"),
         "the kernel driver of VFIO device {device} offers no migration",
         "it does not answer VFIO_DEVICE_FEATURE_MIGRATION: plain vfio-pci never does, and a"
         " vendor's driver only for some devices and settings",
@@ -79,31 +94,34 @@ MESSAGES: tuple[Message, ...] = (
     ),
     Message(
         "vfio-not-supported",
-        re.compile(r"(?:(?P<device>[0-9a-fA-F:.-]+): )?VFIO device doesn't support migration"),
+        "VFIO device doesn't support migration",
+        re.compile(rf"{_DEVICE}VFIO device doesn't support migration"),
         "VFIO device {device} does not support migration",
         "QEMU before 8.0 knows only the first VFIO migration protocol, which kernels have dropped",
         "use a newer QEMU, or detach the device before migrating",
     ),
     Message(
         "vfio-disabled",
-        re.compile(r"(?:(?P<device>[0-9a-fA-F:.-]+): )?Migration is disabled for VFIO device"),
+        "Migration is disabled for VFIO device",
+        re.compile(rf"{_DEVICE}Migration is disabled for VFIO device"),
         "migration of VFIO device {device} was switched off",
         "the guest has enable-migration=off for it",
         "remove the property, or detach the device before migrating",
     ),
     Message(
         "vfio-no-dirty-tracking",
-        re.compile(
-            r"(?:(?P<device>[0-9a-fA-F:.-]+): )?VFIO device doesn't support device and IOMMU dirty"
-        ),
+        "VFIO device doesn't support device and IOMMU dirty",
+        re.compile(rf"{_DEVICE}VFIO device doesn't support device and IOMMU dirty"),
         "neither VFIO device {device} nor the IOMMU can tell which memory the device wrote",
         "without that QEMU would have to send all memory in the time the guest stands still",
         "use an IOMMU with dirty tracking (iommufd), or accept the pause with enable-migration=on",
     ),
     Message(
         "machine-differs",
+        "Machine type received is",
         re.compile(
-            r"Machine type received is '(?P<received>[^']+)' and local is '(?P<local>[^']+)'"
+            rf"Machine type received is {_QUOTED.format('received')}"
+            rf" and local is {_QUOTED.format('local')}"
         ),
         "the guest runs with machine type {received} on the source and {local} on the destination",
         "a guest's machine type cannot change while it runs",
@@ -111,23 +129,51 @@ MESSAGES: tuple[Message, ...] = (
     ),
     Message(
         "machine-missing",
+        "does not support machine type",
         re.compile(
-            r"[Ee]mulator '(?P<emulator>[^']+)' does not support machine type '(?P<machine>[^']+)'"
+            rf"[Ee]mulator {_QUOTED.format('emulator')} does not support machine type"
+            rf" {_QUOTED.format('machine')}"
         ),
         "{emulator} on the destination has no machine type {machine}",
         "it is older than the QEMU the guest was started with, or another distributor's",
         "migrate to a host with that QEMU or a newer one",
     ),
+    *(
+        Message(
+            "machine-missing",
+            "nsupported machine type",
+            re.compile(pattern),
+            f"the emulator {lacks}",
+            "it is older than the QEMU the guest was started with, or another distributor's",
+            "migrate to a host with that QEMU or a newer one",
+        )
+        for pattern, lacks in (
+            # Today's QEMU names it, some older repeat the option, and some (7.2) say no more.
+            (rf"{_UNSUPPORTED}:? ['\"]{_MACHINE}['\"]", "has no machine type {machine}"),
+            (
+                rf"-(?:machine|M) (?:type=)?{_MACHINE}(?:,[^:]{{0,256}})?: {_UNSUPPORTED}",
+                "has no machine type {machine}",
+            ),
+            (_UNSUPPORTED, "lacks the guest's machine type, or its accelerator"),
+        )
+    ),
     Message(
-        "machine-missing",
-        re.compile(r"unsupported machine type:? '?(?P<machine>[\w.+-]+)'?", re.IGNORECASE),
-        "the emulator has no machine type {machine}",
-        "it is older than the QEMU the guest was started with, or another distributor's",
-        "migrate to a host with that QEMU or a newer one",
+        "not-realised",
+        ": failed to add PCI capability ",
+        re.compile(
+            r"vfio (?P<device>[0-9a-fA-F:.-]{1,64}): failed to add PCI capability"
+            r" (?P<id>0x[0-9a-f]{1,2})\[0x[0-9a-f]{1,4}\]@(?P<offset>0x[0-9a-f]{1,4}):"
+            r" (?P<reason>[^\r\n]{1,256})"
+        ),
+        "QEMU refuses VFIO device {device} for its PCI capability {id} at {offset}: {reason}",
+        "it stands in the device's configuration space in a way that no guest can be given",
+        "look at it ('vfio-preflight state {device}'); repair the device's driver or firmware, or"
+        " choose another device",
     ),
     Message(
         "load-failed",
-        re.compile(r"(?P<device>[0-9a-fA-F:.-]+): Failed to load device config space"),
+        ": Failed to load device config space",
+        re.compile(r"(?P<device>[0-9a-fA-F:.-]{1,64}): Failed to load device config space"),
         "the configuration space of VFIO device {device} was not accepted",
         "the line before it says which byte; with QEMU before 11.1 it stands in the guest's log on"
         " the destination alone",
@@ -135,14 +181,18 @@ MESSAGES: tuple[Message, ...] = (
     ),
     Message(
         "load-failed",
-        re.compile(r"Failed to load (?P<what>vmstate version_id: ?\d+|[\w/-]+:[\w/ -]+)"),
+        "Failed to load ",
+        re.compile(
+            r"Failed to load (?P<what>vmstate version_id: ?\d{1,10}|[\w/-]{1,64}:[\w/ -]{1,64})"
+        ),
         "QEMU could not take over a part of the guest's state ({what})",
         "it is what encloses the failure that another line names",
         "look for 'Bad config data' or another first cause above it",
     ),
     Message(
         "migration-failed",
-        re.compile(r"load of migration failed(?:: (?P<detail>[^\n]+))?"),
+        "load of migration failed",
+        re.compile(r"load of migration failed(?:: (?P<detail>[^\r\n]{1,256}))?"),
         "QEMU on the destination gave up; the guest went on running on the source",
         "the cause stands in /var/log/libvirt/qemu/GUEST.log on the destination",
         "run 'vfio-preflight explain' on that log",
@@ -151,12 +201,12 @@ MESSAGES: tuple[Message, ...] = (
 
 
 def explain(text: str, config: bytes | None = None) -> Iterator[Explanation]:
-    """Explain every line of ``text`` that is known, in order.
+    """Explain every line of ``text`` that is known, in order; lines end with ``\\n`` alone.
 
     ``config`` is the configuration space of the device in question, source's or destination's: with
     it, bytes behind the header are given the names of their capability and register.
     """
-    lines = text.splitlines()
+    lines = text.split("\n")
     for number, line in enumerate(lines):
         bad = _BAD_CONFIG_DATA.search(line)
         if bad is not None:
@@ -171,7 +221,11 @@ def explain(text: str, config: bytes | None = None) -> Iterator[Explanation]:
 
 def _known(number: int, line: str) -> Iterator[Explanation]:
     for message in MESSAGES:
-        found = message.pattern.search(line)
+        at = line.find(message.literal)
+        if at < 0:
+            continue
+        end = at + len(message.literal) + _AROUND
+        found = message.pattern.search(line, max(0, at - _AROUND), end)
         if found is not None:
             groups = {name: value or "(not named)" for name, value in found.groupdict().items()}
             yield Explanation(number, found[0], message.kind, *_filled(message, groups))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lab import make_config
-from vfio_preflight.qemu.messages import MESSAGES, explain, guest_device
+from vfio_preflight.qemu.messages import MESSAGES, Message, explain, guest_device
 
 BAD = (
     "get_pci_config_device: Bad config data: i=0x{:x} read: {:x} device: {:x}"
@@ -97,7 +99,21 @@ def test_device_of_the_next_failure_is_not_taken() -> None:
             "machine-missing",
             "pc-q35-11.1",
         ),
-        ("qemu: unsupported machine type: 'pc-q35-99'", "machine-missing", "pc-q35-99"),
+        ("qemu: unsupported machine type: 'pc-q35-99'", "machine-missing", "type pc-q35-99"),
+        ('qemu: unsupported machine type: "pc-q35-99"', "machine-missing", "type pc-q35-99"),
+        (
+            "kvm: -machine pc-q35-99,accel=kvm,usb=off: Unsupported machine type Use -machine help",
+            "machine-missing",
+            "has no machine type pc-q35-99",
+        ),
+        ("qemu: unsupported machine type", "machine-missing", "lacks the guest's machine type"),
+        ("q: -machine accel=kvm: unsupported machine type", "machine-missing", "its accelerator"),
+        (
+            "qemu: -device vfio-pci,host=06:00.4: vfio 0000:06:00.4: failed to add PCI capability"
+            " 0x10[0x40]@0x78: assignment of PCIe type 0x4 devices is not currently supported",
+            "not-realised",
+            "0000:06:00.4 for its PCI capability 0x10 at 0x78: assignment of PCIe type 0x4",
+        ),
         ("qemu: Failed to load PCIDevice:config", "load-failed", "PCIDevice:config"),
         ("Failed to load vmstate version_id: 1, ret: -22", "load-failed", "version_id: 1"),
         ("x: load of migration failed: Invalid argument", "migration-failed", "went on running"),
@@ -114,6 +130,31 @@ def test_every_message_has_texts_that_its_pattern_can_fill() -> None:
         groups = dict.fromkeys(message.pattern.groupindex, "x")
         for text in (message.what, message.why, message.remedy):
             assert text.format(**groups)
+
+
+LONG = 1 << 20
+UNBOUNDED = ("0", "a:", "-M a,", "' ", "(", "\x0b", "error while loading state section id 1 (")
+
+
+@pytest.mark.parametrize("filling", [*UNBOUNDED, *(message.literal for message in MESSAGES)])
+@pytest.mark.parametrize("message", [*MESSAGES[::4], MESSAGES[-1]])
+def test_long_lines_take_no_time(message: Message, filling: str) -> None:
+    line = filling * (LONG // len(filling))
+    started = time.process_time()
+    list(explain(f"{line}\n{line}{message.literal}\n{message.literal}{line}"))
+    assert time.process_time() - started < 1.0
+
+
+def test_every_pattern_holds_its_literal() -> None:
+    for message in MESSAGES:
+        plain = message.pattern.pattern.replace("[Uu]", "U").replace("\\", "")
+        assert message.literal in plain or message.literal.rstrip() in plain
+
+
+def test_only_line_feeds_end_lines() -> None:
+    text = f"a\x0bb\x0cc\x1cd\x85e\u2028f\rg\r\n\n{BAD.format(0x63, 1, 2)}\r\n"
+    (found,) = explain(text)
+    assert (found.line, found.quote) == (3, BAD.format(0x63, 1, 2))
 
 
 def test_nothing_known_yields_nothing() -> None:
