@@ -16,11 +16,15 @@ from ..checks.machine import skip_vsc_check
 from ..collect import ask_emulator
 from ..configuration import load
 from ..errors import PreflightError
+from ..examine import unverified
+from ..findings import Finding
 from ..pci.registers import locate
 from ..pci.space import PCI_CONFIG_SPACE_SIZE
 from ..pci.state import ConfigState
 from ..preflight import environment_of
+from ..qemu.bars import likely_bars
 from ..qemu.machines import EmulatorFacts
+from ..qemu.versions import is_verified
 from ..qemu.vfio_pci import Environment, Refusal, VirtualConfig, realise
 from ..render import Json
 from . import alone, output
@@ -82,18 +86,49 @@ def run(options: Namespace) -> int:
     else:
         value = {True: "on", False: "off", None: "not known"}[effective.value]
         title = f"{options.machine}, {options.bus}; skip-vsc-check is {value} ({effective.origin})"
-        _show(title, state.config, found)
+        _show([title, *_doubts(asked)], state.config, found)
     return 0
+
+
+def _doubts(asked: EmulatorFacts | Finding) -> Iterator[str]:
+    """What makes the masks less than certain."""
+    if isinstance(asked, Finding):
+        yield f"{asked.text}; shown is what the newest known QEMU does"
+    elif not is_verified(asked.version):
+        yield unverified(asked, tried=True).text
 
 
 def classify(state: ConfigState, environment: Environment) -> list[Byte]:
     """What QEMU does with every byte of ``state``. Raises :class:`RefusedError`."""
-    strict = _realised(state, environment._replace(skip_vsc_check=False))
+    strict = environment._replace(skip_vsc_check=False)
+    masks = _realised(state, strict).compared()
     tolerant = _realised(state, environment._replace(skip_vsc_check=True)).compared()
+    free = [offset for offset, mask in enumerate(masks) if not mask]
+    own = _own(state._replace(bars=likely_bars(state)), strict, free)
     return [
-        _byte(state.config, strict, offset, mask, tolerant[offset])
-        for offset, mask in enumerate(strict.compared())
+        _byte(state.config, offset, mask, tolerant[offset], offset in own)
+        for offset, mask in enumerate(masks)
     ]
+
+
+def _own(state: ConfigState, environment: Environment, offsets: list[int]) -> set[int]:
+    """Those of ``offsets`` at which QEMU shows a value of its own, whatever the device has.
+
+    They are found by inverting them. Where that makes another device of it, or none, halves are
+    inverted by themselves; a byte that does so alone is one that QEMU takes from the device.
+    """
+    inverted = bytearray(state.config)
+    for offset in offsets:
+        inverted[offset] ^= 0xFF
+    before = _realised(state, environment)
+    after = realise(state._replace(config=bytes(inverted)), environment)
+    if not isinstance(after, Refusal) and after.compared() == before.compared():
+        return {offset for offset in offsets if after.config[offset] == before.config[offset]}
+    if len(offsets) < 2:
+        return set()
+    middle = len(offsets) // 2
+    halves = (offsets[:middle], offsets[middle:])
+    return {offset for half in halves for offset in _own(state, environment, half)}
 
 
 def _realised(state: ConfigState, environment: Environment) -> VirtualConfig:
@@ -103,9 +138,8 @@ def _realised(state: ConfigState, environment: Environment) -> VirtualConfig:
     return result
 
 
-def _byte(config: bytes, strict: VirtualConfig, offset: int, mask: int, tolerant: int) -> Byte:
+def _byte(config: bytes, offset: int, mask: int, tolerant: int, own: bool) -> Byte:
     place = locate(config, offset)
-    own = strict.config[offset] != config[offset]
     kind = COMPARED if tolerant else EXEMPT if mask else EMULATED if own else IGNORED
     return Byte(offset, kind, mask, place.where, place.register)
 
@@ -133,8 +167,13 @@ def _to_dict(options: Namespace, skips: bool | None, found: list[Byte]) -> Json:
     }
 
 
-def _show(title: str, config: bytes, found: list[Byte]) -> None:
-    lines = [[(title, "")], *_dump(config, found), *_legend(), *_registers(found)]
+def _show(title: list[str], config: bytes, found: list[Byte]) -> None:
+    lines = [
+        *([(line, "")] for line in title),
+        *_dump(config, found),
+        *_legend(),
+        *_registers(found),
+    ]
     try:
         from rich.console import Console
         from rich.text import Text
