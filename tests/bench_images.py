@@ -1,9 +1,8 @@
 """``make bench-images``: ``check --image`` on raw save images of guests with more and more memory.
 
 The guests' memory is full of random bytes, so that the images are as large as they. Needs 6 GiB of
-memory and of /tmp. Exit status 1 if more than a megabyte is read of any. With ANALYZE_MIGRATION set
-to the path of QEMU's ``scripts/analyze-migration.py``, which no package has, its time on the same
-stream is shown beside.
+memory and of /tmp. Exit status 1 if more than a megabyte is read of any. The time that QEMU's own
+``scripts/analyze-migration.py`` takes for the same stream is shown beside.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from system.pair import CONFIG, OLD, VF, Pair  # noqa: E402
 
 SIZES = (64, 1024, 4096)  # MiB
 ROUNDS = 9
-SCRIPT = os.environ.get("ANALYZE_MIGRATION", "")
 MOST = 1 << 20  # bytes read of an image
 LOW = 0x100000  # where memory is free for us to fill: above the first MiB
 
@@ -80,15 +78,19 @@ def seconds(pair: Pair, command: list[str]) -> float:
     return sorted(found)[ROUNDS // 2]
 
 
-def analysed(image: Path) -> float | None:
+def qemus_script() -> str:
+    """The path of QEMU's script; empty, the reason on standard error, if it is not to be had."""
+    command = [CHECKOUT / "tests/qemu-script", "analyze-migration.py"]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+
+
+def analysed(script: str, image: Path) -> float:
     """How long QEMU's own script takes for the stream in the image, once."""
-    if not SCRIPT:
-        return None
     data = image.read_bytes()
     stream = image.with_suffix(".stream")
     stream.write_bytes(data[92 + int.from_bytes(data[20:24], "little") :])
     begun = time.perf_counter()
-    command = [sys.executable, SCRIPT, "-f", str(stream), "-d", "desc"]
+    command = [sys.executable, script, "-f", str(stream), "-d", "desc"]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     stream.unlink()
     return time.perf_counter() - begun
@@ -97,6 +99,7 @@ def analysed(image: Path) -> float | None:
 def main() -> int:
     """Print a line for each size; return the exit status."""
     most = 0
+    script = qemus_script()
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as work:
         directory = Path(work)
         directory.chmod(0o755)
@@ -115,13 +118,13 @@ def main() -> int:
                 read = bytes_read(pair, image)
                 most = max(most, read)
                 line += f", {read:7} bytes of it read"
-                theirs = analysed(image)
-                if theirs is not None:
+                if script:
+                    theirs = analysed(script, image)
                     line += f"; analyze-migration.py takes {theirs / median:.1f} times as long"
                 print(line, flush=True)
                 image.unlink()
-    if not SCRIPT:
-        print("  not compared: analyze-migration.py is not there (ANALYZE_MIGRATION is not set)")
+    if not script:
+        print("  not compared: analyze-migration.py is not to be had (see above)")
     if most > MOST:
         print(f"  FAILED: {most} bytes of an image read; the most is {MOST}", file=sys.stderr)
     return 1 if most > MOST else 0
