@@ -2,7 +2,8 @@
 
 The guests' memory is full of random bytes, so that the images are as large as they. Needs 6 GiB of
 memory and of /tmp. Exit status 1 if more than a megabyte is read of any. The time that QEMU's own
-``scripts/analyze-migration.py`` takes for the same stream is shown beside.
+``scripts/analyze-migration.py`` takes to find the description of the same stream is shown beside;
+its dump of the states breaks off at a VFIO device's.
 """
 
 from __future__ import annotations
