@@ -37,6 +37,9 @@ CODES = {
     "realise-error": Code(FAIL, "QEMU on the destination refuses to realise the device"),
     "realise-abort": Code(FAIL, "QEMU on the destination would abort or crash on the device"),
     "realise-hang": Code(FAIL, "QEMU on the destination would hang on the device, for ever"),
+    "load-abort": Code(
+        FAIL, "QEMU on the destination would abort while it loads the device's state, or soon after"
+    ),
     "source-not-realisable": Code(
         UNKNOWN, "the source's state cannot be that of a running guest: QEMU would not realise it"
     ),

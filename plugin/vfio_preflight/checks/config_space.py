@@ -12,6 +12,8 @@ from typing import NamedTuple
 from ..findings import Finding
 from ..pci.registers import Place, locate
 from ..pci.state import Bar, ConfigState
+from ..qemu.loading import PIN_ASSERTION, loses_pin, uses_messages
+from ..qemu.reset import PCI_INTERRUPT_PIN
 from ..qemu.vfio_pci import Environment, Mismatch, Refusal, VirtualConfig, compare, realise
 
 REFUSAL_CODES = {
@@ -81,13 +83,15 @@ def check_config_space(
     hard = compare(stream, tolerant)
     every = compare(stream, strict)
     soft = tuple(m for m in every if m.offset not in {h.offset for h in hard})
+    aborts = () if hard else _load_findings(source, stream, tolerant)
     findings = (
         *_hard_findings(hard, destination.config),
-        *_soft_findings(soft, destination.config, skip_vsc_check, "" if hard else remedy),
+        *_soft_findings(soft, destination.config, skip_vsc_check, "" if hard or aborts else remedy),
+        *aborts,
         *_bar_findings(source, destination),
     )
     failing = every if skip_vsc_check is False else hard
-    mendable = bool(soft) and not hard and skip_vsc_check is not True
+    mendable = bool(soft) and not hard and not aborts and skip_vsc_check is not True
     quote = failing[0].line if failing else ""
     return Verdicts(findings or (_identical(source),), mendable, quote)
 
@@ -170,6 +174,31 @@ def _sentence(mismatches: tuple[Mismatch, ...], config: bytes) -> str:
     more = len(mismatches) - 1
     others = f" (and {more} more byte{'s' if more > 1 else ''})" if more else ""
     return describe(mismatches[0], config) + others
+
+
+def _load_findings(
+    source: ConfigState, stream: bytes, device: VirtualConfig
+) -> tuple[Finding, ...]:
+    """What QEMU does not survive although it finds no fault with a byte."""
+    if not loses_pin(stream, device):
+        return ()
+    if source.evidence != "stream":
+        when = (
+            "while loading if the guest has MSI or MSI-X on, as a running guest normally has, or"
+            " else when it turns that on or is reset"
+        )
+    elif uses_messages(stream):
+        when = "while loading, since the guest has MSI or MSI-X on"
+    else:
+        when = "when the guest turns on MSI or MSI-X or is reset"
+    place = locate(device.config, PCI_INTERRUPT_PIN)
+    pins = (stream[PCI_INTERRUPT_PIN], device.config[PCI_INTERRUPT_PIN])
+    text = (
+        f"{place.where}, {place.register}, offset {PCI_INTERRUPT_PIN:#x}: source {pins[0]:02x},"
+        f" destination {pins[1]:02x}; QEMU on the destination would abort {when}"
+        f' ("{PIN_ASSERTION}")'
+    )
+    return (Finding("load-abort", text, REMEDY_HARD),)
 
 
 def _bar_findings(source: ConfigState, destination: ConfigState) -> list[Finding]:

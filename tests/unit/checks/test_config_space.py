@@ -211,3 +211,63 @@ def test_describe() -> None:
     )
     told = describe(Mismatch(0x8B, 0x10, 0x11, 0xFF, 0, 0), make_config())
     assert "LNKSTA (negotiated link width), offset 0x8b" in told
+
+
+# --- the interrupt pin ---------------------------------------------------------------------------
+
+PIN, MSI_FLAGS, MSIX_FLAGS = 0x3D, 0x52, 0xBB
+
+
+def pinned(pin: int, evidence: str = "file", **enabled: int) -> ConfigState:
+    config = patched(SOURCE.config, PIN, pin)
+    for offset in enabled.values():
+        config = patched(config, offset, config[offset] | (0x80 if offset == MSIX_FLAGS else 1))
+    return SOURCE._replace(config=config, evidence=evidence)
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"), [(0, 0), (1, 0), (4, 0), (1, 1), (2, 1), (4, 2), (1, 4)]
+)
+def test_pins_that_qemu_can_lower(source: int, destination: int) -> None:
+    assert codes(check(pinned(destination), source=pinned(source))) == ["config-identical"]
+
+
+@pytest.mark.parametrize("destination", [1, 4])
+def test_pin_that_the_source_has_not(destination: int) -> None:
+    found = check(pinned(destination), source=pinned(0))
+    assert (codes(found), found.mendable, found.quote) == (["load-abort"], False, "")
+    (finding,) = found.findings
+    assert finding.text.startswith(
+        f"header, Interrupt pin, offset 0x3d: source 00, destination 0{destination};"
+        " QEMU on the destination would abort while loading if the guest has MSI or MSI-X on, as"
+    )
+    assert (finding.verdict, finding.remedy) == ("fail", REMEDY_HARD)
+
+
+@pytest.mark.parametrize(
+    ("enabled", "when"),
+    [
+        ({}, "abort when the guest turns on MSI or MSI-X or is reset"),
+        ({"msi": MSI_FLAGS}, "abort while loading, since"),
+        ({"msix": MSIX_FLAGS}, "abort while loading, since"),
+    ],
+)
+@pytest.mark.parametrize("pin", [0, 5, 0xFF])
+def test_pin_of_a_stream(enabled: dict[str, int], when: str, pin: int) -> None:
+    """A stream tells what the guest uses."""
+    found = check(pinned(1), source=pinned(pin, "stream", **enabled))
+    assert codes(found) == ["load-abort"]
+    assert when in found.findings[0].text
+
+
+def test_pin_is_not_mended_away() -> None:
+    other = make_state(patched(pinned(1).config, VSC_BODY, 0x99))
+    found = check(other, False, pinned(0))
+    assert (codes(found), found.mendable) == (["vsc-body-differs", "load-abort"], False)
+    assert found.findings[0].remedy == ""
+    assert codes(check(other, True, pinned(0))) == ["vsc-body-tolerated", "load-abort"]
+
+
+def test_pin_does_not_matter_where_loading_fails_before() -> None:
+    other = make_state(patched(pinned(1).config, PMC, 0x99))
+    assert codes(check(other, True, pinned(0))) == ["config-differs"]
