@@ -34,6 +34,9 @@ CODES = {
     "bar-size-differs": Code(
         UNKNOWN, "a BAR has another size; whether QEMU notices depends on the address in it"
     ),
+    "pasid-undecided": Code(
+        UNKNOWN, "QEMU may add a PASID capability to the device; whether both hosts do is not known"
+    ),
     "realise-error": Code(FAIL, "QEMU on the destination refuses to realise the device"),
     "realise-abort": Code(FAIL, "QEMU on the destination would abort or crash on the device"),
     "realise-hang": Code(FAIL, "QEMU on the destination would hang on the device, for ever"),

@@ -19,6 +19,7 @@ from .checks.config_space import (
 from .checks.device import check_device, is_unplugged_to_migrate
 from .checks.evidence import check_inferred, check_strength
 from .checks.machine import SKIP_VSC_CHECK, Effective, check_machine, skip_vsc_check
+from .checks.pasid import check_pasid
 from .findings import DeviceReport, Finding, Report
 from .guest.addresses import is_mdev
 from .guest.domain import Guest, GuestDevice
@@ -114,7 +115,8 @@ def _compare(
         and SKIP_VSC_CHECK not in device.properties
         and _alias_is_certain(guest, device)
     )
-    return found._replace(mendable=found.mendable and can_be_set)
+    findings = (*found.findings, *check_pasid(guest, device, emulator))
+    return found._replace(findings=findings, mendable=found.mendable and can_be_set)
 
 
 def environment_of(

@@ -23,6 +23,7 @@ from .properties import (
     libvirt_properties,
     read_overrides,
 )
+from .viommu import may_offer_pasid
 from .xml import GuestError, parse_domain, to_bytes
 
 __all__ = [
@@ -73,7 +74,8 @@ class Guest(NamedTuple):
 
     ``uuid`` and ``emulator`` are empty where the XML does not give them. ``express`` is whether the
     machine's root bus is PCI Express. ``metadata`` is our own element in ``<metadata>``.
-    ``unresolved`` names the networks that may or may not hand out VFIO devices.
+    ``unresolved`` names the networks that may or may not hand out VFIO devices. ``pasid`` is
+    whether the virtual IOMMU may offer PASID.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Guest(NamedTuple):
     express: bool
     metadata: etree._Element | None
     unresolved: tuple[str, ...] = ()
+    pasid: bool = False
 
 
 class _Found(NamedTuple):
@@ -125,6 +128,7 @@ def read_guest(root: etree._Element, networks: Networks | None = None) -> Guest:
         express=buses.express,
         metadata=find_ours(root),
         unresolved=unresolved,
+        pasid=may_offer_pasid(root),
     )
 
 
