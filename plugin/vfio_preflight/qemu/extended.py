@@ -5,9 +5,15 @@ Source: QEMU 10.0.2, ``vfio_add_ext_cap`` and ``vfio_setup_rebar_ecap`` in ``hw/
 
 from __future__ import annotations
 
-from ..pci.ids import PCI_EXT_CAP_ID_ARI, PCI_EXT_CAP_ID_REBAR, PCI_EXT_CAP_ID_SRIOV
+from ..pci.ids import (
+    PCI_EXT_CAP_ID_ARI,
+    PCI_EXT_CAP_ID_ATS,
+    PCI_EXT_CAP_ID_REBAR,
+    PCI_EXT_CAP_ID_SRIOV,
+)
 from ..pci.space import PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE, dword, word
 from .device import Device, extended_list
+from .settings import ats
 
 _DROPPED = (0, PCI_EXT_CAP_ID_SRIOV, PCI_EXT_CAP_ID_ARI)
 # Bits of PCI_REBAR_CAP for the sizes from 1 MB on, to 512 GB and to 128 TB (PCI_REBAR_CAP_SIZES).
@@ -28,7 +34,7 @@ def add_extended_capabilities(device: Device) -> None:
     for offset in offsets:
         header = dword(original, offset)
         cap_id, version = header & 0xFFFF, header >> 16 & 0xF
-        if cap_id in _DROPPED:
+        if cap_id in _DROPPED or (cap_id == PCI_EXT_CAP_ID_ATS and _hides_ats(device)):
             continue
         if cap_id == PCI_EXT_CAP_ID_REBAR and not _fix_rebar(device, offset):
             continue
@@ -37,6 +43,12 @@ def add_extended_capabilities(device: Device) -> None:
         device.add_extended(cap_id, version, offset, size)
     if word(device.config, PCI_CONFIG_SPACE_SIZE) == _HEAD_IS_FREE:
         device.put(PCI_CONFIG_SPACE_SIZE, 0, 2)
+
+
+def _hides_ats(device: Device) -> bool:
+    """``ats=auto`` hides it too where iommufd says that the host has none: not known here."""
+    environment = device.environment
+    return environment.behaviour.ats_can_be_hidden and ats(environment.properties) == "off"
 
 
 def find_extended(device: Device, cap_id: int) -> None:
@@ -48,6 +60,8 @@ def find_extended(device: Device, cap_id: int) -> None:
 
 def _fix_rebar(device: Device, offset: int) -> bool:
     """Show only the size in force (``vfio_setup_rebar_ecap``); False hides the capability."""
+    if not device.environment.behaviour.rebar_is_kept:
+        return False
     large = device.environment.behaviour.rebar_may_exceed_512_gb
     sizes = _REBAR_SIZES if large else _REBAR_SIZES_TO_512_GB
     for entry in range(dword(device.config, offset + 8) >> 5 & 7):

@@ -18,8 +18,7 @@ from .bars import ROM_BAR
 from .device import Device
 from .model import ABORT, ERROR, RefusedError
 from .properties import flag, number
-
-UNSET = 0xFFFFFFFF  # of a numeric property
+from .settings import UNSET, rombar
 
 _HEADER_CMASK = (
     *((offset, 0xFF) for offset in (0, 1, 2, 3)),  # vendor, device
@@ -88,7 +87,7 @@ def register_rom(device: Device) -> None:
     An empty ``romfile`` means that there is to be no ROM.
     """
     properties = device.environment.properties
-    wanted = number(properties, "rombar", -1, lowest=-(1 << 31))
+    wanted = rombar(properties)
     size = device.rom_size
     if "romfile" in properties:
         size = _ROM_FILE_SIZE if properties["romfile"] else 0

@@ -11,6 +11,7 @@ from ..pci.space import PCI_STATUS, PCI_STATUS_CAP_LIST, word
 from .bars import MsixRegisters, Region, parse_msix
 from .device import Device, standard_list
 from .model import CRASH, ERROR, RefusedError
+from .settings import msix_relocation
 
 _PAGE = 0x1000
 _GIB = 1 << 30
@@ -24,7 +25,7 @@ def early_setup(device: Device) -> MsixRegisters | None:
     offset = next((at for at in walk if device.config[at] == PCI_CAP_ID_MSIX), None)
     if offset is None:
         return None
-    relocation = device.environment.properties.get("x-msix-relocation", "off")
+    relocation = msix_relocation(device.environment.properties)
     return _relocated(device, _placed(device, _read(device, offset), relocation), relocation)
 
 
@@ -74,7 +75,7 @@ def _relocated(device: Device, msix: MsixRegisters, relocation: str) -> MsixRegi
     if relocation == "auto":
         identity = f"{word(device.config, 0):04x}:{word(device.config, 2):04x}"
         raise RefusedError(ERROR, f"No automatic MSI-X relocation available for device {identity}")
-    target = int(relocation[3:])
+    target = int(relocation[len("bar") :])
     table_size, pba_size = msix.table_end - msix.table_offset, msix.pba_end - msix.pba_offset
     needed = 1 << (max(table_size + pba_size, _PAGE) - 1).bit_length()  # a page, a power of two
     before = device.regions.get(target)
@@ -84,7 +85,7 @@ def _relocated(device: Device, msix: MsixRegisters, relocation: str) -> MsixRegi
     else:
         _require_extensible(before, target)
         device.regions[target] = before._replace(size=max(before.size, needed) * 2)
-        offset = device.regions[target].size // 2
+        offset = device.regions[target].size // 2 & 0xFFFFFFFF  # QEMU keeps 32 bits of it
     return MsixRegisters(msix.entries, target, offset, target, offset + table_size)
 
 

@@ -6,22 +6,24 @@ Source: QEMU 10.0.2, ``vfio_add_virt_caps`` in ``hw/vfio/pci-quirks.c``,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..pci.ids import PCI_CAP_ID_VNDR
 from ..pci.space import PCI_CAPABILITY_LIST, PCI_CONFIG_HEADER_SIZE, PCI_CONFIG_SPACE_SIZE, word
 from .device import Device
 from .model import CRASH, ERROR, RefusedError
-from .properties import PropertyError, flag, number
+from .properties import flag
+from .settings import NO_CLIQUE, gpudirect_clique, igd_gms
 
 _INTEL, _NVIDIA, _REALTEK = 0x8086, 0x10DE, 0x10EC
 _DISPLAY, _VGA = 0x03, 0x0300
-_UNSET = -1
 _VMD = (0x201D, 0x467F, 0x4C3D, 0x9A0B)
 
 
 def add_virtual_capabilities(device: Device) -> None:
     """``vfio_add_virt_caps``: before the device's own, so at the end of the list."""
-    clique = number(device.environment.properties, "x-nv-gpudirect-clique", _UNSET)
-    if clique != _UNSET:
+    clique = gpudirect_clique(device.environment.properties)
+    if clique != NO_CLIQUE:
         _add_gpudirect(device, clique)
     if word(device.config, 0) == _INTEL and word(device.config, 2) in _VMD:
         _add_vmd_shadow(device)
@@ -29,8 +31,6 @@ def add_virtual_capabilities(device: Device) -> None:
 
 def _add_gpudirect(device: Device, clique: int) -> None:
     """``vfio_add_nv_gpudirect_cap``: a VSC that NVIDIA's driver reads."""
-    if clique > 15:
-        raise PropertyError(f"property x-nv-gpudirect-clique: {clique} is not in the range 0-15")
     complaint = "NVIDIA GPUDirect Clique ID: "
     if word(device.config, 0) != _NVIDIA:
         raise RefusedError(ERROR, complaint + "invalid device vendor")
@@ -84,10 +84,24 @@ def emulate_igd(device: Device) -> None:
     generation = _igd_generation(device)
     if environment.mdev or environment.behaviour.igd_needs_opregion or not generation:
         return
+    device.put(_IGD_GMCH, _with_gms(_seen_gmch(device), generation, environment.properties), 4)
     device.allow_write(_IGD_GMCH, 0, 4)
     offset, size = (_IGD_BDSM, 4) if generation < 11 else (_IGD_BDSM_GEN11, 8)
     device.put(offset, 0, size)
     device.allow_write(offset, (1 << 8 * size) - 1, size)
+
+
+def _seen_gmch(device: Device) -> int:
+    return int.from_bytes(
+        bytes(device.seen(at) for at in range(_IGD_GMCH, _IGD_GMCH + 4)), "little"
+    )
+
+
+def _with_gms(gmch: int, generation: int, properties: Mapping[str, str]) -> int:
+    """``x-igd-gms``: another size of stolen memory; QEMU ignores one that is too large."""
+    gms = igd_gms(properties)
+    shift, mask, highest = (3, 0x1F, 0x10) if generation < 8 else (8, 0xFF, 0x40)
+    return gmch & ~(mask << shift) | gms << shift if 0 < gms <= highest else gmch
 
 
 def is_intel_vga(config: bytes) -> bool:
@@ -96,9 +110,11 @@ def is_intel_vga(config: bytes) -> bool:
 
 
 def _igd_generation(device: Device) -> int:
-    """0 for what is no graphics of Intel's processors."""
+    """0 for what is no graphics of Intel's processors, or is not taken for it."""
     vendor, product = word(device.config, 0), word(device.config, 2)
     if vendor != _INTEL or not _is_igd_class(device):
+        return 0
+    if not device.environment.behaviour.igd_is_emulated_anywhere:
         return 0
     return 9 if product & 0xFFE == 0xA84 else _IGD_GENERATIONS.get(product >> 8, 0)
 

@@ -15,10 +15,13 @@ from typing import NamedTuple
 class Behaviour(NamedTuple):
     """What an emulator does; as of the newest release by default."""
 
+    rebar_is_kept: bool = True
+    igd_is_emulated_anywhere: bool = True
     pm_has_eight_bytes: bool = True
     class_code_frees_revision: bool = True
     pin_is_checked: bool = True
     bir_is_checked: bool = True
+    ats_can_be_hidden: bool = True
     igd_needs_opregion: bool = True
     rebar_may_exceed_512_gb: bool = True
 
@@ -36,6 +39,19 @@ class Change(NamedTuple):
 
 
 CHANGES = (
+    Change(
+        (8, 1),
+        "rebar_is_kept",
+        "the resizable BAR capability is shown, with the size in force alone; before, it was left"
+        " out of the list",
+    ),
+    Change(
+        (10, 0),
+        "igd_is_emulated_anywhere",
+        "GMCH and BDSM of Intel's integrated graphics are emulated wherever the guest sees the"
+        " device; before, at 00:02.0 alone, where what became of them hung on the rest of the"
+        " machine: the model leaves them as they are",
+    ),
     Change(
         (10, 0),
         "pm_has_eight_bytes",
@@ -71,6 +87,11 @@ CHANGES = (
         "bir_is_checked",
         "MSI-X table or pending bits in a BAR above 5 are an error; the index was not checked",
     ),
+    Change(
+        (11, 1),
+        "ats_can_be_hidden",
+        "the property ats is new; ats=off leaves the ATS extended capability out of the list",
+    ),
 )
 
 VERIFIED_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "verified.json")
@@ -78,7 +99,7 @@ VERIFIED_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "verifi
 
 def release(version: str) -> tuple[int, int]:
     """``(10, 0)`` for ``10.0.2``; ``(0, 0)`` for what is no version."""
-    return _numbers(version)[:2]
+    return numbers(version)[:2]
 
 
 def behaviour(version: str) -> Behaviour:
@@ -87,12 +108,13 @@ def behaviour(version: str) -> Behaviour:
 
 
 def _has(change: Change, version: str) -> bool:
-    own = _numbers(version)
+    own = numbers(version)
     kept = [stable for stable in change.stable if stable[:2] == own[:2]]
     return own >= kept[0] if kept else own[:2] >= change.release
 
 
-def _numbers(version: str) -> tuple[int, int, int]:
+def numbers(version: str) -> tuple[int, int, int]:
+    """``(10, 0, 2)`` for ``10.0.2``; zeros for what is no number."""
     parts = [int(part) if part.isdigit() else 0 for part in f"{version}.0.0".split(".")]
     return (parts[0], parts[1], parts[2])
 
@@ -103,9 +125,16 @@ def verified_versions() -> tuple[str, ...]:
     The suite writes them (``python -m conformance --record``) to ``verified.json``.
     """
     with open(VERIFIED_FILE, encoding="ascii") as file:
-        return tuple(entry["version"] for entry in json.load(file)["verified"])
+        versions = (entry["version"] for entry in json.load(file)["verified"])
+        return tuple(sorted(versions, key=numbers))
 
 
 def is_verified(version: str) -> bool:
-    """Whether the model was verified on a version of the same release (major and minor)."""
-    return release(version) in map(release, verified_versions())
+    """Whether the model was verified on this version, or on a later one of the same release.
+
+    A stable release may bring what the next one brings (``Change.stable``): one that is newer than
+    all that was verified is not verified.
+    """
+    own = numbers(version)
+    known = map(numbers, verified_versions())
+    return any(one[:2] == own[:2] and one >= own for one in known)

@@ -23,6 +23,7 @@ from . import capabilities, extended, header, msix, quirks, reset
 from .device import Device
 from .model import Environment, Mismatch, Refusal, RefusedError, VirtualConfig
 from .properties import PropertyError, parse_bool
+from .settings import require_valid
 
 __all__ = [
     "Environment",
@@ -56,9 +57,12 @@ def compare(stream: bytes, device: VirtualConfig) -> tuple[Mismatch, ...]:
 def realise(state: ConfigState, environment: Environment) -> VirtualConfig | Refusal:
     """What ``vfio-pci`` presents to the guest for ``state``, or why there is no device.
 
+    Raises :class:`PropertyError` where QEMU would not even take one of the device's properties.
+
     Where ``state.bars`` is empty, BARs are guessed from the registers (``bars.likely_bars``): type
     bits are compared, and MSI-X fits.
     """
+    require_valid(environment.properties)
     device = Device(state, environment)
     try:
         _realise(device)

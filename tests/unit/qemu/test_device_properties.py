@@ -51,7 +51,7 @@ def test_ids_out_of_range_are_refused(name: str, value: str, what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "x", "-1", "0x100000000", "1_0", "0b1", "08", "1.0", " 1", "1e3"]
+    "value", ["", "x", "-1", "0x100000000", "1_0", "0b1", "08", "1.0", "1 ", "1e3"]
 )
 def test_numbers_that_are_none(value: str) -> None:
     with pytest.raises(PropertyError, match="property x-pci-vendor-id: "):

@@ -14,12 +14,14 @@ from unit.realised import (
     I440FX,
     ROOT_COMPLEX,
     ROOT_PORT,
+    V10_0,
     V11_1,
     changed,
     extended_chain,
     refused,
     virtual,
 )
+from vfio_preflight.qemu.versions import Behaviour, behaviour
 from vfio_preflight.qemu.vfio_pci import Environment, compare
 
 EXPRESS = pytest.mark.parametrize("environment", [ROOT_PORT, ROOT_COMPLEX], ids=["port", "complex"])
@@ -67,6 +69,19 @@ def test_dropped_capability_is_not_checked(cap_id: int) -> None:
     assert extended_chain(virtual(config).config) == [(0x100, 0x0001), (0x180, 0x0003)]
     assert checked(config) == set(range(0x100, 0x1000)) - set(range(0x140, 0x180))
     assert compare(virtual(config).config, virtual(patched(config, 0x150, 0xAA))) == ()
+
+
+@pytest.mark.parametrize(
+    ("ats", "version", "kept"),
+    [("off", V11_1, False), ("on", V11_1, True), ("auto", V11_1, True), ("off", V10_0, True)],
+)
+def test_ats(ats: str, version: Behaviour, kept: bool) -> None:
+    """The property is new in QEMU 11.1; what no release knows, -global may still set."""
+    config = make_listed((0x100, 0x0001, b""), (0x140, 0x000F, b"\x99" * 8), (0x180, 0x0003, b""))
+    environment = ROOT_PORT._replace(behaviour=version, properties={"ats": ats})
+    shown = extended_chain(virtual(config, environment).config)
+    assert ((0x140, 0xF) in shown) is kept and (0x180, 3) in shown
+    assert (0x148 in checked(config, environment)) is kept
 
 
 @pytest.mark.parametrize("cap_id", [0x000E, 0x0010])
@@ -190,6 +205,11 @@ def test_rebar_shows_the_size_in_force_alone(size: int, supported: int) -> None:
 def test_rebar_of_several_bars() -> None:
     shown = virtual(make_rebar(1, 2)).config
     assert struct.unpack_from("<IIII", shown, 0x104) == (0x20, 0x140, 0x40, 0x241)
+
+
+def test_rebar_was_left_out_before_8_1() -> None:
+    old = ROOT_PORT._replace(behaviour=behaviour("8.0.5"))
+    assert extended_chain(virtual(make_rebar(1), old).config) == HIDDEN
 
 
 HIDDEN = [(0x100, 0x0000), (0x140, 0x0003)]

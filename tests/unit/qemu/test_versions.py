@@ -53,12 +53,14 @@ def test_fix_that_a_stable_release_took_over(version: str, checked: bool) -> Non
 
 def test_verified_are_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "verified.json"
-    path.write_text(json.dumps({"verified": [{"version": "10.0.2"}, {"version": "11.1.3"}]}))
+    listed = [{"version": version} for version in ("11.1.3", "10.0.13", "10.0.2")]
+    path.write_text(json.dumps({"verified": listed}))
     monkeypatch.setattr(versions, "VERIFIED_FILE", str(path))
-    assert verified_versions() == ("10.0.2", "11.1.3")
-    assert [is_verified(v) for v in ("10.0.13", "10.2.2", "11.1.0", "12.0.0")] == [
-        *(True, False, True, False)
-    ]
+    assert verified_versions() == ("10.0.2", "10.0.13", "11.1.3")
+    for version in ("10.0.2", "10.0.7", "10.0.13", "11.1.0", "11.1.3"):
+        assert is_verified(version)
+    for version in ("10.0.14", "10.2.2", "11.1.4", "12.0.0", "9.2.0", "unknown"):
+        assert not is_verified(version)
 
 
 def test_shipped_list_is_sound() -> None:
