@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vfio_preflight.qemu.machines import EmulatorFacts
-from vfio_preflight.qemu.versions import VERIFIED_FILE, release
+from vfio_preflight.qemu.versions import VERIFIED_FILE, numbers
 
 
 def record(facts: EmulatorFacts, pairs: int, seed: int, path: Path = Path(VERIFIED_FILE)) -> None:
@@ -15,7 +15,7 @@ def record(facts: EmulatorFacts, pairs: int, seed: int, path: Path = Path(VERIFI
     own = {"version": facts.version, "package": facts.package, "pairs": pairs, "seed": seed}
     entries = [entry for entry in _read(path) if entry["version"] != facts.version]
     entries.append(own)
-    entries.sort(key=lambda entry: (release(entry["version"]), entry["version"]))
+    entries.sort(key=lambda entry: numbers(entry["version"]))
     path.write_text(json.dumps({"verified": entries}, indent=1) + "\n")
 
 

@@ -129,11 +129,11 @@ REFUSED = [
 @pytest.mark.parametrize("side", ["source", "destination"])
 @pytest.mark.parametrize(("config", "bars", "outcome", "text"), REFUSED)
 def test_refused(
-    own_engine: Engine, side: str, config: bytes, bars: tuple[Bar, ...], outcome: str, text: str
+    engine: Engine, side: str, config: bytes, bars: tuple[Bar, ...], outcome: str, text: str
 ) -> None:
     bad, good = state(config, bars), state(CONFIG)
     pair = (bad, good) if side == "source" else (good, bad)
-    result = try_(own_engine, *pair)
+    result = try_(engine, *pair)
     assert (result.outcome, result.side) == (outcome, side)
     assert text in result.line
 
@@ -143,30 +143,28 @@ def test_sizes_differ(engine: Engine) -> None:
     assert [try_(engine, *pair).outcome for pair in ((small, big), (big, small))] == ["fail"] * 2
 
 
-def test_huge_bars(own_engine: Engine) -> None:
+def test_huge_bars(engine: Engine) -> None:
     """Address space is limited, and a GPU's BARs are larger: nothing is mapped."""
     config = patched(patched(CONFIG, 0x10, 0x0C), 0x18, 0x0C)
     bars = (Bar(0, 1 << 34, "mem64"), Bar(2, 1 << 47, "mem64"))
-    assert try_(own_engine, state(config, bars), state(config, bars)).outcome == "pass"
+    assert try_(engine, state(config, bars), state(config, bars)).outcome == "pass"
 
 
 def test_bars_that_are_not_known(own_engine: Engine) -> None:
     assert try_(own_engine, state(CONFIG, ()), state(CONFIG, ())).outcome == "pass"
 
 
-def test_recorded_stream_is_sent_as_it_is(own_engine: Engine) -> None:
+def test_recorded_stream_is_sent_as_it_is(engine: Engine) -> None:
     """A recorded stream would not survive being realised: the clique would be there twice."""
     clique = PORT._replace(properties={"x-nv-gpudirect-clique": "3"})
     sent = bytearray(make_config(class_code=0x030000, caps=[("pm", 0x40)]))
     device = state(bytes(sent))
-    assert try_(own_engine, device, device, environment=clique).outcome == "pass"
+    assert try_(engine, device, device, environment=clique).outcome == "pass"
     sent[0x41], sent[0xC8:0xD0] = 0xC8, bytes((9, 0, 8, 0x50, 0x32, 0x50, 3 << 3, 0))
     recorded = state(bytes(sent), evidence="stream")
-    assert try_(own_engine, recorded, device, environment=clique).outcome == "pass"
+    assert try_(engine, recorded, device, environment=clique).outcome == "pass"
     other = PORT._replace(properties={"x-nv-gpudirect-clique": "4"})
-    assert (
-        "i=0xce read: 18 device: 20" in try_(own_engine, recorded, device, environment=other).line
-    )
+    assert "i=0xce read: 18 device: 20" in try_(engine, recorded, device, environment=other).line
 
 
 def test_properties_of_the_host_are_left_out(own_engine: Engine) -> None:
