@@ -160,7 +160,7 @@ def intel_gpu(seed: int) -> Layout:
 
 def intel_igd(seed: int) -> Layout:
     """Graphics of an Intel processor, whose GMCH and BDSM registers QEMU may emulate."""
-    product = (0x3EA0, 0x9A49, 0x0A84, 0x1616)[seed % 4]
+    product = (0x3EA0, 0x9A49, 0x0A84, 0x1616, 0x0412, 0x4E61)[seed % 6]
     caps = (vsc(0x40, 0x0C, seed), pcie(0x70, seed, kind=9), msi(0xAC), pm(0xD0))
     more = (ext(0x1B, 0x100, 8), ext(ATS, 0x200, 8, seed), ext(0x13, 0x300, 0x10, seed))
     bars = ((0, MEM64, 16 * _MIB), (2, PREFETCH64, 256 * _MIB), (4, IO, 64))

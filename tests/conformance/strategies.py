@@ -15,6 +15,7 @@ from . import kit
 from .cases import PLACEMENTS, Case, Device
 from .hostile import hostile
 from .kit import Cap, Ext, Layout, build, noise
+from .known_properties import IDLE
 from .layouts import LAYOUTS
 
 MACHINES = ("9.0", "10.0", "8.0", "8.1", "8.2", "9.1", "9.2", "10.1", "10.2", "11.0", "11.1")
@@ -42,7 +43,10 @@ def mixed(draw: st.DrawFn) -> Layout:
     big = draw(st.booleans())
     more = tuple(draw(_extended())) if big else ()
     size = 4096 if big else 256
-    bars = ((0, draw(st.sampled_from((0, 4, 0xC))), 0x10000),)
+    # Behind 4 GiB QEMU cuts off the offset of an MSI-X table that it moves there.
+    room = draw(st.sampled_from((0x10000, 0x10000, 0x10000, 1 << 31, 1 << 32, 1 << 35)))
+    low = draw(st.sampled_from((0, 4, 0xC) if room == 0x10000 else (4, 0xC)))
+    bars = ((0, low, room),)
     return Layout(0x1234, 0x5678, 0x028000, caps, more, bars, size, pin=draw(st.integers(0, 4)))
 
 
@@ -186,9 +190,13 @@ _PROPERTIES = {
     "x-pci-sub-vendor-id": ("0x1af4",),
     "x-pci-sub-device-id": ("010",),
     "x-pci-class-code": ("0x030000", "0x1000000"),
+    "x-igd-gms": ("2", "0x10", "0x11", "0x40", "0x41"),
+    "x-no-geforce-quirks": ("on", "off"),
+    "ats": ("off", "on", "auto"),
     "x-nv-gpudirect-clique": ("0", "7", "15"),
     "rombar": ("0", "1", "-1"),
     "romfile": ("", "some.rom"),
+    "romsize": ("0x10000", "0x40000"),
     "multifunction": ("on", "off"),
     "x-no-kvm-msix": ("on",),
     "x-no-kvm-intx": ("on",),
@@ -199,10 +207,15 @@ _PROPERTIES = {
 
 
 @st.composite
-def properties(draw: st.DrawFn) -> tuple[tuple[str, str], ...]:
-    """Some properties, seldom many."""
-    names = draw(st.lists(st.sampled_from(sorted(_PROPERTIES)), max_size=3, unique=True))
-    return tuple((name, draw(st.sampled_from(_PROPERTIES[name]))) for name in names)
+def properties(draw: st.DrawFn, graphics: bool) -> tuple[tuple[str, str], ...]:
+    """Some properties, seldom many; of Intel graphics often the one that is for them."""
+    telling = sorted(_PROPERTIES) * 3 + ["x-igd-gms"] * 20 * graphics
+    names = st.sampled_from([*telling, *sorted(IDLE)])
+    chosen = draw(st.lists(names, max_size=3, unique=True))
+    return tuple((name, draw(st.sampled_from(DRAWN[name]))) for name in chosen)
+
+
+DRAWN = {**_PROPERTIES, **IDLE}
 
 
 # --- cases ----------------------------------------------------------------------------------------
@@ -241,17 +254,18 @@ def _pair(draw: st.DrawFn, layout: Layout) -> tuple[Device, Device]:
 def _dressed(draw: st.DrawFn, source: Device, destination: Device) -> tuple[Device, Device]:
     """Properties on both sides, the same or not; now and then without BAR sizes."""
     kind = draw(st.integers(0, 9))
+    graphics = any(is_intel_vga(device.config) for device in (source, destination))
     if kind == 1:
         return source._replace(bars=()), destination._replace(bars=())
     if kind in (2, 3, 4):
-        both = draw(properties())
+        both = draw(properties(graphics))
         return source._replace(properties=both), destination._replace(properties=both)
     if kind == 5:
-        one, other = draw(properties()), draw(properties())
+        one, other = draw(properties(graphics)), draw(properties(graphics))
         return source._replace(properties=one), destination._replace(properties=other)
     if kind == 6:
         driver = "vfio-pci-nohotplug"
         return source._replace(driver=driver), destination._replace(driver=driver)
-    if kind == 7 and not any(is_intel_vga(device.config) for device in (source, destination)):
+    if kind == 7 and not graphics:
         return source._replace(mdev=True), destination._replace(mdev=True)
     return source, destination
