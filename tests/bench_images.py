@@ -81,7 +81,7 @@ def seconds(pair: Pair, command: list[str]) -> float:
 
 def qemus_script() -> str:
     """The path of QEMU's script; empty, the reason on standard error, if it is not to be had."""
-    command = [CHECKOUT / "tests/qemu-script", "analyze-migration.py"]
+    command = [str(CHECKOUT / "tests/qemu-script"), "analyze-migration.py"]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
 
 
