@@ -8,8 +8,11 @@ and the answer is that there is none.
 
 from __future__ import annotations
 
+import signal
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any
 
 from lxml import etree
@@ -26,11 +29,20 @@ from ..render import Json, to_dict
 from ..verdicts import ANNOTATE, BLOCK
 from .connection import LibvirtError, library
 
-# What a stand-in needs to keep: all that decides which VFIO devices there are, and where.
-KEPT_DEVICES = ("emulator", "controller", "hostdev", "interface")
+# What a stand-in needs to keep: all that decides which VFIO devices there are, where, and what they
+# are called. Everything else goes, and with it what refers to it: libvirt would not define that.
 KEPT = ("metadata", "memory", "os", "devices")
+KEPT_DEVICES = (
+    "emulator",
+    "controller[@type='pci']",
+    "hostdev",
+    "interface[@type='hostdev']",
+    "interface[@type='network']",
+)
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 MAX_PARTS = 1000
+# What a terminal, a service manager or timeout(1) ends a program with.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def ask(
@@ -71,6 +83,10 @@ class _StandIn:
 
     def ask(self, part: int) -> tuple[int, int, str] | None:
         """One part of the answer: its number, how many there are, its text; None without a hook."""
+        with _uninterrupted():
+            return self._ask(part)
+
+    def _ask(self, part: int) -> tuple[int, int, str] | None:
         libvirt = self.libvirt
         flags = libvirt.VIR_MIGRATE_OFFLINE | libvirt.VIR_MIGRATE_PERSIST_DEST
         try:
@@ -91,6 +107,28 @@ class _StandIn:
                 connection.lookupByUUIDString(self.uuid).undefine()
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let signals that end the program wait until what is done in here is also undone.
+
+    No question takes longer than the destination's hook may (``[hook] deadline``). Python itself
+    would not see a signal before libvirt returns either.
+    """
+    arrived: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        arrived.append(number)
+
+    before = {number: signal.signal(number, note) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
+
+
 def _answer(message: str) -> tuple[int, int, str]:
     """Find the hook's words in libvirt's. Raises :class:`LibvirtError` where there are none."""
     words = message.split(MARK, 1)[1].split() if MARK in message else []
@@ -105,8 +143,8 @@ def stand_in_xml(xml: str, identifier: str, part: int, trial: bool = False) -> s
     for child in list(root):
         if child.tag not in KEPT and not str(child.tag).startswith(QEMU):
             root.remove(child)
-    _keep_only(root.find("os"), ("type",))
-    _keep_only(root.find("devices"), KEPT_DEVICES)
+    _reduce_os(root.find("os"))
+    _reduce_devices(root.find("devices"))
     name = etree.Element("name")
     name.text = NAME_PREFIX + identifier
     number = etree.Element("uuid")
@@ -119,9 +157,51 @@ def stand_in_xml(xml: str, identifier: str, part: int, trial: bool = False) -> s
     return to_bytes(root).decode()
 
 
-def _keep_only(element: etree._Element | None, tags: tuple[str, ...]) -> None:
-    for child in list(element) if element is not None else ():
-        if element is not None and child.tag not in tags:
+def _reduce_os(system: etree._Element | None) -> None:
+    if system is not None:
+        _keep_only(system, ("type",))
+        # firmware='efi' has libvirt look for one that fits, and that needs what was removed.
+        system.attrib.clear()
+
+
+def _reduce_devices(devices: etree._Element | None) -> None:
+    if devices is None:
+        return
+    display = _display(devices)
+    _keep_only(devices, KEPT_DEVICES)
+    # The NUMA nodes are gone that expander buses are said to be near to.
+    for target in devices.findall("controller/target"):
+        _remove(target, "node")
+    # Devices on other buses count for aliases only; libvirt gives them new addresses, and what
+    # these need: theirs may name a hub or a controller that is gone.
+    for hostdev in devices.findall("hostdev"):
+        if hostdev.get("type") in ("usb", "scsi"):
+            _remove(hostdev, "address")
+    if devices.find("hostdev[@type='usb']") is None:
+        etree.SubElement(devices, "controller", type="usb", model="none")
+    etree.SubElement(devices, "memballoon", model="none")
+    devices.extend(display)
+
+
+def _display(devices: etree._Element) -> list[etree._Element]:
+    """What libvirt refuses ``display='on'`` without: graphics, of which nothing but the type."""
+    graphics = devices.find("graphics")
+    if graphics is None or devices.find("hostdev[@display='on']") is None:
+        return []
+    video = etree.Element("video")
+    etree.SubElement(video, "model", type="none")
+    return [etree.Element("graphics", type=graphics.get("type", "")), video]
+
+
+def _remove(element: etree._Element, tag: str) -> None:
+    for child in element.findall(tag):
+        element.remove(child)
+
+
+def _keep_only(element: etree._Element, paths: tuple[str, ...]) -> None:
+    kept = {child for path in paths for child in element.findall(path)}
+    for child in list(element):
+        if child not in kept:
             element.remove(child)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from typing import Any
 
 import pytest
@@ -54,6 +55,20 @@ def test_stand_in_has_nothing_else_of_the_guest() -> None:
     text = dryrun.stand_in_xml(XML, UUID, 0)
     for private in ("s3cret", "private", "graphics", "<disk", "g1"):
         assert private not in text
+
+
+def test_stand_in_needs_no_firmware_of_its_own() -> None:
+    xml = XML.replace("<os>", "<launchSecurity type='sev'/><os firmware='efi'>")
+    text = dryrun.stand_in_xml(xml, UUID, 0)
+    assert "<os>" in text and "launchSecurity" not in text
+
+
+@pytest.mark.parametrize("display", ["on", "off"])
+def test_stand_in_has_graphics_for_the_display_of_a_device_alone(display: str) -> None:
+    xml = XML.replace("<hostdev ", f"<hostdev display='{display}' ")
+    text = dryrun.stand_in_xml(xml, UUID, 0)
+    assert text.count('<graphics type="vnc"/>') == (display == "on")
+    assert "s3cret" not in text
 
 
 def test_stand_in_of_a_guest_without_metadata() -> None:
@@ -138,6 +153,33 @@ def test_ask() -> None:
     told["guest"] = f"{NAME_PREFIX}x"
     report = ask(Connection(told))
     assert report == {**told, "guest": "g1", "uuid": ""}
+
+
+@pytest.mark.parametrize("number", dryrun.ENDING)
+def test_signal_waits_until_nothing_is_left_behind(
+    number: signal.Signals,
+) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_args: object) -> None:
+        raise Interrupted
+
+    class Signalled(Connection):
+        def defineXML(self, xml: str) -> Domain:
+            domain = super().defineXML(xml)
+            signal.raise_signal(number)
+            return domain
+
+    source, destination = Signalled(), Connection()
+    before = signal.signal(number, interrupt)
+    try:
+        with pytest.raises(Interrupted):
+            dryrun.ask(source, destination, XML)
+        assert signal.getsignal(number) is interrupt
+    finally:
+        signal.signal(number, before)
+    assert source.defined == destination.defined == {}
 
 
 def test_ask_for_a_long_answer() -> None:
