@@ -16,12 +16,16 @@ import shutil
 import sys
 from argparse import Namespace, _SubParsersAction
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from .. import __version__
 from ..errors import PreflightError
 from ..qemu import shim
+from ..render import Json
+from . import output
+
+SCHEMA = 1
 
 LIBRARY = "usr/lib/vfio-preflight"
 MANIFEST = f"{LIBRARY}/manifest.json"
@@ -57,6 +61,13 @@ class InstallError(PreflightError):
     """Files that cannot be put in place, or removed, without harm to others."""
 
 
+class Manifest(NamedTuple):
+    """What an installation left: digests by path, and the configuration's as it was shipped."""
+
+    files: dict[str, str]
+    configuration: str
+
+
 class Payload(NamedTuple):
     """A file to install: where (relative to the root), what, with which mode."""
 
@@ -73,30 +84,62 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
     ):
         parser = commands.add_parser(name, help=text)
         parser.add_argument("--root", metavar="DIR", default="/", help="stage below DIR")
+        output.add_format(parser)
         parser.set_defaults(run=run)
 
 
 def _install(options: Namespace) -> int:
-    root = _root(options.root)
+    with _readable_for_all():
+        told = _put_in_place(_root(options.root))
+    if options.format == "json":
+        print(json.dumps({"schema": SCHEMA, **told}, indent=2))
+    else:
+        print("\n".join(_installed(told)))
+    return 0
+
+
+@contextmanager
+def _readable_for_all() -> Iterator[None]:
+    """What is made in here can be read by QEMU's user too, whatever root's umask is."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _put_in_place(root: str) -> Json:
     payload = [*_payload()]
     ours = _manifest(root)
-    first = not _has_hooks(root)
-    _refuse_foreign(root, payload, ours)
+    reload = _reload(root)
+    _refuse_foreign(root, payload, ours.files)
     for item in payload:
         _write(root, item)
     fresh = {item.path: _digest(item.data) for item in payload}
-    _remove_stale(root, ours, fresh)
+    left = _remove_stale(root, ours.files, fresh)
     for path, mode in DIRECTORIES:
         os.makedirs(os.path.join(root, path), mode=mode, exist_ok=True)
-    kept = _write_configuration(root)
-    manifest = {"version": __version__, "files": fresh}
+    kept = not _write_configuration(root)
+    manifest = {
+        "version": __version__,
+        "files": fresh,
+        "configuration": _shipped_digest(root, ours),
+    }
     _write(root, Payload(MANIFEST, json.dumps(manifest, indent=1).encode()))
     no_shim = _compile_shim(root)
-    compileall.compile_dir(
-        os.path.join(root, LIBRARY), quiet=2, stripdir=root, prependdir="/", force=True
-    )
-    _tell(root, kept, first, no_shim)
-    return 0
+    library = os.path.join(root, LIBRARY)
+    compileall.compile_dir(library, quiet=2, stripdir=root, prependdir="/", force=True)
+    # An installation under another umask may have made them.
+    for directory, _subdirectories, _files in os.walk(library):
+        os.chmod(directory, 0o755)  # noqa: S103 - QEMU's user runs what is in there
+    return {
+        "installed": [os.path.join(root, path) for path in (HOOK, COMMAND, LIBRARY, UNIT)],
+        "configuration": os.path.join(root, CONFIGURATION),
+        "configuration_kept": kept,
+        "left": left,
+        "reload": reload,
+        "without_trials": no_shim,
+    }
 
 
 def _compile_shim(root: str) -> str:
@@ -109,24 +152,33 @@ def _compile_shim(root: str) -> str:
 
 
 def _uninstall(options: Namespace) -> int:
-    root = _root(options.root)
+    told = _take_away(_root(options.root))
+    if options.format == "json":
+        print(json.dumps({"schema": SCHEMA, **told}, indent=2))
+    else:
+        print("\n".join(_uninstalled(told)))
+    return 0
+
+
+def _take_away(root: str) -> Json:
     ours = _manifest(root)
-    if not ours:
+    if not ours.files:
         raise InstallError(f"nothing to remove: there is no {os.path.join(root, MANIFEST)}")
-    for path, digest in ours.items():
-        _remove(root, path, digest)
+    left = [path for path, digest in ours.files.items() if not _remove(root, path, digest)]
     for path in (MANIFEST, SHIM):
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(root, path))
     _remove_compiled(os.path.join(root, LIBRARY))
     shutil.rmtree(os.path.join(root, DIRECTORIES[0][0]), ignore_errors=True)
-    _remove_unchanged_configuration(root)
+    kept = not _remove(root, CONFIGURATION, ours.configuration)
     for directory in (STATES, os.path.dirname(STATES), os.path.dirname(HOOK)):
         _remove_empty(os.path.join(root, directory))
-    print("vfio-preflight is removed; libvirt needs no reload for that")
-    if os.path.lexists(os.path.join(root, WANTED)):
-        print(f"its service is still enabled: systemctl disable --now {os.path.basename(UNIT)}")
-    return 0
+    return {
+        "left": [os.path.join(root, path) for path in left],
+        "configuration": os.path.join(root, CONFIGURATION),
+        "configuration_kept": kept,
+        "service_enabled": os.path.lexists(os.path.join(root, WANTED)),
+    }
 
 
 def _root(root: str) -> str:
@@ -161,14 +213,15 @@ def _data(name: str) -> bytes:
     raise InstallError(f"{name} is not in this installation; install from a checkout or a wheel")
 
 
-def _manifest(root: str) -> dict[str, str]:
+def _manifest(root: str) -> Manifest:
     path = os.path.join(root, MANIFEST)
     try:
         with open(path, encoding="utf-8") as file:
-            files = json.load(file)["files"]
-            return {str(name): str(digest) for name, digest in files.items()}
+            value = json.load(file)
+            files = {str(name): str(digest) for name, digest in value["files"].items()}
+            return Manifest(files, str(value.get("configuration", "")))
     except FileNotFoundError:
-        return {}
+        return Manifest({}, "")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InstallError(
             f"{path}: cannot be read: {error}; move it away to start anew"
@@ -178,28 +231,34 @@ def _manifest(root: str) -> dict[str, str]:
 def _refuse_foreign(root: str, payload: list[Payload], ours: dict[str, str]) -> None:
     """Stop before the first write if a file stands in the way that is not ours as we left it."""
     for item in payload:
-        digest = _digest_at(os.path.join(root, item.path))
+        path = os.path.join(root, item.path)
+        if os.path.islink(path):
+            raise InstallError(
+                f"{path} is a symbolic link, which install never makes; move it away and run"
+                " install again"
+            )
+        digest = _digest_at(path)
         if digest is None or digest in (ours.get(item.path), _digest(item.data)):
             continue
         state = "was changed since it was installed" if item.path in ours else "is not ours"
-        raise InstallError(
-            f"{os.path.join(root, item.path)} {state}; move it away and run install again"
-        )
+        raise InstallError(f"{path} {state}; move it away and run install again")
 
 
-def _remove_stale(root: str, old: dict[str, str], fresh: dict[str, str]) -> None:
-    for path, digest in old.items():
-        if path not in fresh:
-            _remove(root, path, digest)
+def _remove_stale(root: str, old: dict[str, str], fresh: dict[str, str]) -> list[str]:
+    """Remove what only an older version had; returns what was changed and is therefore left."""
+    stale = {path: digest for path, digest in old.items() if path not in fresh}
+    return [os.path.join(root, path) for path in stale if not _remove(root, path, stale[path])]
 
 
-def _remove(root: str, path: str, digest: str) -> None:
+def _remove(root: str, path: str, digest: str) -> bool:
+    """Remove a file that is as we left it; whether nothing is there any more."""
     full = os.path.join(root, path)
+    if os.path.islink(full):
+        return False
     found = _digest_at(full)
     if found == digest:
         os.unlink(full)
-    elif found is not None:
-        print(f"left in place, changed since it was installed: {full}")
+    return found in (None, digest)
 
 
 def _remove_compiled(library: str) -> None:
@@ -241,49 +300,65 @@ def _create(path: str, flags: int) -> int:
 def _write_configuration(root: str) -> bool:
     """Install the configuration where there is none; an operator's is never touched."""
     if os.path.lexists(os.path.join(root, CONFIGURATION)):
-        return True
+        return False
     _write(root, Payload(CONFIGURATION, _data("etc/vfio-preflight.conf")))
-    return False
+    return True
 
 
-def _remove_unchanged_configuration(root: str) -> None:
-    path = os.path.join(root, CONFIGURATION)
-    try:
-        shipped = _digest(_data("etc/vfio-preflight.conf"))
-    except InstallError:
-        shipped = ""
-    if _digest_at(path) == shipped:
-        os.unlink(path)
-    elif os.path.lexists(path):
-        print(f"left in place, yours: {path}")
+def _shipped_digest(root: str, ours: Manifest) -> str:
+    """What tells uninstall an untouched configuration: this version's, or the one it came with."""
+    shipped = _digest(_data("etc/vfio-preflight.conf"))
+    found = _digest_at(os.path.join(root, CONFIGURATION))
+    return shipped if found == shipped else ours.configuration
 
 
-def _has_hooks(root: str) -> bool:
-    """Whether libvirt found a qemu hook when its daemon started, as far as files can tell."""
+def _reload(root: str) -> str:
+    """Whether libvirt has to look for hooks anew, as far as files can tell.
+
+    It does so when its daemon starts; if it found a qemu hook then, it finds later ones by itself.
+    """
     directory = os.path.join(root, HOOKS, "qemu.d")
-    others = os.listdir(directory) if os.path.isdir(directory) else []
-    return bool(others) or os.path.exists(os.path.join(root, HOOKS, "qemu"))
+    found = set(os.listdir(directory)) if os.path.isdir(directory) else set()
+    if found - {os.path.basename(HOOK)} or os.path.exists(os.path.join(root, HOOKS, "qemu")):
+        return "not-needed"
+    return "unless-done" if found else "needed"
 
 
-def _tell(root: str, kept: bool, first: bool, no_shim: str) -> None:
-    print(f"installed: {os.path.join(root, HOOK)}")
-    print(f"           {os.path.join(root, COMMAND)}")
-    print(f"           {os.path.join(root, LIBRARY)}")
-    print(f"           {os.path.join(root, UNIT)}")
-    print(f"{'kept:     ' if kept else 'installed:'} {os.path.join(root, CONFIGURATION)}")
-    if first:
-        print(
-            "This is this host's first qemu hook, and libvirt looks for hooks when it starts. Run\n"
-            "  systemctl reload libvirtd    (or virtqemud)"
-        )
-    else:
-        print("libvirt had a qemu hook before: no reload needed")
-    if no_shim:
-        print(f"without trials: {no_shim}")
-    print(
-        "To record what guests' devices present as they start, run\n"
-        f"  systemctl daemon-reload && systemctl enable --now {os.path.basename(UNIT)}"
-    )
+RELOAD = "  systemctl reload libvirtd    (or virtqemud)"
+RELOADS = {
+    "not-needed": "libvirt had a qemu hook before: no reload needed",
+    "unless-done": "It is this host's only qemu hook. Unless libvirt was reloaded or restarted"
+    f" since it was\nfirst installed, run\n{RELOAD}",
+    "needed": "This is this host's first qemu hook, and libvirt looks for hooks when it starts."
+    f" Run\n{RELOAD}",
+}
+
+
+def _installed(told: Json) -> Iterator[str]:
+    heads = ("installed:", *("          ",) * len(told["installed"]))
+    for head, path in zip(heads, told["installed"]):
+        yield f"{head} {path}"
+    yield f"{'kept:     ' if told['configuration_kept'] else heads[0]} {told['configuration']}"
+    yield from _left(told["left"])
+    yield RELOADS[told["reload"]]
+    if told["without_trials"]:
+        yield f"without trials: {told['without_trials']}"
+    yield "To record what guests' devices present as they start, run"
+    yield f"  systemctl daemon-reload && systemctl enable --now {os.path.basename(UNIT)}"
+
+
+def _uninstalled(told: Json) -> Iterator[str]:
+    yield from _left(told["left"])
+    if told["configuration_kept"]:
+        yield f"left in place, yours: {told['configuration']}"
+    yield "vfio-preflight is removed; libvirt needs no reload for that"
+    if told["service_enabled"]:
+        yield f"its service is still enabled: systemctl disable --now {os.path.basename(UNIT)}"
+
+
+def _left(paths: list[str]) -> Iterator[str]:
+    for path in paths:
+        yield f"left in place, changed since it was installed: {path}"
 
 
 def _digest(data: bytes) -> str:

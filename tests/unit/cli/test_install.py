@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import compileall
 import json
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -117,7 +118,8 @@ def test_second_installation_changes_nothing(
     assert run("install", root) == 0
     assert files(root) == before
     out = capsys.readouterr().out
-    assert "no reload needed" in out and f"kept:      {root}/{CONFIGURATION}" in out
+    assert f"kept:      {root}/{CONFIGURATION}" in out
+    assert "Unless libvirt was reloaded" in out and "no reload needed" not in out
 
 
 def test_operators_configuration_is_kept(root: Path) -> None:
@@ -193,6 +195,47 @@ def test_installation_without_its_data(
     assert "install from a checkout or a wheel" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("path", [HOOK, COMMAND, MODULE])
+def test_link_is_never_replaced(path: str, empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (empty / path).parent.mkdir(parents=True)
+    (empty / path).symlink_to("/nowhere/theirs")
+    assert run("install", empty) == 2
+    assert f"{empty}/{path} is a symbolic link" in capsys.readouterr().err
+    assert (empty / path).is_symlink() and files(empty) == {}
+
+
+def test_umask_of_root_does_not_matter(empty: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        assert run("install", empty) == 0
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    closed = {path for path in empty.rglob("*") if not mode(path) & 0o004}
+    assert closed == {empty / "var/cache/vfio-preflight"}
+    (shim,) = empty.rglob("fakevfio.so")
+    assert mode(shim) & 0o444 == 0o444
+
+
+def test_directories_are_opened_again(root: Path) -> None:
+    (root / MODULE).parent.chmod(0o700)
+    assert run("install", root) == 0
+    assert mode((root / MODULE).parent) == 0o755
+
+
+@pytest.mark.parametrize(("other", "reload"), [("", "needed"), ("qemu", "not-needed")])
+def test_install_told_as_json(
+    other: str, reload: str, empty: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if other:
+        (empty / "etc/libvirt/hooks").mkdir(parents=True)
+        (empty / "etc/libvirt/hooks" / other).write_text("#!/bin/sh\n")
+    assert main(["install", "--root", str(empty), "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["schema"], told["reload"], told["configuration_kept"]) == (1, reload, False)
+    assert told["installed"][0] == f"{empty}/{HOOK}"
+
+
 # --- uninstall -----------------------------------------------------------------------------------
 
 
@@ -214,6 +257,31 @@ def test_uninstall_of_a_plain_installation_leaves_nothing(root: Path) -> None:
     assert files(root) == {}
     left = {str(path.relative_to(root)) for path in root.rglob("*")}
     assert not any("vfio-preflight" in path for path in left)
+
+
+def test_uninstall_by_the_installed_command(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no checkout beside it to compare the configuration with."""
+    assert run("install", root) == 0
+    monkeypatch.setattr(install, "DATA", ())
+    assert run("uninstall", root) == 0
+    assert files(root) == {}
+
+
+def test_uninstall_keeps_a_link(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs = root / "theirs"
+    (root / HOOK).rename(theirs)
+    (root / HOOK).symlink_to(theirs)
+    assert run("uninstall", root) == 0
+    assert (root / HOOK).is_symlink()
+    assert f"changed since it was installed: {root}/{HOOK}" in capsys.readouterr().out
+
+
+def test_uninstall_told_as_json(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / HOOK).write_text("changed")
+    assert main(["uninstall", "--root", str(root), "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["left"] == [f"{root}/{HOOK}"]
+    assert (told["configuration_kept"], told["service_enabled"]) == (False, False)
 
 
 def test_uninstall_keeps_the_operators_configuration(
