@@ -6,9 +6,12 @@ Exit status: 0 go, 1 no-go, 2 usage or input error, 3 undetermined.
 from __future__ import annotations
 
 import argparse
+import io
+import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 
 from .. import __version__
 from ..errors import PreflightError
@@ -35,18 +38,48 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    options = parser().parse_args(arguments)
+    _print_anything()
+    options = _options(sys.argv[1:] if arguments is None else arguments)
     try:
         return int(options.run(options))
-    except PreflightError as error:
-        print(f"vfio-preflight: {error}", file=sys.stderr)
-        return USAGE
     except BrokenPipeError:
         # The reader left (a pager, head): nothing more to say, and nothing to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return USAGE
-    except OSError as error:
+    except (PreflightError, OSError) as error:
+        if getattr(options, "format", "") == "json":
+            _complain_as_json(str(error))
         print(f"vfio-preflight: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         return 130
+
+
+def _print_anything() -> None:
+    """Show by its number what a terminal's encoding lacks: names can hold any character or byte."""
+    for stream in sys.stdout, sys.stderr:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line. Raises SystemExit, after what argparse has to say."""
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):
+            return parser().parse_args(arguments)
+    except SystemExit as end:
+        if end.code == USAGE and _wants_json(arguments):
+            _complain_as_json(told.getvalue().strip().rpartition("error: ")[2])
+        raise
+    finally:
+        sys.stderr.write(told.getvalue())
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON that cannot be parsed."""
+    return "--format=json" in arguments or ("--format", "json") in zip(arguments, arguments[1:])
+
+
+def _complain_as_json(error: str) -> None:
+    print(json.dumps({"schema": 1, "error": error}, indent=2))

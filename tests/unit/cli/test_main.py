@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import io
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +60,42 @@ def test_configuration_error(
         "state": [files["usual"]],
     }[command]
     assert "[policy] fial" in complaint([command, *arguments], capsys)
+
+
+def test_error_as_json(capsys: Out) -> None:
+    assert main(["state", "/none", "--format", "json"]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {
+        "schema": 1,
+        "error": "/none: cannot be read: No such file or directory",
+    }
+    assert err == "vfio-preflight: /none: cannot be read: No such file or directory\n"
+
+
+@pytest.mark.parametrize("form", [["--format=json"], ["--format", "json"]])
+def test_usage_error_as_json(form: list[str], capsys: Out) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", *form, "a"])
+    out, err = capsys.readouterr()
+    text = "the following arguments are required: DESTINATION, --machine"
+    assert json.loads(out) == {"schema": 1, "error": text}
+    assert err.startswith("usage: vfio-preflight compare") and err.endswith(f"error: {text}\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+@pytest.mark.parametrize(
+    ("name", "shown"), [("gé日", {"ascii": "g\\xe9\\u65e5", "utf-8": "gé日"}), ("\udcff", {})]
+)
+def test_name_that_cannot_be_encoded(
+    encoding: str, name: str, shown: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = {which: io.TextIOWrapper(io.BytesIO(), encoding) for which in ("stdout", "stderr")}
+    for which, stream in streams.items():
+        monkeypatch.setattr(sys, which, stream)
+    assert main(["check", name]) == 2
+    streams["stderr"].seek(0)
+    expected = shown.get(encoding, "\\udcff")
+    assert f"'{expected}' is not a file" in streams["stderr"].read()
 
 
 def test_broken_pipe(files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
