@@ -45,8 +45,8 @@ EVIDENCE = {
 Json = dict[str, Any]
 
 
-def to_dict(report: Report, decision: Decision) -> Json:
-    """``report`` and what policy makes of it."""
+def to_dict(report: Report, decision: Decision | None) -> Json:
+    """``report`` and what policy makes of it, None where nothing is about to migrate."""
     return {
         "schema": SCHEMA,
         "version": __version__,
@@ -55,8 +55,8 @@ def to_dict(report: Report, decision: Decision) -> Json:
         "machine": report.machine,
         "emulator": report.emulator,
         "verdict": report.verdict,
-        "action": decision.action,
-        "note": decision.note,
+        "action": decision.action if decision else None,
+        "note": decision.note if decision else "",
         "findings": [_finding(finding, None) for finding in report.findings],
         "devices": [_device(device) for device in report.devices],
     }

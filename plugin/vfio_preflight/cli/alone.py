@@ -10,10 +10,13 @@ from ..guest.domain import Guest, GuestDevice, Property
 from ..host.states import read_device
 from ..pci.formats import read_file
 from ..pci.state import ConfigState
-from .arguments import device_name
+from .arguments import UsageError, device_name
 
 EMULATORS = ("/usr/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm", "/usr/bin/kvm")
-BUSES = ("root-port", "root-complex", "conventional")
+# Where a guest can see a device, the usual place first. A machine with a conventional root bus has
+# no other than that sort.
+CONVENTIONAL_BUS = "conventional"
+BUSES = ("root-port", "root-complex", CONVENTIONAL_BUS)
 # Machine families whose root bus is conventional PCI.
 CONVENTIONAL = ("pc", "pc-i440fx", "isapc", "pseries")
 # The one device's key and alias.
@@ -24,7 +27,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare what makes up the device's surroundings."""
     parser.add_argument("--machine", required=True, metavar="TYPE", help="e.g. pc-q35-9.0")
     parser.add_argument("--emulator", metavar="PATH", default=_emulator())
-    parser.add_argument("--bus", choices=BUSES, default=BUSES[0], help="where the guest sees it")
+    parser.add_argument(
+        "--bus",
+        choices=BUSES,
+        help=f"where the guest sees it ({BUSES[0]}, or {CONVENTIONAL_BUS} where that is all)",
+    )
     parser.add_argument(
         "--property",
         action="append",
@@ -35,10 +42,22 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
+def bus_of(options: Namespace) -> str:
+    """Where the guest sees the device. Raises UsageError for what the machine does not have."""
+    if has_express_root(options.machine):
+        return options.bus or BUSES[0]
+    if options.bus not in (None, CONVENTIONAL_BUS):
+        raise UsageError(
+            f"{options.machine} has no PCI Express: --bus {options.bus} is not possible there,"
+            f" only {CONVENTIONAL_BUS}"
+        )
+    return CONVENTIONAL_BUS
+
+
 def guest_for(options: Namespace, name: str) -> Guest:
-    """A guest with nothing but the device."""
+    """A guest with nothing but the device. Raises UsageError."""
     properties = dict(options.property)
-    device = GuestDevice(DEVICE, "pci", None, DEVICE, "vfio-pci", options.bus, properties)
+    device = GuestDevice(DEVICE, "pci", None, DEVICE, "vfio-pci", bus_of(options), properties)
     machine = options.machine
     return Guest(
         name, "", machine, "", "", options.emulator, (device,), (), has_express_root(machine), None

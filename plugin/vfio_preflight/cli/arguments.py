@@ -1,11 +1,17 @@
-"""What operators write on the command line: device names."""
+"""What operators write on the command line: device names, and what does not go together."""
 
 from __future__ import annotations
 
 import re
 
+from ..errors import PreflightError
+
 _ADDRESS = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([01][0-9a-f])\.([0-7])", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+class UsageError(PreflightError):
+    """Arguments that do not go together."""
 
 
 def device_name(text: str) -> str | None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 from ..collect import facts_here
 from ..configuration import ALWAYS, Configuration, load
-from ..errors import PreflightError
 from ..examine import examined
 from ..gate import decided
 from ..guest.domain import Guest, parse_domain, read_guest, to_bytes
@@ -21,7 +20,7 @@ from ..render import Json, to_dict
 from ..saved import guest_of, saved_states
 from . import output
 from .alone import load_state
-from .arguments import device_name
+from .arguments import UsageError, device_name
 from .connection import LOCAL, connected, domain_named
 
 DESCRIPTION = (
@@ -29,10 +28,6 @@ DESCRIPTION = (
     " migrated. With a file: judges domain XML for a move to this host, without libvirt. With"
     " --image: judges the restore of a save image, whose own bytes say what QEMU will load."
 )
-
-
-class UsageError(PreflightError):
-    """Arguments that do not go together."""
 
 
 def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]

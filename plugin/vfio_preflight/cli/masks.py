@@ -18,6 +18,7 @@ from ..configuration import load
 from ..errors import PreflightError
 from ..examine import unverified
 from ..findings import Finding
+from ..guest.domain import Guest
 from ..pci.registers import locate
 from ..pci.space import PCI_CONFIG_SPACE_SIZE
 from ..pci.state import ConfigState
@@ -82,10 +83,11 @@ def run(options: Namespace) -> int:
     effective = skip_vsc_check(guest, guest.devices[0], emulator)
     found = classify(state, environment_of(guest, guest.devices[0], emulator))
     if options.format == "json":
-        print(json.dumps(_to_dict(options, effective.value, found), indent=2))
+        print(json.dumps(_to_dict(options, guest, effective.value, found), indent=2))
     else:
         value = {True: "on", False: "off", None: "not known"}[effective.value]
-        title = f"{options.machine}, {options.bus}; skip-vsc-check is {value} ({effective.origin})"
+        bus = guest.devices[0].placement
+        title = f"{options.machine}, {bus}; skip-vsc-check is {value} ({effective.origin})"
         _show([title, *_doubts(asked)], state.config, found)
     return 0
 
@@ -150,7 +152,7 @@ def _ranges(found: list[Byte]) -> Iterator[list[Byte]]:
         yield list(run_of)
 
 
-def _to_dict(options: Namespace, skips: bool | None, found: list[Byte]) -> Json:
+def _to_dict(options: Namespace, guest: Guest, skips: bool | None, found: list[Byte]) -> Json:
     ranges = [
         {"start": run_of[0].offset, "end": run_of[-1].offset, **run_of[0]._asdict()}
         for run_of in _ranges(found)
@@ -161,7 +163,7 @@ def _to_dict(options: Namespace, skips: bool | None, found: list[Byte]) -> Json:
         "schema": 1,
         "device": options.device,
         "machine": options.machine,
-        "bus": options.bus,
+        "bus": guest.devices[0].placement,
         "skip_vsc_check": skips,
         "ranges": ranges,
     }

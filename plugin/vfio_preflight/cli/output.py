@@ -23,6 +23,8 @@ ACTIONS = {
     "block": "the hook blocks it",
     "mend": "the hook mends it: skip-vsc-check=on for the devices that need it",
 }
+# What is said first, where the verdict alone would not tell whether it goes.
+OUTCOMES = {MEND: ("MENDED", STYLES["tolerated"]), BLOCK: ("BLOCKED", STYLES["fail"])}
 COLUMNS = ("device", "host", "guest", "id", "source state", "destination", "verdict")
 # What findings are about stands in a column of its own, as wide as the longest verdict.
 MARGIN = 10
@@ -45,7 +47,7 @@ def add_trial(parser: ArgumentParser) -> None:
 
 
 def exit_status(report: Json) -> int:
-    """0 go, 1 no-go, 3 undetermined: what will happen, policy included."""
+    """0 go, 1 no-go, 3 undetermined: what will happen, policy included if there is one."""
     if report["action"] == MEND:
         return 0
     if report["action"] == BLOCK or report["verdict"] == FAIL:
@@ -65,21 +67,25 @@ def show(report: Json, form: str) -> int:
 def _show_text(report: Json) -> None:
     try:
         from rich.console import Console
+        from rich.text import Text
     except ImportError:
-        print("\n".join([f"{report['verdict'].upper()} {_title(report)}", *details(report)]))
+        print("\n".join([f"{_outcome(report)[0]} {_title(report)}", *details(report)]))
         return
     terminal = sys.stdout.isatty()
     console = Console(highlight=False, width=None if terminal else WIDE)
     with console.capture() as captured:
         for part in _parts(report):
-            console.print(part, soft_wrap=isinstance(part, str), markup=False)
+            console.print(part, soft_wrap=isinstance(part, (str, Text)), markup=False)
     # Cells are padded to the width of their column; nobody wants that in a file.
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _parts(report: Json) -> Iterator[Any]:
-    """What is printed, from top to bottom; a string stays on one line."""
-    yield _marked(report["verdict"].upper(), STYLES[report["verdict"]], _title(report))
+    """What is printed, from top to bottom; a string or text stays on one line."""
+    from rich.text import Text
+
+    word, style = _outcome(report)
+    yield Text.assemble((f"{word:{MARGIN}}", style), _title(report))
     yield _marked("", "", f"machine type {report['machine']}, {report['emulator']}")
     if report["note"]:
         yield _marked("", "", report["note"])
@@ -99,8 +105,17 @@ def _parts(report: Json) -> Iterator[Any]:
         yield _marked("to do", "bold", f"{subjects}: {remedy}")
 
 
+def _outcome(report: Json) -> tuple[str, str]:
+    """The first word of a report, which agrees with the exit status, and its style."""
+    verdict = report["verdict"]
+    if verdict != FAIL or report["action"] == MEND:
+        return OUTCOMES.get(report["action"], (verdict.upper(), STYLES[verdict]))
+    return verdict.upper(), STYLES[verdict]
+
+
 def _title(report: Json) -> str:
-    return f"{report['guest']}: {HEADLINES[report['verdict']]}; {ACTIONS[report['action']]}"
+    action = ACTIONS.get(report["action"])
+    return f"{report['guest']}: {HEADLINES[report['verdict']]}{f'; {action}' if action else ''}"
 
 
 def _marked(mark: str, style: str, content: Any) -> Any:  # noqa: ANN401 - rich is optional

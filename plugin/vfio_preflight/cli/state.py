@@ -13,7 +13,7 @@ from ..pci.space import Capability, capabilities, extended_capabilities, identit
 from ..pci.state import ConfigState, Missing, State
 from . import output
 from .alone import load_device
-from .check import UsageError
+from .arguments import UsageError
 
 DESCRIPTION = (
     "Prints the config state of a device of this host, or of a file. The JSON form is what belongs"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from unit.cli.command import Out, complaint, make_guest_file, policy, printed_js
 from unit.domains import KEY, make_domain
 from unit.makers import HOST, VSC_BODY, differing, make_state
 from unit.streams import make_image, make_stream, vfio
+from vfio_preflight.cli import check
 from vfio_preflight.cli.check import image_as_guest
 from vfio_preflight.cli.main import main
 from vfio_preflight.configuration import Configuration
@@ -18,6 +20,7 @@ from vfio_preflight.guest.xml import parse_domain, to_bytes
 from vfio_preflight.pci.formats import to_json
 from vfio_preflight.pci.state import ConfigState
 from vfio_preflight.qemu.vfio_pci import Environment, VirtualConfig, realise
+from vfio_preflight.verdicts import DEFAULT_POLICY
 
 
 @pytest.mark.parametrize(
@@ -90,6 +93,40 @@ def test_check_follows_the_guests_policy(
     guest = make_guest_file(tmp_path, metadata=policy("unknown='block'"))
     assert main(["check", guest, "--format", "json"]) == 1
     assert printed_json(capsys)["action"] == "block"
+
+
+@pytest.mark.parametrize("rich", [True, False])
+@pytest.mark.parametrize(
+    ("destination", "policy_of", "status", "word"),
+    [
+        ("vsc", {"fail": "mend"}, 0, "MENDED"),
+        ("pm", {"fail": "mend"}, 1, "FAIL"),
+        ("vsc", {"fail": "annotate"}, 1, "FAIL"),
+        (None, {"unknown": "block"}, 1, "BLOCKED"),
+        (None, {"unknown": "allow"}, 3, "UNKNOWN"),
+    ],
+)
+def test_check_begins_with_what_will_happen(
+    destination: str | None,
+    policy_of: dict[str, str],
+    status: int,
+    word: str,
+    rich: bool,
+    files: dict[str, str],
+    tmp_path: Path,
+    capsys: Out,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made_up = Configuration({**DEFAULT_POLICY, **policy_of}, vsc_tolerant=("10de:*",))
+    monkeypatch.setattr(check, "load", lambda: made_up)
+    if not rich:
+        monkeypatch.setitem(sys.modules, "rich.console", None)
+    states = [f"--source-state=hostdev0={files['usual']}"] if destination else []
+    states += [f"--destination-state=hostdev0={files[destination]}"] if destination else []
+    assert main(["check", make_guest_file(tmp_path), *states]) == status
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.split()[:2] == [word, "g1:"]
+    assert "; the hook " in first, "the verdict and what becomes of it are one line"
 
 
 @pytest.mark.parametrize("attributes", ["fail='banana'", "pass='mend'", "fial='allow'"])

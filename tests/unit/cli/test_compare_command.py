@@ -8,9 +8,12 @@ import pytest
 from unit.cli.command import Q35_90, Q35_91, Out, complaint, printed_json
 from unit.makers import EMULATOR, differing
 from vfio_preflight import collect
+from vfio_preflight.cli import compare
 from vfio_preflight.cli.main import main
+from vfio_preflight.configuration import Configuration
 from vfio_preflight.pci.formats import to_json
 from vfio_preflight.qemu.executable import EmulatorError
+from vfio_preflight.verdicts import DEFAULT_POLICY
 
 
 def link_file(tmp_path: Path) -> str:
@@ -72,6 +75,39 @@ def test_compare_conventional_bus_of_either_board(
     link = link_file(tmp_path)
     arguments = ["--machine", machine, "--emulator", EMULATOR, "--bus", "conventional"]
     assert main(["compare", files["usual"], link, *arguments]) == status
+
+
+def test_compare_takes_the_only_sort_of_bus_there_is(
+    files: dict[str, str], tmp_path: Path, capsys: Out
+) -> None:
+    machine = ["--machine", "pc-i440fx-9.0", "--emulator", EMULATOR, "--format", "json"]
+    assert main(["compare", files["usual"], link_file(tmp_path), *machine]) == 1
+    assert printed_json(capsys)["devices"][0]["placement"] == "conventional"
+
+
+@pytest.mark.parametrize("bus", ["root-port", "root-complex"])
+@pytest.mark.parametrize("machine", ["pc", "pc-i440fx-9.0"])
+@pytest.mark.parametrize("command", ["compare", "masks"])
+def test_bus_that_the_machine_does_not_have(
+    command: str, machine: str, bus: str, files: dict[str, str], capsys: Out
+) -> None:
+    states = [files["usual"]] * (2 if command == "compare" else 1)
+    err = complaint([command, *states, "--machine", machine, "--bus", bus], capsys)
+    assert f"{machine} has no PCI Express: --bus {bus} is not possible there" in err
+
+
+@pytest.mark.parametrize("action", ["allow", "block", "mend"])
+def test_compare_is_no_matter_of_policy(
+    action: str, files: dict[str, str], capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_up = Configuration({**DEFAULT_POLICY, "fail": action}, vsc_tolerant=("10de:*",))
+    monkeypatch.setattr(compare, "load", lambda: made_up)
+    command = ["compare", files["usual"], files["vsc"], *Q35_90]
+    assert main([*command, "--format", "json"]) == 1
+    assert printed_json(capsys)["action"] is None
+    assert main(command) == 1
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.endswith(": QEMU on the destination would refuse the guest"), "in one line"
 
 
 def test_compare_text(files: dict[str, str], capsys: Out) -> None:
