@@ -41,7 +41,9 @@ def guest_of(image: SaveImage, path: str) -> tuple[Guest, etree._Element]:
     """The guest in an image. Raises ``SaveImageError`` for a bare migration file without one."""
     if not image.xml:
         raise SaveImageError(
-            f"{path}: a bare QEMU migration file has no domain XML; only a libvirt save image does"
+            f"{path}: a bare QEMU migration file has no domain XML; give the guest's own: check"
+            " GUEST.xml --source-state DEVICE=FILE, where FILE has what is printed by: state"
+            f" --image {path} --format json"
         )
     root = parse_domain(image.xml)
     return read_guest(root), root

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import time
 from argparse import ArgumentTypeError, Namespace, _SubParsersAction
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from ..collect import facts_here
 from ..configuration import ALWAYS, Configuration, load
 from ..examine import examined
 from ..gate import decided
-from ..guest.domain import Guest, parse_domain, read_guest, to_bytes
+from ..guest.domain import Guest, GuestError, parse_domain, read_guest, to_bytes
 from ..guest.metadata import Record, RecordError, read_record, set_record, write_record
-from ..guest.save_image import read_image
+from ..guest.save_image import QEMU_SAVE_MAGIC, QEMU_SAVE_PARTIAL, read_image
 from ..host.networks import hands_out_devices
 from ..pci.state import ConfigState, State
+from ..qemu.stream import MAGIC
 from ..render import Json, to_dict
 from ..saved import guest_of, saved_states
 from . import output
@@ -28,6 +30,10 @@ DESCRIPTION = (
     " migrated. With a file: judges domain XML for a move to this host, without libvirt. With"
     " --image: judges the restore of a save image, whose own bytes say what QEMU will load."
 )
+
+# Bytes; libvirt itself takes XML of up to 10 MB from its clients.
+MAX_XML = 16 << 20
+IMAGES = (QEMU_SAVE_MAGIC, QEMU_SAVE_PARTIAL, MAGIC)
 
 
 def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -59,13 +65,17 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
 
 def run(options: Namespace) -> int:
     """Carry the command out."""
-    if bool(options.guest) == bool(options.image):
+    if options.guest and options.image:
+        raise UsageError(
+            f"give either '{options.guest}' or --image: an image has the guest's XML in it"
+        )
+    if not options.guest and not options.image:
         raise UsageError("give a guest, a domain XML file, or --image FILE")
     if options.to:
         if options.source_state or options.destination_state:
             raise UsageError("--source-state and --destination-state go with a domain XML file")
         return output.show(_live(options), options.format)
-    if options.guest and not os.path.isfile(options.guest):
+    if options.guest and (os.path.isdir(options.guest) or not os.path.exists(options.guest)):
         raise UsageError(
             f"'{options.guest}' is not a file; for a running guest, say where to: --to URI"
         )
@@ -100,10 +110,31 @@ def _subject(options: Namespace) -> tuple[Guest, dict[str, State]]:
     """The guest to judge, and what a save image says of its devices."""
     if options.image:
         image = read_image(options.image)
-        guest, root = guest_of(image, options.image)
-        return guest, saved_states(guest, root, image.stream)
-    with open(options.guest, "rb") as file:
-        return read_guest(parse_domain(file.read()), hands_out_devices), {}
+        with _named(options.image):
+            guest, root = guest_of(image, options.image)
+            return guest, saved_states(guest, root, image.stream)
+    with _named(options.guest):
+        return read_guest(parse_domain(_read(options.guest)), hands_out_devices), {}
+
+
+def _read(path: str) -> bytes:
+    """Domain XML from a file or a pipe. Raises UsageError for what is no XML at first sight."""
+    with open(path, "rb") as file:
+        data = file.read(MAX_XML + 1)
+    if data.startswith(IMAGES):
+        raise UsageError(f"{path} is a save image, not domain XML: say --image {path}")
+    if len(data) > MAX_XML:
+        raise UsageError(f"{path} is no domain XML: it has over {MAX_XML} bytes")
+    return data
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Errors about the XML of a file, with the file's name."""
+    try:
+        yield
+    except GuestError as error:
+        raise GuestError(f"{path}: {error}") from error
 
 
 def image_as_guest(path: str) -> str:
@@ -113,14 +144,15 @@ def image_as_guest(path: str) -> str:
     own present.
     """
     image = read_image(path)
-    guest, root = guest_of(image, path)
+    with _named(path):
+        guest, root = guest_of(image, path)
+        found = saved_states(guest, root, image.stream)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     read = {"on": os.uname().nodename, "time": now}
     try:
         record = read_record(guest.metadata) or Record({}, read["on"], now)
     except RecordError:
         record = Record({}, read["on"], now)
-    found = saved_states(guest, root, image.stream)
     states = {key: state for key, state in found.items() if isinstance(state, ConfigState)}
     devices = {key: {**_lasting(record.devices.get(key, {})), **read} for key in states}
     merged = record._replace(

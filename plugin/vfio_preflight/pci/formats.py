@@ -6,6 +6,8 @@ Understood: 256 or 4096 raw bytes (a copy of sysfs ``config``); text of ``lspci 
 
     {"schema": 1, "config": "de10b81e…", "evidence": "sysfs", "origin": "…",
      "bars": [{"number": 0, "size": 16777216, "kind": "mem32", "prefetchable": false}]}
+
+and JSON of ``state --image``, if the image has one VFIO device.
 """
 
 from __future__ import annotations
@@ -84,6 +86,8 @@ def from_json(text: str, origin: str, evidence: str) -> ConfigState:
         raise FormatError(f"{origin}: not JSON: {error}") from error
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise FormatError(f'{origin}: not a config state: "schema" is not {SCHEMA}')
+    if isinstance(value.get("devices"), list):
+        value = _only_device(value["devices"], origin)
     try:
         config = bytes.fromhex(value["config"])
         bars = tuple(_bar(entry) for entry in value.get("bars", ()))
@@ -94,6 +98,15 @@ def from_json(text: str, origin: str, evidence: str) -> ConfigState:
     if grade not in EVIDENCE:
         raise FormatError(f"{origin}: evidence '{grade}' is none of: {', '.join(EVIDENCE)}")
     return ConfigState(validate(config, origin), bars, grade, f"{came_from} (from {origin})")
+
+
+def _only_device(devices: list[object], origin: str) -> dict[str, object]:
+    """The VFIO device in a list of an image's devices, which has emulated ones too."""
+    listed = [device for device in devices if isinstance(device, dict)]
+    found = [device for device in listed if str(device.get("device")).endswith("/vfio")]
+    if len(found) != 1:
+        raise FormatError(f"{origin}: holds {len(found)} VFIO devices; give one")
+    return {"evidence": "stream", "origin": found[0]["device"], **found[0]}
 
 
 def _bar(entry: dict[str, object]) -> Bar:

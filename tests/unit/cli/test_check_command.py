@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from lab.configs import make_config
 from lab.guests import guest_xml
 from unit.cli.command import Out, complaint, make_guest_file, policy, printed_json
 from unit.domains import KEY, make_domain
 from unit.makers import HOST, VSC_BODY, differing, make_state
-from unit.streams import make_image, make_stream, vfio
+from unit.streams import emulated, make_image, make_stream, vfio
 from vfio_preflight.cli import check
 from vfio_preflight.cli.check import image_as_guest
 from vfio_preflight.cli.main import main
@@ -21,6 +22,8 @@ from vfio_preflight.pci.formats import to_json
 from vfio_preflight.pci.state import ConfigState
 from vfio_preflight.qemu.vfio_pci import Environment, VirtualConfig, realise
 from vfio_preflight.verdicts import DEFAULT_POLICY
+
+CONFIG = make_config()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +158,75 @@ def test_check_guest_with_a_policy_that_does_not_exist(
 def test_check_of_no_guest(text: str, part: str, tmp_path: Path, capsys: Out) -> None:
     path = tmp_path / "x.xml"
     path.write_text(text)
-    assert part in complaint(["check", str(path)], capsys)
+    err = complaint(["check", str(path)], capsys)
+    assert err.startswith(f"vfio-preflight: {path}: ") and part in err
+
+
+def test_check_from_a_pipe(tmp_path: Path, capsys: Out) -> None:
+    xml = Path(make_guest_file(tmp_path)).read_bytes()
+    reading, writing = os.pipe()
+    os.write(writing, xml)
+    os.close(writing)
+    try:
+        assert main(["check", f"/dev/fd/{reading}", "--format", "json"]) == 3
+    finally:
+        os.close(reading)
+    assert printed_json(capsys)["guest"] == "g1"
+
+
+def test_check_of_what_never_ends(capsys: Out) -> None:
+    assert "/dev/zero is no domain XML" in complaint(["check", "/dev/zero"], capsys)
+
+
+@pytest.mark.parametrize("magic", [b"LibvirtQemudSave", b"LibvirtQemudPart", b"QEVM"])
+def test_check_of_an_image_as_xml(magic: bytes, tmp_path: Path, capsys: Out) -> None:
+    path = tmp_path / "g1.save"
+    path.write_bytes(magic + bytes(100))
+    assert f"say --image {path}" in complaint(["check", str(path)], capsys)
+
+
+@pytest.mark.parametrize("xml", [b"<domain", b"<domain type='kvm'/>"])
+def test_check_image_with_xml_that_is_none(xml: bytes, tmp_path: Path, capsys: Out) -> None:
+    path = tmp_path / "g1.save"
+    path.write_bytes(make_image(make_stream([vfio(CONFIG)]), xml=xml))
+    err = complaint(["check", "--image", str(path)], capsys)
+    assert err.startswith(f"vfio-preflight: {path}: ")
+
+
+def test_check_goes_by_what_a_bare_migration_file_holds(
+    files: dict[str, str], tmp_path: Path, capsys: Out
+) -> None:
+    path, state_of = tmp_path / "g1.qemu", tmp_path / "state.json"
+    path.write_bytes(make_stream([vfio(CONFIG), emulated(CONFIG)]))
+    err = complaint(["check", "--image", str(path)], capsys)
+    assert (
+        f"--source-state DEVICE=FILE, where FILE has what is printed by: state --image {path}"
+        in err
+    )
+
+    assert main(["state", "--image", str(path), "--format", "json"]) == 0
+    state_of.write_text(capsys.readouterr().out)
+    states = [f"--source-state=hostdev0={state_of}"]
+    states.append(f"--destination-state=hostdev0={files['usual']}")
+    command = ["check", make_guest_file(tmp_path), *states, "--format", "json"]
+    main(command)
+    assert printed_json(capsys)["devices"][0]["source"]["evidence"] == "stream"
+
+
+def test_check_state_of_an_image_with_two_devices(tmp_path: Path, capsys: Out) -> None:
+    path, state_of = tmp_path / "g1.qemu", tmp_path / "state.json"
+    path.write_bytes(make_stream([vfio(CONFIG), vfio(CONFIG, "0000:00:02.0:00.0")]))
+    assert main(["state", "--image", str(path), "--format", "json"]) == 0
+    state_of.write_text(capsys.readouterr().out)
+    command = ["check", make_guest_file(tmp_path), f"--source-state=hostdev0={state_of}"]
+    assert "holds 2 VFIO devices; give one" in complaint(command, capsys)
+
+
+def test_check_of_two_guests(tmp_path: Path, capsys: Out) -> None:
+    err = complaint(["check", "g1.xml", "--image", "g1.save"], capsys)
+    assert err == (
+        "vfio-preflight: give either 'g1.xml' or --image: an image has the guest's XML in it\n"
+    )
 
 
 def test_check_file_that_cannot_be_read(capsys: Out) -> None:
