@@ -13,7 +13,14 @@ newer and a C compiler (``tests/setup-debian`` installs them)::
 
 from .configs import make_config
 from .devices import FakeDevice
-from .guests import guest_xml, hostdev_mdev, hostdev_pci, interface_hostdev, vfio_commandline
+from .guests import (
+    as_json,
+    guest_xml,
+    hostdev_mdev,
+    hostdev_pci,
+    interface_hostdev,
+    vfio_commandline,
+)
 from .host import Host, LabError
 from .lab import Lab
 
@@ -22,6 +29,7 @@ __all__ = [
     "Host",
     "Lab",
     "LabError",
+    "as_json",
     "guest_xml",
     "hostdev_mdev",
     "hostdev_pci",

@@ -5,6 +5,7 @@ A guest has no disk and no display: its BIOS halts when it finds nothing to boot
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from xml.sax.saxutils import escape, quoteattr
 
@@ -98,3 +99,11 @@ def vfio_commandline(name: str, bus: str = "pcie.0", slot: int = 0x10) -> list[s
     kind = "pci" if name[4] == ":" else "mdev"
     sysfs = f"/sys/bus/{kind}/devices/{name}"
     return ["-device", f"vfio-pci,sysfsdev={sysfs},id=vfio-{slot:x},bus={bus},addr=0x{slot:x}"]
+
+
+def as_json(commandline: Sequence[str]) -> list[str]:
+    """The same ``-device`` in the form that libvirt itself uses."""
+    option, value = commandline
+    driver, *properties = value.split(",")
+    pairs = (entry.split("=", 1) for entry in properties)
+    return [option, json.dumps({"driver": driver, **dict(pairs)})]

@@ -1,4 +1,4 @@
-"""S12: other hooks before and after ours, one of which edits the XML; S10: reconnect."""
+"""S12: other hooks before and after ours, some of which edit the XML; S10: reconnect."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from lab import Host, guest_xml, hostdev_pci
 
 from .pair import MIGRATED, OLD, OTHER_VSC, STAYED, VF, Pair
 
-# Adds a title to the XML of a migration; passes everything else through.
+# Sets an element in the XML of a migration; passes everything else through.
 EDITOR = """#!/bin/sh
 [ "$2" = migrate ] || exit 0
-exec sed 's#<title>.*</title>##; s#</name>#</name><title>{mark}</title>#'
+exec sed 's#<{name}>.*</{name}>##; s#</name>#</name><{name}>{mark}</{name}>#'
 """
 # Notes what it was called with, and whether our report was in the XML it was given.
 WITNESS = """#!/bin/sh
 xml=$(cat)
 case "$xml" in *"<title>first</title>"*) title=titled ;; *) title=untitled ;; esac
+case "$xml" in *"<description>second</description>"*) title="$title described" ;; esac
 case "$xml" in *"<report "*) report=reported ;; *) report=silent ;; esac
 echo "$2 $title $report" >>/var/log/libvirt/witness
 """
@@ -27,8 +28,10 @@ echo "$2 $title $report" >>/var/log/libvirt/witness
 @pytest.fixture
 def neighbours(pair: Pair) -> Iterator[Host]:
     paths = {
-        pair.b.hooks / "qemu": EDITOR.format(mark="first"),
+        pair.b.hooks / "qemu": EDITOR.format(name="title", mark="first"),
+        pair.b.hooks / "qemu.d/10-early": EDITOR.format(name="description", mark="second"),
         pair.b.hooks / "qemu.d/90-witness": WITNESS,
+        pair.b.hooks / "qemu.d/95-late": EDITOR.format(name="description", mark="last"),
     }
     for path, text in paths.items():
         path.write_text(text)
@@ -49,16 +52,16 @@ def test_chain_stays_intact(pair: Pair, neighbours: Host) -> None:
     result = pair.migrate(guest)
     assert result.returncode == 0, result.stderr
     assert pair.where(guest) == MIGRATED
-    assert "migrate titled reported" in witnessed(neighbours)
+    assert "migrate titled described reported" in witnessed(neighbours)
     xml = neighbours.virsh("dumpxml", guest).stdout
-    assert "<title>first</title>" in xml
+    assert "<title>first</title>" in xml and "<description>last</description>" in xml
     assert pair.annotation(guest).get("verdict") == "pass"
 
 
 def test_chain_silent_for_guest_without_vfio(pair: Pair, neighbours: Host) -> None:
     guest = pair.a.start_guest(guest_xml("s12plain", OLD))
     assert pair.migrate(guest).returncode == 0
-    assert "migrate titled silent" in witnessed(neighbours)
+    assert "migrate titled described silent" in witnessed(neighbours)
 
 
 def test_refusal_stands_though_later_hooks_run(pair: Pair, neighbours: Host) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lab import guest_xml, hostdev_mdev, hostdev_pci, interface_hostdev, vfio_commandline
+from lab import as_json, guest_xml, hostdev_mdev, hostdev_pci, interface_hostdev, vfio_commandline
 
 from .pair import (
     CONFIG,
@@ -26,6 +26,7 @@ from .pair import (
     Pair,
 )
 
+ON_COMMAND_LINE = vfio_commandline(PCI)
 MEND = "[policy]\nfail = mend\nvsc-tolerant = 10de:1eb8\n"
 
 
@@ -179,9 +180,12 @@ def test_s8_guest_without_vfio_device_is_left_alone(pair: Pair) -> None:
     assert sorted(path.name for path in cache.iterdir()) == before
 
 
-def test_s11_every_sort_of_device_is_found_and_judged(pair: Pair) -> None:
+@pytest.mark.parametrize(
+    "commandline", [ON_COMMAND_LINE, as_json(ON_COMMAND_LINE)], ids=["k=v", "json"]
+)
+def test_s11_every_sort_of_device_is_found_and_judged(pair: Pair, commandline: list[str]) -> None:
     devices = [hostdev_pci(VF), hostdev_mdev(MDEV), interface_hostdev(NETWORK_VF)]
-    guest = pair.start(guest_xml("s11", OLD, devices, commandline=vfio_commandline(PCI)))
+    guest = pair.start(guest_xml("s11", OLD, devices, commandline=commandline))
     for name in (VF, MDEV, NETWORK_VF, PCI):
         pair.present(pair.b, name, OTHER_VSC)
     asked = pair.check(guest)
@@ -196,9 +200,12 @@ def test_s11_every_sort_of_device_is_found_and_judged(pair: Pair) -> None:
         assert f"({name}" in result.stderr
 
 
-def test_s11_every_sort_of_device_migrates(pair: Pair) -> None:
+@pytest.mark.parametrize(
+    "commandline", [ON_COMMAND_LINE, as_json(ON_COMMAND_LINE)], ids=["k=v", "json"]
+)
+def test_s11_every_sort_of_device_migrates(pair: Pair, commandline: list[str]) -> None:
     devices = [hostdev_pci(VF), hostdev_mdev(MDEV), interface_hostdev(NETWORK_VF)]
-    guest = pair.start(guest_xml("s11pass", OLD, devices, commandline=vfio_commandline(PCI)))
+    guest = pair.start(guest_xml("s11pass", OLD, devices, commandline=commandline))
     asked = pair.check(guest)
     assert asked.status == 0, asked.report
     result = pair.migrate(guest)
