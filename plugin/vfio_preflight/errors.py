@@ -8,7 +8,7 @@
      ├─ EmulatorError         an emulator that must not or cannot be asked       (qemu.emulator)
      ├─ HostError             facts of this host that cannot be read             (host)
      ├─ ConfigurationError    vfio-preflight.conf is wrong                       (configuration)
-     └─ InstallError          files that cannot be installed or removed safely   (cli.install)
+     └─ InstallError          files that cannot be installed or removed safely   (cli.payload)
 
 Leaf classes live beside the code that raises them. The text of an error is complete in itself: what
 is wrong, where, and what to do. It is rendered once, at the edge (``hook`` and ``cli``).

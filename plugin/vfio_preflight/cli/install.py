@@ -13,52 +13,34 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from argparse import Namespace, _SubParsersAction
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from .. import __version__
-from ..errors import PreflightError
 from ..qemu import shim
 from ..render import Json
 from . import output
+from .payload import (
+    COMMAND,
+    CONFIGURATION,
+    DIRECTORIES,
+    HOOK,
+    HOOKS,
+    LIBRARY,
+    MANIFEST,
+    SHIM,
+    STATES,
+    UNIT,
+    WANTED,
+    InstallError,
+    Payload,
+    data_file,
+    payload,
+)
 
 SCHEMA = 1
-
-LIBRARY = "usr/lib/vfio-preflight"
-MANIFEST = f"{LIBRARY}/manifest.json"
-SHIM = f"{LIBRARY}/vfio_preflight/qemu/fakevfio.so"
-COMMAND = "usr/bin/vfio-preflight"
-HOOKS = "etc/libvirt/hooks"
-HOOK = f"{HOOKS}/qemu.d/50-vfio-preflight"
-# Where packages put units; what an operator puts into /etc/systemd/system goes before it.
-UNIT = "usr/lib/systemd/system/vfio-preflight-watch.service"
-WANTED = f"etc/systemd/system/multi-user.target.wants/{os.path.basename(UNIT)}"
-CONFIGURATION = "etc/vfio-preflight.conf"
-STATES = "var/lib/vfio-preflight/states"
-DIRECTORIES = (("var/cache/vfio-preflight", 0o700), (STATES, 0o755))
-
-PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-# Where hooks/ and etc/ are: beside plugin/ in a checkout, below the prefix after pip.
-DATA = (
-    os.path.join(PACKAGE, "..", ".."),
-    os.path.join(sys.prefix, "share", "vfio-preflight"),
-    os.path.join(PACKAGE, "..", "share"),
-)
-LAUNCHER = """#!/usr/bin/python3 -I
-import sys
-
-sys.path.insert(0, "/usr/lib/vfio-preflight")
-from vfio_preflight.cli.main import main
-
-sys.exit(main())
-"""
-
-
-class InstallError(PreflightError):
-    """Files that cannot be put in place, or removed, without harm to others."""
 
 
 class Manifest(NamedTuple):
@@ -66,14 +48,6 @@ class Manifest(NamedTuple):
 
     files: dict[str, str]
     configuration: str
-
-
-class Payload(NamedTuple):
-    """A file to install: where (relative to the root), what, with which mode."""
-
-    path: str
-    data: bytes
-    mode: int = 0o644
 
 
 def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -109,13 +83,13 @@ def _readable_for_all() -> Iterator[None]:
 
 
 def _put_in_place(root: str) -> Json:
-    payload = [*_payload()]
+    files = [*payload()]
     ours = _manifest(root)
     reload = _reload(root)
-    _refuse_foreign(root, payload, ours.files)
-    for item in payload:
+    _refuse_foreign(root, files, ours.files)
+    for item in files:
         _write(root, item)
-    fresh = {item.path: _digest(item.data) for item in payload}
+    fresh = {item.path: _digest(item.data) for item in files}
     left = _remove_stale(root, ours.files, fresh)
     for path, mode in DIRECTORIES:
         os.makedirs(os.path.join(root, path), mode=mode, exist_ok=True)
@@ -189,30 +163,6 @@ def _root(root: str) -> str:
     return os.path.abspath(root)
 
 
-def _payload() -> Iterator[Payload]:
-    hook = _data("hooks/vfio-preflight")
-    yield Payload(HOOK, hook, 0o755)
-    yield Payload(COMMAND, LAUNCHER.encode(), 0o755)
-    yield Payload(UNIT, _data(f"etc/{os.path.basename(UNIT)}"))
-    for directory, subdirectories, files in os.walk(PACKAGE):
-        subdirectories[:] = sorted(name for name in subdirectories if name != "__pycache__")
-        for name in sorted(files):
-            path = os.path.join(directory, name)
-            inside = os.path.relpath(path, os.path.dirname(PACKAGE))
-            if name.endswith((".py", ".c", ".json")):
-                with open(path, "rb") as file:
-                    yield Payload(f"{LIBRARY}/{inside}", file.read())
-
-
-def _data(name: str) -> bytes:
-    for directory in DATA:
-        path = os.path.join(directory, name)
-        if os.path.isfile(path):
-            with open(path, "rb") as file:
-                return file.read()
-    raise InstallError(f"{name} is not in this installation; install from a checkout or a wheel")
-
-
 def _manifest(root: str) -> Manifest:
     path = os.path.join(root, MANIFEST)
     try:
@@ -228,9 +178,9 @@ def _manifest(root: str) -> Manifest:
         ) from error
 
 
-def _refuse_foreign(root: str, payload: list[Payload], ours: dict[str, str]) -> None:
+def _refuse_foreign(root: str, files: list[Payload], ours: dict[str, str]) -> None:
     """Stop before the first write if a file stands in the way that is not ours as we left it."""
-    for item in payload:
+    for item in files:
         path = os.path.join(root, item.path)
         if os.path.islink(path):
             raise InstallError(
@@ -301,13 +251,13 @@ def _write_configuration(root: str) -> bool:
     """Install the configuration where there is none; an operator's is never touched."""
     if os.path.lexists(os.path.join(root, CONFIGURATION)):
         return False
-    _write(root, Payload(CONFIGURATION, _data("etc/vfio-preflight.conf")))
+    _write(root, Payload(CONFIGURATION, data_file("etc/vfio-preflight.conf")))
     return True
 
 
 def _shipped_digest(root: str, ours: Manifest) -> str:
     """What tells uninstall an untouched configuration: this version's, or the one it came with."""
-    shipped = _digest(_data("etc/vfio-preflight.conf"))
+    shipped = _digest(data_file("etc/vfio-preflight.conf"))
     found = _digest_at(os.path.join(root, CONFIGURATION))
     return shipped if found == shipped else ours.configuration
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vfio_preflight.cli import install
+from vfio_preflight.cli import install, payload
 from vfio_preflight.cli.main import main
 
 HOOK = "etc/libvirt/hooks/qemu.d/50-vfio-preflight"
@@ -190,7 +190,7 @@ def test_file_where_a_directory_should_be(empty: Path, capsys: pytest.CaptureFix
 def test_installation_without_its_data(
     empty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(install, "DATA", (str(empty),))
+    monkeypatch.setattr(payload, "DATA", (str(empty),))
     assert run("install", empty) == 2
     assert "install from a checkout or a wheel" in capsys.readouterr().err
 
@@ -262,7 +262,7 @@ def test_uninstall_of_a_plain_installation_leaves_nothing(root: Path) -> None:
 def test_uninstall_by_the_installed_command(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no checkout beside it to compare the configuration with."""
     assert run("install", root) == 0
-    monkeypatch.setattr(install, "DATA", ())
+    monkeypatch.setattr(payload, "DATA", ())
     assert run("uninstall", root) == 0
     assert files(root) == {}
 
