@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -49,7 +50,8 @@ class GuestDevice(NamedTuple):
     """One VFIO device of a guest.
 
     ``key`` names the device within its guest on every host: its guest PCI address, or
-    ``commandline:ID`` (``commandline:N`` without an id), or ``hostdev:N`` without an address.
+    ``commandline:ID`` (``commandline:N`` without an id; ``commandline:id=ID`` for an id that only
+    QEMU's JSON form takes, such as ``0``), or ``hostdev:N`` without an address.
     ``kind`` is ``pci``, ``mdev``, ``interface``, ``network`` or ``commandline``.
     ``host`` is a PCI address (``0000:06:00.4``) or a lower-case mdev UUID, validated; None where it
     is decided when the guest starts or cannot be told.
@@ -301,7 +303,7 @@ def _commandline_devices(line: CommandLine, buses: Buses) -> Iterator[GuestDevic
         _apply_settings(properties, alias, line.settings)
         place = buses.named(properties["bus"].value if "bus" in properties else None)
         yield GuestDevice(
-            key=f"commandline:{alias or number}",
+            key=f"commandline:{_distinct(alias) if alias else number}",
             kind="commandline",
             host=_named_host(properties),
             alias=alias,
@@ -311,6 +313,11 @@ def _commandline_devices(line: CommandLine, buses: Buses) -> Iterator[GuestDevic
             assumption=place.assumption,
         )
         number += 1
+
+
+def _distinct(alias: str) -> str:
+    """An id as part of a key, where no number is and only the odd id is ``id=`` and something."""
+    return alias if re.fullmatch("[A-Za-z][^=]*", alias) else f"id={alias}"
 
 
 def _check_unique(devices: tuple[GuestDevice, ...]) -> None:

@@ -123,6 +123,17 @@ def test_property_origins() -> None:
     assert device.properties["x-req"] == ("off", "-set")
 
 
+def test_ids_that_look_like_numbers() -> None:
+    """Only JSON's form takes them: the k=v form wants a letter first."""
+    extra = args("-device", "vfio-pci,host=7:0.0", "-device", "vfio-pci,host=7:0.1,id=gpu")
+    for name in ("0", "id=0"):
+        json = f'{{"driver":"vfio-pci","host":"7:0.2","id":"{name}"}}'.replace('"', "&quot;")
+        extra = extra.replace("</qemu:commandline>", args("-device", json)[18:])
+    assert [device.key for device in guest_with("", extra).devices] == [
+        *("commandline:0", "commandline:gpu", "commandline:id=0", "commandline:id=id=0"),
+    ]
+
+
 def test_override_removes_property_and_may_move_device() -> None:
     device = guest_with(
         hostdev(inner="<rom bar='off'/>" + at(0)) + controller(1, "pcie-root-port"),
