@@ -16,7 +16,7 @@ from .checks.config_space import (
     Verdicts,
     check_config_space,
 )
-from .checks.device import check_device, is_unplugged_to_migrate
+from .checks.device import check_device, is_unplugged_to_migrate, with_globals
 from .checks.evidence import check_inferred, check_strength
 from .checks.machine import SKIP_VSC_CHECK, Effective, check_machine, skip_vsc_check
 from .checks.pasid import check_pasid
@@ -29,6 +29,8 @@ from .qemu.machines import EmulatorFacts
 from .qemu.versions import Behaviour, behaviour
 from .qemu.vfio_pci import Environment, PropertyError
 from .verdicts import worst
+
+INVALID = "property-invalid"
 
 
 class Facts(NamedTuple):
@@ -69,10 +71,9 @@ def _describe(guest: Guest, emulator: EmulatorFacts | None) -> str:
 
 def _judge(facts: Facts, device: GuestDevice, emulator: EmulatorFacts | None) -> DeviceReport:
     source, destination = facts.source[device.key], facts.destination[device.key]
-    known = emulator.properties.get(device.driver) if emulator else None
-    own = (*check_device(device, known), *facts.noted.get(device.key, ()))
+    own = (*check_device(facts.guest, device, emulator), *facts.noted.get(device.key, ()))
     states = (_state(source), _state(destination))
-    if is_unplugged_to_migrate(device):
+    if is_unplugged_to_migrate(with_globals(facts.guest, device, emulator)):
         return DeviceReport(device, *states, own)
     absent = tuple(_absent(side) for side in (source, destination) if isinstance(side, Missing))
     if isinstance(destination, Missing):
@@ -82,6 +83,9 @@ def _judge(facts: Facts, device: GuestDevice, emulator: EmulatorFacts | None) ->
         alone = _compare(facts.guest, device, emulator, destination, destination, effective)
         return DeviceReport(device, *states, (*own, *absent, *_hangs(alone)))
     judged = _compare(facts.guest, device, emulator, source, destination, effective)
+    if any(finding.code == INVALID for finding in own):
+        # The model stumbles over what has been told already.
+        judged = judged._replace(findings=tuple(f for f in judged.findings if f.code != INVALID))
     own = (*own, *check_inferred(destination), Finding("skip-vsc-check", _told(effective)))
     found = worst(finding.verdict for finding in judged.findings)
     weak = check_strength(source, destination, facts.evidence, found)
@@ -109,7 +113,7 @@ def _compare(
     try:
         found = check_config_space(source, destination, environment, effective.value, remedy)
     except PropertyError as error:
-        return Verdicts((Finding("property-invalid", str(error), "correct it in the guest"),))
+        return Verdicts((Finding(INVALID, str(error), "correct it in the guest"),))
     can_be_set = (
         has_property
         and SKIP_VSC_CHECK not in device.properties
@@ -123,10 +127,11 @@ def environment_of(
     guest: Guest, device: GuestDevice, emulator: EmulatorFacts | None
 ) -> Environment:
     """What surrounds a guest's device on the destination, as the model wants it."""
+    properties = with_globals(guest, device, emulator).properties
     return Environment(
         placement=device.placement,
         express_root=guest.express,
-        properties={name: value.value for name, value in device.properties.items()},
+        properties={name: value.value for name, value in properties.items()},
         behaviour=behaviour(emulator.version) if emulator else Behaviour(),
         mdev=device.kind == "mdev" or (device.host is not None and is_mdev(device.host)),
     )

@@ -12,17 +12,19 @@ import time
 from typing import NamedTuple
 
 from . import __version__
-from .checks.device import check_device, is_unplugged_to_migrate
+from .checks.device import check_device, is_unplugged_to_migrate, with_globals
 from .checks.machine import SKIP_VSC_CHECK
 from .findings import DeviceReport, Finding, Report
+from .guest.commandline import from_option
 from .guest.domain import Guest, GuestDevice
 from .pci.state import ConfigState
 from .preflight import environment_of
 from .qemu.case import to_case
 from .qemu.executable import EmulatorError, trusted_executable
 from .qemu.machines import EmulatorFacts
+from .qemu.properties import JSON_TYPES
 from .qemu.trial import ABORT, CRASH, ERROR, FAIL, HANG, PASS, Result, TrialUnavailable, trial
-from .qemu.workbench import Setting
+from .qemu.workbench import NOT_TRIED, Setting
 
 # What the model's findings predict: that the destination's device, the source's, or the bytes are
 # refused.
@@ -127,7 +129,8 @@ def _proved(
     device: DeviceReport, guest: Guest, emulator: EmulatorFacts, end: float
 ) -> DeviceReport:
     source, destination = device.source, device.destination
-    if source is None or destination is None or is_unplugged_to_migrate(device.device):
+    effective = with_globals(guest, device.device, emulator)
+    if source is None or destination is None or is_unplugged_to_migrate(effective):
         return device
     if any(finding.code == "evidence-weak" for finding in device.findings):
         return device
@@ -135,19 +138,35 @@ def _proved(
     tried = _try(source, destination, setting, emulator, end)
     if tried.result is None:
         return _with(device, _unavailable(tried.reason))
-    own = check_device(device.device, emulator.properties.get(device.device.driver))
-    found = tuple(f for f in device.findings if f.code in PREDICTIONS and f not in own)
+    untried = _left_out(guest, device.device, emulator)
+    found = tuple(f for f in device.findings if f.code in PREDICTIONS and f not in untried)
     expected = predicted(found, device.quote)
     facts = Tried(emulator, setting, source, destination, found, expected, tried.result)
     proven = with_result(device, facts)
     return _mend_proved(proven, facts, end) if proven.mendable and proven.quote else proven
 
 
+def _left_out(guest: Guest, device: GuestDevice, emulator: EmulatorFacts) -> tuple[Finding, ...]:
+    """Findings on properties that a trial leaves out, and so cannot refute."""
+    properties = {name: given for name, given in device.properties.items() if name in NOT_TRIED}
+    flags = tuple(entry for entry in guest.globals if entry.property in NOT_TRIED)
+    rest = device._replace(properties=properties)
+    return check_device(guest._replace(globals=flags), rest, emulator)
+
+
 def _setting(guest: Guest, device: GuestDevice, emulator: EmulatorFacts) -> Setting:
+    """What surrounds the device, given to QEMU as the guest gives it: ``-global``s apart."""
     known = emulator.resolve(guest.machine)
     flags = tuple((entry.driver, entry.property, entry.value) for entry in guest.globals)
     machine = known.name if known else guest.machine
-    return Setting(machine, device.driver, environment_of(guest, device, emulator), flags)
+    given = device.properties
+    # libvirt gives its devices as JSON; one before 8.0 does not, and for its alone there is -set.
+    in_json = all(value.form in JSON_TYPES for value in given.values())
+    typed = {name: from_option(value.value, value.form) for name, value in given.items()}
+    environment = environment_of(guest, device, emulator)._replace(
+        properties={name: value.value for name, value in given.items()}
+    )
+    return Setting(machine, device.driver, environment, flags, typed if in_json else None)
 
 
 def _try(
@@ -224,7 +243,10 @@ def _mend_proved(device: DeviceReport, tried: Tried, end: float) -> DeviceReport
     """``device``, mendable only if the emulator takes it with ``skip-vsc-check``."""
     environment = tried.setting.environment
     properties = {**environment.properties, SKIP_VSC_CHECK: "on"}
-    setting = tried.setting._replace(environment=environment._replace(properties=properties))
+    typed = None if tried.setting.json is None else {**tried.setting.json, SKIP_VSC_CHECK: True}
+    setting = tried.setting._replace(
+        environment=environment._replace(properties=properties), json=typed
+    )
     again = _try(tried.source, tried.destination, setting, tried.emulator, end)
     if again.result is None:
         note = _unavailable(f"with {SKIP_VSC_CHECK}=on: {again.reason}")

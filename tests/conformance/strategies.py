@@ -205,6 +205,16 @@ _PROPERTIES = {
     "x-msix-relocation": ("off", "auto", "bar0", "bar2", "bar5"),
 }
 
+_GLOBALS = {
+    "skip-vsc-check": ("on", "off"),
+    "x-pci-vendor-id": ("0x10de", "0xffffffff"),
+    "x-pci-device-id": ("0x1eb9", "4660"),
+    "x-nv-gpudirect-clique": ("0", "7"),
+    "rombar": ("0", "1"),
+    "romfile": ("",),
+    "multifunction": ("on", "off"),
+}
+
 
 @st.composite
 def properties(draw: st.DrawFn, graphics: bool) -> tuple[tuple[str, str], ...]:
@@ -228,9 +238,17 @@ def cases(draw: st.DrawFn) -> Case:
     source, destination = draw(_pair(layout))
     source, destination = draw(_dressed(source, destination))
     placement = draw(st.sampled_from(sorted(PLACEMENTS)))
-    lifted = (("vfio-pci", "skip-vsc-check", draw(st.sampled_from(("on", "off")))),)
-    wanted = lifted if draw(st.integers(0, 15)) == 15 else ()
+    wanted = draw(_globals()) if draw(st.integers(0, 15)) == 15 else ()
     return Case(source, destination, draw(st.sampled_from(MACHINES)), placement, wanted)
+
+
+@st.composite
+def _globals(draw: st.DrawFn) -> tuple[tuple[str, str, str], ...]:
+    """Values that QEMU takes: of others it does not say that it is the device that it refuses."""
+    drivers = st.sampled_from(("vfio-pci", "vfio-pci", "vfio-pci-nohotplug"))
+    names = draw(st.lists(st.sampled_from(sorted(_GLOBALS)), min_size=1, max_size=3))
+    values = {name: st.sampled_from(_GLOBALS[name]) for name in names}
+    return tuple((draw(drivers), name, draw(values[name])) for name in names)
 
 
 @st.composite

@@ -105,6 +105,27 @@ def test_vsc(
     assert line in result.stderr
 
 
+def test_json_form(own_engine: Engine) -> None:
+    """Libvirt's form of a device: the same verdict, but QEMU minds the types there."""
+    other = state(patched(CONFIG, 0x63, 0x51))
+    environment = PORT._replace(properties={"skip-vsc-check": "on", "romfile": "/no/such"})
+    given: dict[str, object] = {"skip-vsc-check": True, "romfile": "/no/such"}
+    setting = Setting("pc-q35-9.0", "vfio-pci", environment, json=given)
+
+    def ask(setting: Setting) -> str:
+        end = time.monotonic() + 30
+        library = own_engine.library
+        return trial(
+            state(CONFIG), other, setting, own_engine.executable, deadline=end, library=library
+        ).outcome
+
+    assert ask(setting) == "pass"
+    assert ask(setting._replace(json={})) == "fail"
+    for value in ("on", 1):
+        with pytest.raises(TrialUnavailable, match="'skip-vsc-check', expected: boolean"):
+            ask(setting._replace(json={**given, "skip-vsc-check": value}))
+
+
 REFUSED = [
     (patched(CONFIG, 0x79, 0x78), BAR0, "hang", ""),
     (b"\xff" * 256, BAR0, "hang", ""),

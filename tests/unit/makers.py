@@ -12,6 +12,7 @@ from vfio_preflight.guest.domain import Property as GuestProperty
 from vfio_preflight.pci.state import Bar, ConfigState, State
 from vfio_preflight.preflight import Facts
 from vfio_preflight.qemu.machines import EmulatorFacts, MachineType, Property
+from vfio_preflight.qemu.properties import TEXT
 
 EMULATOR = "/usr/bin/qemu-system-x86_64"
 KEY = "0000:05:00.0"
@@ -64,9 +65,10 @@ def make_device(
     driver: str = "vfio-pci",
     placement: str = "root-port",
     properties: Mapping[str, str] | None = None,
+    form: str = TEXT,
 ) -> GuestDevice:
     """A device whose explicit properties all come from ``<qemu:override>``."""
-    given = {n: GuestProperty(v, "qemu:override") for n, v in (properties or {}).items()}
+    given = {n: GuestProperty(v, "qemu:override", form) for n, v in (properties or {}).items()}
     return GuestDevice(key, kind, host, alias, driver, placement, given)
 
 
@@ -116,8 +118,9 @@ def make_emulator(
     compat_props_known: bool = True,
 ) -> EmulatorFacts:
     """An emulator like QEMU 10.0; ``skip_vsc_check`` is whether it has that property."""
-    names = ("enable-migration", "rombar", "x-pci-vendor-id", "host")
-    properties = {name: Property("str", None) for name in names}
+    types = {"enable-migration": "OnOffAuto", "rombar": "int32", "host": "str"}
+    types |= {"romfile": "str", "x-pci-vendor-id": "uint32", "multifunction": "bool"}
+    properties = {name: Property(type_, None) for name, type_ in types.items()}
     if skip_vsc_check:
         properties["skip-vsc-check"] = Property("bool", True)
     return EmulatorFacts(

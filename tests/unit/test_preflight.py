@@ -16,7 +16,7 @@ from unit.makers import (
     make_state,
 )
 from vfio_preflight.findings import DeviceReport, Finding
-from vfio_preflight.guest.domain import Guest, GuestDevice
+from vfio_preflight.guest.domain import Global, Guest, GuestDevice
 from vfio_preflight.pci.state import Missing, State
 from vfio_preflight.preflight import environment_of, preflight
 from vfio_preflight.qemu.machines import EmulatorFacts
@@ -245,6 +245,28 @@ def test_property_that_qemu_does_not_take() -> None:
     report = judged(make_state(), make_guest(device))
     assert "property-invalid" in codes(report)
     assert report.verdict == "fail" and not report.mendable
+
+
+def test_property_that_qemu_does_not_take_is_told_once() -> None:
+    device = make_device(properties={"x-pci-vendor-id": "nvidia"})
+    found = codes(judged(make_state(), make_guest(device)))
+    assert found.count("property-invalid") == 1
+    assert "property-invalid" in codes(judged(make_state(), make_guest(device), UNASKED))
+
+
+def test_globals_count() -> None:
+    ours = (Global("vfio-pci", "x-pci-vendor-id", "0x10de"),)
+    other = make_state(patched(make_config(), 0x00, 0xAA))
+    assert judged(other, make_guest(globals_=ours)).verdict == "pass"
+    own = make_device(properties={"x-pci-vendor-id": "0xffffffff"})
+    assert judged(other, make_guest(own, globals_=ours)).verdict == "fail"
+
+
+def test_skip_vsc_check_of_the_wrong_type_is_not_in_force() -> None:
+    device = make_device(properties={"skip-vsc-check": "on"}, form="string")
+    report = judged(differing(VSC_BODY), make_guest(device))
+    assert report.verdict == "fail" and "vsc-body-tolerated" not in codes(report)
+    assert "property-invalid" in codes(report)
 
 
 def test_unknown_property() -> None:

@@ -23,7 +23,7 @@ from unit.makers import (
 from vfio_preflight import proof
 from vfio_preflight.examine import examined
 from vfio_preflight.findings import DeviceReport, Finding, Report
-from vfio_preflight.guest.domain import Global
+from vfio_preflight.guest.domain import Global, GuestDevice, Property
 from vfio_preflight.pci.state import ConfigState, Missing
 from vfio_preflight.policy import decide
 from vfio_preflight.preflight import Facts
@@ -194,6 +194,12 @@ def test_what_a_trial_leaves_out_is_not_overruled(emulator: Emulator) -> None:
     assert codes(device) == ["config-identical", "property-invalid", "trial-agrees"]
 
 
+def test_what_a_global_sets_and_a_trial_leaves_out_is_not_overruled(emulator: Emulator) -> None:
+    flags = (Global("vfio-pci", "enable-migration", "perhaps"),)
+    device = prove(emulator, make_facts(guest=make_guest(globals_=flags)), Result("pass"))
+    assert codes(device) == ["config-identical", "property-invalid", "trial-agrees"]
+
+
 def test_source_refused_is_no_failure(emulator: Emulator) -> None:
     """No guest can be running with it; what it sends is not known."""
     device = prove(emulator, make_facts(), Result("error", "source", "overlaps"))
@@ -256,6 +262,44 @@ def test_mending_is_tried(
     assert tried == [{}, {"skip-vsc-check": "on"}]
     if code == "trial-refuses":
         assert "with skip-vsc-check=on" in last(device).text
+
+
+def test_mending_is_tried_in_json(emulator: Emulator) -> None:
+    other = differing(VSC_BODY)
+    prove(
+        emulator,
+        make_facts(destination=other),
+        Result("fail", line=quote(other)),
+        Result("pass"),
+    )
+    assert [setting.json for setting in emulator.settings] == [{}, {"skip-vsc-check": True}]
+
+
+# --- the form of a device ------------------------------------------------------------------------
+
+
+def given(emulator: Emulator, device: GuestDevice, *globals_: Global) -> Setting:
+    prove(emulator, make_facts(guest=make_guest(device, globals_=globals_)), Result("pass"))
+    return emulator.settings[0]
+
+
+@pytest.mark.parametrize(("form", "value"), [("boolean", True), ("string", "on")])
+def test_libvirts_device_in_json(emulator: Emulator, form: str, value: object) -> None:
+    device = make_device(properties={"skip-vsc-check": "on"}, form=form)
+    assert given(emulator, device).json == {"skip-vsc-check": value}
+
+
+def test_device_in_options(emulator: Emulator) -> None:
+    """Of the command line, or of a libvirt before 8.0, for whose devices alone there is -set."""
+    device = make_device(properties={"skip-vsc-check": "on"}, form="boolean")
+    mixed = {**device.properties, "x-req": Property("off", "-set")}
+    assert given(emulator, device._replace(properties=mixed)).json is None
+
+
+def test_globals_are_given_as_they_are(emulator: Emulator) -> None:
+    found = given(emulator, make_device(), Global("vfio-pci", "rombar", "0"))
+    assert found.globals == (("vfio-pci", "rombar", "0"),)
+    assert (found.environment.properties, found.json) == ({}, {})
 
 
 # --- no trial ------------------------------------------------------------------------------------

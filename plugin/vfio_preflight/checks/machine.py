@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..findings import Finding
-from ..guest.domain import Global, Guest, GuestDevice
+from ..guest.domain import Guest, GuestDevice
 from ..qemu.machines import EmulatorFacts, MachineType, newest_machine
-from ..qemu.vfio_pci import PropertyError, parse_bool
+from ..qemu.properties import TEXT, complaint, parse_bool
+from .device import with_globals
 
 SKIP_VSC_CHECK = "skip-vsc-check"
 # The first release that speaks version 2 of VFIO's migration protocol, the only one of today's
@@ -86,17 +87,14 @@ def _remarks(guest: Guest, machine: MachineType, emulator: EmulatorFacts) -> Ite
 
 def skip_vsc_check(guest: Guest, device: GuestDevice, emulator: EmulatorFacts | None) -> Effective:
     """Whether QEMU on the destination will exempt the device's Vendor Specific Information."""
-    explicit = device.properties.get(SKIP_VSC_CHECK)
+    explicit = with_globals(guest, device, emulator).properties.get(SKIP_VSC_CHECK)
     if explicit is not None:
-        return _explicit(explicit.value, explicit.origin)
+        return _explicit(explicit.value, explicit.origin, explicit.form)
     if emulator is None:
         return Effective(None, "the destination's emulator could not be asked")
     known = emulator.properties.get(device.driver, {}).get(SKIP_VSC_CHECK)
     if known is None:
         return Effective(False, f"QEMU {emulator.version} has no such property and always compares")
-    wanted = _global(guest, device)
-    if wanted is not None:
-        return _explicit(wanted.value, f"-global {wanted.driver}.{SKIP_VSC_CHECK}={wanted.value}")
     return _by_machine(guest, device, emulator, known.default is not False)
 
 
@@ -114,17 +112,7 @@ def _by_machine(
     return Effective(default, f"default of QEMU {emulator.version}")
 
 
-def _global(guest: Guest, device: GuestDevice) -> Global | None:
-    """The last ``-global`` that reaches the device; ``vfio-pci`` reaches its child types too."""
-    drivers = (
-        {device.driver, "vfio-pci"} if device.driver.startswith("vfio-pci") else {device.driver}
-    )
-    matching = [g for g in guest.globals if g.driver in drivers and g.property == SKIP_VSC_CHECK]
-    return matching[-1] if matching else None
-
-
-def _explicit(value: str, origin: str) -> Effective:
-    try:
-        return Effective(parse_bool(value), origin)
-    except PropertyError:
+def _explicit(value: str, origin: str, form: str = TEXT) -> Effective:
+    if complaint(SKIP_VSC_CHECK, "bool", value, form):
         return Effective(None, f"{origin} has '{value}', which is no boolean")
+    return Effective(parse_bool(value), origin)

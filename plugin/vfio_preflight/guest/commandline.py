@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from lxml import etree
 
+from ..qemu.properties import BOOLEAN, NULL, NUMBER, STRING
 from .xml import QEMU_NS, GuestError
 
 _ARGUMENTS = f"{{{QEMU_NS}}}commandline/{{{QEMU_NS}}}arg"
@@ -33,13 +34,20 @@ class Setting(NamedTuple):
     value: str
 
 
-class CommandLine(NamedTuple):
-    """The arguments of a guest that bear on devices; each device is its options, driver included.
+class Device(NamedTuple):
+    """``-device``: its options, driver included, and JSON's types of those if it is in JSON form.
 
     All values are in the notation of QEMU's k=v form: ``on`` and ``off`` for JSON's booleans.
     """
 
-    devices: tuple[Mapping[str, str], ...]
+    options: Mapping[str, str]
+    forms: Mapping[str, str] = {}
+
+
+class CommandLine(NamedTuple):
+    """The arguments of a guest that bear on devices."""
+
+    devices: tuple[Device, ...]
     settings: tuple[Setting, ...]
     globals: tuple[Global, ...]
 
@@ -50,12 +58,12 @@ def read_command_line(root: etree._Element) -> CommandLine:
     Raises GuestError for a VFIO device in JSON form that cannot be read. What QEMU refuses
     otherwise is left out: a guest with it cannot run.
     """
-    devices: list[dict[str, str]] = []
+    devices: list[Device] = []
     settings: list[Setting] = []
     globals_: list[Global] = []
     for option, value in _options(root):
         if option == "device":
-            devices.append(parse_device(value))
+            devices.append(_read_device(value))
         elif option == "set":
             settings.extend(_parse_set(value))
         elif option == "global":
@@ -65,9 +73,13 @@ def read_command_line(root: etree._Element) -> CommandLine:
 
 def parse_device(text: str) -> dict[str, str]:
     """Return the options of a ``-device`` argument, in JSON or in k=v form, with ``driver``."""
+    return dict(_read_device(text).options)
+
+
+def _read_device(text: str) -> Device:
     if text.startswith("{"):
         return _parse_json(text)
-    return parse_options(text, implied="driver")
+    return Device(parse_options(text, implied="driver"))
 
 
 def parse_options(text: str, implied: str | None = None) -> dict[str, str]:
@@ -91,7 +103,24 @@ def as_option(value: object) -> str:
     """Return a JSON value in the notation of QEMU's k=v form."""
     if isinstance(value, bool):
         return "on" if value else "off"
-    return str(value)
+    return "null" if value is None else str(value)
+
+
+def from_option(text: str, form: str) -> object:
+    """Return the JSON value of type ``form`` that :func:`as_option` gave ``text`` for."""
+    if form == BOOLEAN:
+        return text == "on"
+    if form == NUMBER:
+        return int(text) if re.fullmatch("-?[0-9]{1,40}", text) else float(text)
+    return None if form == NULL else text
+
+
+def _form(value: object) -> str:
+    if isinstance(value, bool):
+        return BOOLEAN
+    if value is None:
+        return NULL
+    return STRING if isinstance(value, str) else NUMBER
 
 
 def _words(text: str) -> list[str]:
@@ -109,22 +138,22 @@ def _options(root: etree._Element) -> Iterator[tuple[str, str]]:
             yield option, next(arguments, "")
 
 
-def _parse_json(text: str) -> dict[str, str]:
+def _parse_json(text: str) -> Device:
     import json
 
     try:
         options = json.loads(re.sub(_STRING, _double_quoted, text))
     except (ValueError, RecursionError) as error:
         if "vfio" not in text:
-            return {}
+            return Device({})
         raise GuestError("a -device argument in <qemu:commandline> is not JSON") from error
     if not isinstance(options, dict):
-        return {}
-    return {
-        key: as_option(value)
-        for key, value in options.items()
-        if not isinstance(value, (dict, list))
-    }
+        return Device({})
+    plain = {k: v for k, v in options.items() if not isinstance(v, (dict, list))}
+    return Device(
+        {key: as_option(value) for key, value in plain.items()},
+        {key: _form(value) for key, value in plain.items()},
+    )
 
 
 def _double_quoted(match: re.Match[str]) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from lxml import etree
 
+from ..qemu.properties import TEXT
 from . import aliases
 from .addresses import host_address, pci_address, sysfs_device, uuid
 from .commandline import CommandLine, Global, Setting, read_command_line
@@ -111,7 +112,7 @@ def read_guest(root: etree._Element, networks: Networks | None = None) -> Guest:
     """
     machine = _machine(root)
     line = read_command_line(root)
-    buses = read_buses(root, machine, line.devices)
+    buses = read_buses(root, machine, [device.options for device in line.devices])
     interfaces, unresolved = _interfaces(root, networks)
     found = interfaces + _hostdevs(root)
     if len(found) + len(line.devices) > MAX_DEVICES:
@@ -290,13 +291,13 @@ def _driver(element: etree._Element, properties: Mapping[str, Property]) -> str:
 def _commandline_devices(line: CommandLine, buses: Buses) -> Iterator[GuestDevice]:
     """Yield the VFIO devices of ``<qemu:commandline>``."""
     number = 0
-    for options in line.devices:
+    for options, forms in line.devices:
         driver = options.get("driver", "")
         if not driver.startswith("vfio-pci"):
             continue
         alias = options.get("id")
         properties = {
-            name: Property(value, "-device")
+            name: Property(value, "-device", forms.get(name, TEXT))
             for name, value in options.items()
             if name not in ("driver", "id")
         }

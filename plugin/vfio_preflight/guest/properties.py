@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from lxml import etree
 
+from ..qemu.properties import BOOLEAN, NUMBER, STRING, TEXT
 from .xml import QEMU_NS
 
 _OVERRIDES = f"{{{QEMU_NS}}}override/{{{QEMU_NS}}}device"
 _OVERRIDDEN = f"{{{QEMU_NS}}}frontend/{{{QEMU_NS}}}property"
 _BOOLEANS = {"true": "on", "false": "off"}
+# JSON's types by those of <qemu:property>; libvirt reads its numbers in base 10.
+_OVERRIDE_FORMS = {"bool": BOOLEAN, "signed": NUMBER, "unsigned": NUMBER, "string": STRING}
 _SWITCHES = {"on": "on", "off": "off"}
 _NUMBERS = {"on": "1", "off": "0"}
 
@@ -34,11 +38,25 @@ _PCI_ONLY: tuple[tuple[str, str, str, Mapping[str, str] | None], ...] = (
 )
 
 
+# JSON's types of what libvirt makes of its own XML, where they are not strings.
+_LIBVIRT_FORMS = {
+    "ramfb": BOOLEAN,
+    "multifunction": BOOLEAN,
+    "rombar": NUMBER,
+    "acpi-index": NUMBER,
+}
+
+
 class Property(NamedTuple):
-    """A property's value in the notation of QEMU's k=v form, and its origin in words."""
+    """A property's value in the notation of QEMU's k=v form, and its origin in words.
+
+    ``form`` is how QEMU gets it, one of ``qemu.properties``: as text, or by JSON's type. It may
+    refuse in one form what it takes in another.
+    """
 
     value: str
     origin: str
+    form: str = TEXT
 
 
 def libvirt_properties(device: etree._Element, mdev: bool) -> dict[str, Property]:
@@ -52,17 +70,17 @@ def libvirt_properties(device: etree._Element, mdev: bool) -> dict[str, Property
         value = written if values is None else values.get(written)
         if value is not None:
             origin = f"libvirt: <{element.tag} {attribute}='{written}'>"
-            properties[name] = Property(value, origin)
+            properties[name] = Property(value, origin, _LIBVIRT_FORMS.get(name, STRING))
     return properties
 
 
-def read_overrides(root: etree._Element) -> dict[str, dict[str, str | None]]:
+def read_overrides(root: etree._Element) -> dict[str, dict[str, Property | None]]:
     """Return, by alias, what ``<qemu:override>`` sets on the devices libvirt makes.
 
     None stands for ``type='remove'``. Later entries win, as in libvirt's
     ``qemuBuildDeviceCommandlineHandleOverrides``.
     """
-    overrides: dict[str, dict[str, str | None]] = {}
+    overrides: dict[str, dict[str, Property | None]] = {}
     for device in root.iterfind(_OVERRIDES):
         properties = overrides.setdefault(device.get("alias", ""), {})
         for element in device.iterfind(_OVERRIDDEN):
@@ -71,19 +89,25 @@ def read_overrides(root: etree._Element) -> dict[str, dict[str, str | None]]:
 
 
 def apply_overrides(
-    properties: Mapping[str, Property], overrides: Mapping[str, str | None]
+    properties: Mapping[str, Property], overrides: Mapping[str, Property | None]
 ) -> dict[str, Property]:
     """Return the properties with one device's overrides on top."""
     merged = dict(properties)
     for name, value in overrides.items():
         merged.pop(name, None)
         if value is not None:
-            merged[name] = Property(value, "qemu:override")
+            merged[name] = value
     return merged
 
 
-def _override_value(element: etree._Element) -> str | None:
-    kind, value = element.get("type"), element.get("value", "")
+def _override_value(element: etree._Element) -> Property | None:
+    kind, value = element.get("type", ""), element.get("value", "")
     if kind == "remove":
         return None
-    return _BOOLEANS.get(value, value) if kind == "bool" else value
+    form = _OVERRIDE_FORMS.get(kind, STRING)
+    if form == BOOLEAN:
+        value = _BOOLEANS.get(value, value)
+    elif form == NUMBER:
+        digits = re.fullmatch("[+-]?[0-9]{1,20}", value)
+        value, form = (str(int(value)), form) if digits else (value, STRING)
+    return Property(value, "qemu:override", form)

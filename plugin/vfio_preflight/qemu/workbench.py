@@ -7,6 +7,7 @@ and no image is opened.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -38,13 +39,15 @@ class Setting(NamedTuple):
     """What surrounds the device: machine type, QOM type, placement and properties, ``-global``s.
 
     Of ``environment``, placement, express_root, properties and mdev count; what its other members
-    say, the emulator knows itself. ``globals`` are of (driver, property, value).
+    say, the emulator knows itself. ``globals`` are of (driver, property, value). ``json`` holds the
+    properties that the device gets in QEMU's JSON form, as libvirt writes it; None: in k=v form.
     """
 
     machine: str
     driver: str
     environment: Environment
     globals: tuple[tuple[str, str, str], ...] = ()
+    json: Mapping[str, object] | None = None
 
 
 class Limits(NamedTuple):
@@ -123,7 +126,7 @@ def arguments(devices: Sequence[tuple[str, Setting]], directory: str) -> list[st
     Machine type and ``-global``s are the first one's. A root complex has room for 28 devices, other
     buses for more.
     """
-    machine, _, _, globals_ = devices[0][1]
+    machine, globals_ = devices[0][1].machine, devices[0][1].globals
     options = [
         # TCG needs nothing of the host; KVM is for builds without it. No instruction is executed.
         *("-machine", machine, "-accel", "tcg,tb-size=1,thread=single", "-accel", "kvm"),
@@ -136,11 +139,23 @@ def arguments(devices: Sequence[tuple[str, Setting]], directory: str) -> list[st
     for number, (sysfsdev, setting) in enumerate(devices):
         bridges, bus, address = _place(setting.environment, number)
         own = {"sysfsdev": sysfsdev, "bus": bus, "addr": address, "id": f"d{number}"}
-        properties = {**own, **_tried(setting.environment.properties, directory)}
+        kept = _tried(setting.environment.properties, directory)
         for bridge in bridges:
             options += ["-device", bridge]
-        options += ["-device", f"{setting.driver},{_joined(properties)}"]
+        if setting.json is None:
+            options += ["-device", f"{setting.driver},{_joined({**own, **kept})}"]
+        else:
+            typed = {"driver": setting.driver, **own, **_typed(kept, setting.json)}
+            options += ["-device", json.dumps(typed)]
     return options
+
+
+def _typed(tried: Mapping[str, str], given: Mapping[str, object]) -> dict[str, object]:
+    """What is to be tried, by the values in JSON; a ROM's file is made up here as well."""
+    typed = {name: value for name, value in given.items() if name in tried}
+    if isinstance(typed.get("romfile"), str):
+        typed["romfile"] = tried["romfile"]
+    return typed
 
 
 def _place(environment: Environment, number: int) -> tuple[list[str], str, str]:

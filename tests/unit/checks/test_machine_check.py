@@ -125,6 +125,17 @@ def test_global_reaches(device_driver: str, global_driver: str, reaches: bool) -
     assert effective(device=device, globals_=setting("on", global_driver)).value == reaches
 
 
+def test_global_that_is_no_boolean() -> None:
+    found = effective(globals_=setting("1"))
+    assert found.value is None and "skip-vsc-check=1 has '1'" in found.origin
+
+
+def test_explicit_of_another_type() -> None:
+    """In JSON form QEMU takes a boolean only."""
+    device = make_device(properties={"skip-vsc-check": "on"}, form="string")
+    assert effective(device=device).value is None
+
+
 def test_global_of_another_property() -> None:
     assert effective(globals_=(Global("vfio-pci", "x-no-mmap", "on"),)).value is False
 

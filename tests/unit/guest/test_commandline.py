@@ -11,6 +11,7 @@ from vfio_preflight.guest.commandline import (
     CommandLine,
     Global,
     Setting,
+    from_option,
     parse_device,
     parse_options,
     read_command_line,
@@ -54,11 +55,26 @@ def test_options(text: str, options: dict[str, str]) -> None:
         ("{'driver': 'it\\'s', \"q\": \"don't\"}", {"driver": "it's", "q": "don't"}),
         ("{'a': 'say \"x\"'}", {"a": 'say "x"'}),
         ('{"a": {"nested": 1}, "b": [1]}', {}),
+        ('{"a": null, "b": 1.5}', {"a": "null", "b": "1.5"}),
         ("{not JSON", {}),
     ],
 )
 def test_device_json(text: str, options: dict[str, str]) -> None:
     assert parse_device(text) == options
+
+
+def test_device_json_keeps_its_types() -> None:
+    text = '{"driver":"vfio-pci","a":true,"b":-5,"c":"5","d":null,"e":1.5}'
+    (device,) = read("-device", text).devices
+    forms = [device.forms[name] for name in "abcde"]
+    assert forms == ["boolean", "number", "string", "null", "number"]
+    values = [from_option(device.options[name], device.forms[name]) for name in "abcde"]
+    assert values == [True, -5, "5", None, 1.5]
+
+
+def test_device_in_options_has_no_types() -> None:
+    (device,) = read("-device", "vfio-pci,skip-vsc-check=on").devices
+    assert device.forms == {}
 
 
 @pytest.mark.parametrize("text", ["{'driver':'vfio-pci'", '{"vfio":' + "[" * 100_000])
@@ -69,7 +85,7 @@ def test_device_json_of_vfio_must_be_readable(text: str) -> None:
 
 def test_read_takes_one_dash_or_two() -> None:
     line = read("-device", "a", "--device", "b", "-devices", "c", "device", "d", "-device=e")
-    assert [device["driver"] for device in line.devices] == ["a", "b"]
+    assert [device.options["driver"] for device in line.devices] == ["a", "b"]
 
 
 def test_read_option_without_argument() -> None:

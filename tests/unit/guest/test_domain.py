@@ -118,9 +118,43 @@ def test_property_origins() -> None:
         "</qemu:frontend></qemu:device></qemu:override>"
         + args("-set", "device.hostdev0.x-req=off"),
     ).devices[0]
-    assert device.properties["rombar"] == ("0", "libvirt: <rom bar='off'>")
-    assert device.properties["skip-vsc-check"] == ("off", "qemu:override")
-    assert device.properties["x-req"] == ("off", "-set")
+    assert device.properties["rombar"] == ("0", "libvirt: <rom bar='off'>", "number")
+    assert device.properties["skip-vsc-check"] == ("off", "qemu:override", "boolean")
+    assert device.properties["x-req"] == ("off", "-set", "text")
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "expected"),
+    [
+        ("bool", "true", ("on", "boolean")),
+        ("string", "on", ("on", "string")),
+        ("string", "0x10", ("0x10", "string")),
+        ("unsigned", "1", ("1", "number")),
+        ("unsigned", "010", ("10", "number")),
+        ("signed", "-1", ("-1", "number")),
+    ],
+)
+def test_override_keeps_its_type(type_: str, value: str, expected: tuple[str, str]) -> None:
+    """As ``virsh domxml-to-native`` shows them; libvirt reads numbers in base 10."""
+    device = guest_with(
+        hostdev(),
+        "<qemu:override><qemu:device alias='hostdev0'><qemu:frontend>"
+        f"<qemu:property name='x' type='{type_}' value='{value}'/>"
+        "</qemu:frontend></qemu:device></qemu:override>",
+    ).devices[0]
+    assert device.properties["x"] == (expected[0], "qemu:override", expected[1])
+
+
+def test_types_of_what_libvirt_makes_of_its_own_xml() -> None:
+    inner = "<rom bar='off' file='/r'/><acpi index='5'/>"
+    address = "<address type='pci' bus='0' slot='5' multifunction='on'/>"
+    device = guest_with(hostdev(inner=inner + address)).devices[0]
+    assert {name: each.form for name, each in device.properties.items()} == {
+        "multifunction": "boolean",
+        "acpi-index": "number",
+        "rombar": "number",
+        "romfile": "string",
+    }
 
 
 def test_ids_that_look_like_numbers() -> None:

@@ -71,7 +71,9 @@ def test_override_is_read_back() -> None:
     root = parse_domain(Q35)
     add_override(root, Mend("ua-mine", "skip-vsc-check", False))
     found = {device.alias: device for device in read_guest(parse_domain(to_bytes(root))).devices}
-    assert found["ua-mine"].properties["skip-vsc-check"] == Property("off", "qemu:override")
+    assert found["ua-mine"].properties["skip-vsc-check"] == Property(
+        "off", "qemu:override", "boolean"
+    )
 
 
 def test_proof_of_our_own_changes() -> None:

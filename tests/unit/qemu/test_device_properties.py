@@ -8,6 +8,7 @@ from lab.configs import Capability, make_config, patched
 from unit.makers import BAR0, make_state
 from unit.realised import ROOT_PORT, chain, refused, virtual
 from vfio_preflight.pci.state import Bar
+from vfio_preflight.qemu.properties import GLOBAL, TEXT, complaint
 from vfio_preflight.qemu.vfio_pci import Environment, PropertyError, parse_bool, realise
 
 ROM = Bar(6, 0x10000, "mem32")
@@ -58,7 +59,13 @@ def test_numbers_that_are_none(value: str) -> None:
         realise(make_state(), environment(x_pci_vendor_id=value))
 
 
-@pytest.mark.parametrize(("value", "expected"), [("+5", 5), ("0", 0), ("0X1f", 31), ("017", 15)])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *(("+5", 5), ("0", 0), ("0X1f", 31), ("017", 15), (" 5", 5)),
+        ("-18446744073709551611", 5),
+    ],
+)
 def test_numbers_in_the_notations_of_c(value: str, expected: int) -> None:
     shown = virtual(make_config(), environment(x_pci_device_id=value)).config
     assert int.from_bytes(shown[2:4], "little") == expected
@@ -165,3 +172,64 @@ def test_vmd_gets_a_shadow_of_its_bars() -> None:
     shown = virtual(config, bars=(BAR0,)).config
     assert shown[0xE8:0xF0] == bytes((0x09, 0x00, 0x18, 0x01)) + b"WDHS"
     assert shown[0xF0:0x100] == bytes(range(1, 17))
+
+
+BOOL = "Parameter 'p' expects 'on' or 'off'"
+NOT_TAKEN = [
+    ("bool", "1", TEXT, BOOL),
+    ("bool", "On", GLOBAL, BOOL),
+    ("bool", "on", "string", "Invalid parameter type for 'p', expected: boolean"),
+    ("bool", "1", "number", "Invalid parameter type for 'p', expected: boolean"),
+    ("bool", "null", "null", "Invalid parameter type for 'p', expected: boolean"),
+    ("uint32", "0x10", "string", "Parameter 'p' expects uint64"),
+    ("uint32", "on", "boolean", "Parameter 'p' expects uint64"),
+    ("uint32", "1.0", "number", "Parameter 'p' expects uint64"),
+    ("uint32", "-1", "number", "Parameter 'p' expects uint32_t"),
+    ("uint32", "-1", TEXT, "Parameter 'p' expects uint32_t"),
+    ("uint32", "4294967296", GLOBAL, "Parameter 'p' expects uint32_t"),
+    ("uint32", "abc", TEXT, "Parameter 'p' expects integer"),
+    ("uint32", "abc", GLOBAL, "Parameter 'p' expects uint64"),
+    ("uint32", "18446744073709551616", TEXT, "Parameter 'p' expects integer"),
+    ("uint8", "256", TEXT, "Parameter 'p' expects uint8_t"),
+    ("int32", "0", "string", "Invalid parameter type for 'p', expected: integer"),
+    ("int32", "2147483648", "number", "Parameter 'p' expects int32_t"),
+    ("int32", "-2147483649", TEXT, "Parameter 'p' expects int32_t"),
+    ("int32", "maybe", GLOBAL, "Parameter 'p' expects int64"),
+    ("size", "4k", "string", "Parameter 'p' expects uint64"),
+    ("str", "1", "number", "Invalid parameter type for 'p', expected: string"),
+    ("link<iommufd>", "5", "number", "Invalid parameter type for 'p', expected: string"),
+    ("OnOffAuto", "yes", TEXT, "Parameter 'p' does not accept value 'yes'"),
+    ("OnOffAuto", "on", "boolean", "Invalid parameter type for 'p', expected: string"),
+    ("OffAutoPCIBAR", "BAR2", "string", "Parameter 'p' does not accept value 'BAR2'"),
+]
+
+
+@pytest.mark.parametrize(("type_", "value", "form", "words"), NOT_TAKEN)
+def test_values_that_are_not_taken(type_: str, value: str, form: str, words: str) -> None:
+    assert complaint("p", type_, value, form) == words
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "form"),
+    [
+        *(("bool", value, TEXT) for value in ("on", "yes", "true", "y", "off", "no", "n")),
+        ("bool", "off", "boolean"),
+        ("uint32", "-18446744073709551615", GLOBAL),
+        ("uint32", "4294967295", "number"),
+        ("int32", " -1", TEXT),
+        ("size", "4k", TEXT),
+        ("size", "anything", GLOBAL),
+        ("OnOffAuto", "auto", "string"),
+        ("str", "", TEXT),
+        ("busnr", "5", "string"),
+        ("", "x", "null"),
+    ],
+)
+def test_values_that_are_taken_or_not_known_to_be_refused(
+    type_: str, value: str, form: str
+) -> None:
+    assert complaint("p", type_, value, form) is None
+
+
+def test_place_on_the_bus_may_be_a_number() -> None:
+    assert complaint("addr", "str", "8", "number") is None

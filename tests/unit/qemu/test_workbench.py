@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -68,6 +69,27 @@ def test_globals_of_the_host_are_left_out(tmp_path: Path) -> None:
         f"driver=vfio-pci,property=romfile,value={tmp_path}/rom",
         "driver=vfio-pci,property=x-pci-device-id,value=0x1234",
     ]
+
+
+def test_json_form(tmp_path: Path) -> None:
+    """As libvirt gives its devices."""
+    properties = {"rombar": "0", "x-no-mmap": "on", "display": "off"}
+    given = {"rombar": 0, "x-no-mmap": True, "display": "off"}
+    environment = Environment("root-complex", properties=properties)
+    setting = Setting("pc-q35-9.0", "vfio-pci", environment, json=given)
+    options = arguments([("/x/0000:01:00.0", setting)], str(tmp_path))
+    assert json.loads(options[-1]) == {
+        **{"driver": "vfio-pci", "sysfsdev": "/x/0000:01:00.0"},
+        **{"bus": "pcie.0", "addr": "1", "id": "d0", "rombar": 0, "x-no-mmap": True},
+    }
+
+
+def test_rom_file_in_json_form(tmp_path: Path) -> None:
+    environment = Environment("root-complex", properties={"romfile": "/a"})
+    for given, used in (("/a", f"{tmp_path}/rom"), (5, 5)):
+        setting = Setting("q35", "vfio-pci", environment, json={"romfile": given})
+        options = arguments([("/x", setting)], str(tmp_path))
+        assert json.loads(options[-1])["romfile"] == used
 
 
 @pytest.mark.parametrize(("given", "used"), [("", ""), ("/guest's,own.rom", "{}/rom")])
