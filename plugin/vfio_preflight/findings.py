@@ -66,6 +66,9 @@ CODES = {
     "state-inferred": Code(
         PASS, "the destination's bytes were not seen; all that determines them is as at the source"
     ),
+    "placement-assumed": Code(
+        UNKNOWN, "where the guest sees the device is not known, and the verdict depends on it"
+    ),
     "network-unresolved": Code(
         UNKNOWN, "it is not known whether one of the guest's networks hands out VFIO devices"
     ),

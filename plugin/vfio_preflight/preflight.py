@@ -23,6 +23,7 @@ from .checks.pasid import check_pasid
 from .findings import DeviceReport, Finding, Report
 from .guest.addresses import is_mdev
 from .guest.domain import Guest, GuestDevice
+from .guest.placement import possible
 from .pci.space import identity
 from .pci.state import ANY_EVIDENCE, ConfigState, Missing, State
 from .qemu.machines import EmulatorFacts
@@ -82,7 +83,7 @@ def _judge(facts: Facts, device: GuestDevice, emulator: EmulatorFacts | None) ->
     if isinstance(source, Missing):
         alone = _compare(facts.guest, device, emulator, destination, destination, effective)
         return DeviceReport(device, *states, (*own, *absent, *_hangs(alone)))
-    judged = _compare(facts.guest, device, emulator, source, destination, effective)
+    judged = _placed(facts.guest, device, emulator, source, destination, effective)
     if any(finding.code == INVALID for finding in own):
         # The model stumbles over what has been told already.
         judged = judged._replace(findings=tuple(f for f in judged.findings if f.code != INVALID))
@@ -97,6 +98,40 @@ def _judge(facts: Facts, device: GuestDevice, emulator: EmulatorFacts | None) ->
 def _hangs(judged: Verdicts) -> tuple[Finding, ...]:
     """What counts however little else is known: it is not for QEMU to find out."""
     return tuple(finding for finding in judged.findings if finding.code == "realise-hang")
+
+
+def _placed(
+    guest: Guest,
+    device: GuestDevice,
+    emulator: EmulatorFacts | None,
+    source: ConfigState,
+    destination: ConfigState,
+    effective: Effective,
+) -> Verdicts:
+    """The comparison where the guest sees the device, or wherever it may, if that is not known."""
+    found = {
+        place: _compare(
+            guest, device._replace(placement=place), emulator, source, destination, effective
+        )
+        for place in (possible(guest.express) if device.assumption else (device.placement,))
+    }
+    verdicts = {place: worst(f.verdict for f in judged.findings) for place, judged in found.items()}
+    if len(set(verdicts.values())) > 1:
+        told = (_placement_assumed(device, verdicts), *_hangs(found[device.placement]))
+        return Verdicts(told)
+    mendable = all(judged.mendable for judged in found.values())
+    return found[device.placement]._replace(mendable=mendable)
+
+
+def _placement_assumed(device: GuestDevice, verdicts: Mapping[str, str]) -> Finding:
+    told = ", ".join(f"{verdict} at {place}" for place, verdict in verdicts.items())
+    return Finding(
+        "placement-assumed",
+        f"{device.assumption}: {device.placement} would be assumed, but the verdict depends on it:"
+        f" {told}",
+        "judge the guest by complete XML (virsh dumpxml): with an <address> for the device, and the"
+        " <controller> of its bus",
+    )
 
 
 def _compare(

@@ -132,7 +132,7 @@ def _proved(
     effective = with_globals(guest, device.device, emulator)
     if source is None or destination is None or is_unplugged_to_migrate(effective):
         return device
-    if any(finding.code == "evidence-weak" for finding in device.findings):
+    if any(f.code in ("evidence-weak", "placement-assumed") for f in device.findings):
         return device
     setting = _setting(guest, device.device, emulator)
     tried = _try(source, destination, setting, emulator, end)

@@ -220,6 +220,36 @@ def test_placement_counts() -> None:
         assert judged(make_state(link), guest).verdict == verdict
 
 
+@pytest.mark.parametrize(("offset", "verdict"), [(0x84, "unknown"), (PMC, "fail"), (6, "pass")])
+def test_assumed_placement(offset: int, verdict: str) -> None:
+    """Link registers are compared behind a root port only."""
+    device = make_device()._replace(assumption="the device has no PCI <address>")
+    other = make_state(patched(make_config(), offset, make_config()[offset] ^ 0xE0))
+    report = judged(other, make_guest(device))
+    assert report.verdict == verdict
+    assert ("placement-assumed" in codes(report)) == (verdict == "unknown")
+
+
+def test_assumed_placement_is_told() -> None:
+    device = make_device()._replace(assumption="the device has no PCI <address>")
+    report = judged(make_state(patched(make_config(), 0x84, 0xEE)), make_guest(device))
+    assert report.findings[0].text == (
+        "the device has no PCI <address>: root-port would be assumed, but the verdict depends on"
+        " it: fail at root-port, pass at root-complex, pass at conventional"
+    )
+    assert (report.quote, report.mendable) == ("", False)
+
+
+def test_nothing_is_assumed_where_every_bus_is_conventional() -> None:
+    device = make_device(placement="conventional")._replace(assumption="x")
+    report = judged(differing(0x84), make_guest(device, machine="pc-i440fx-9.0"))
+    assert report.verdict == "fail"
+
+
+def test_mending_where_the_placement_is_assumed() -> None:
+    assert mendable(make_device()._replace(assumption="x"))
+
+
 def test_kind_of_the_root_bus_counts() -> None:
     link = make_state(patched(make_config(), 0x84, 0xEE))
     device = make_device(placement="conventional")

@@ -33,6 +33,7 @@ from vfio_preflight.qemu.workbench import Setting
 
 LOOP = make_state(b"\xff" * 256)
 MISMATCH = "get_pci_config_device: Bad config data: i=0x{:x} read: {:x} device: {:x} cmask: ff"
+UNPLACED = make_device()._replace(assumption="the device has no PCI <address>")
 LATE = "has not come to an end in time"
 
 
@@ -322,6 +323,7 @@ def test_no_time(emulator: Emulator) -> None:
         make_facts(source=Missing("source-unknown", "no record")),
         make_facts(guest=make_guest(make_device(properties={"failover_pair_id": "net0"}))),
         make_facts()._replace(evidence="stream"),
+        make_facts(destination=differing(0x84), guest=make_guest(UNPLACED)),
     ],
 )
 def test_not_tried_where_there_is_nothing_to_prove(emulator: Emulator, facts: Facts) -> None:

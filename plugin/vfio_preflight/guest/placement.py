@@ -56,6 +56,11 @@ _DRIVERS = {
 _EXPRESS_MACHINES = ("q35", "pc-q35", "virt", "microvm", "sbsa-ref")
 
 
+def possible(express: bool) -> tuple[str, ...]:
+    """Every placement that there is in a guest; ``express`` as in :class:`Buses`."""
+    return (ROOT_PORT, ROOT_COMPLEX, CONVENTIONAL) if express else (CONVENTIONAL,)
+
+
 class Place(NamedTuple):
     """Where a device sits; ``assumption`` says what had to be assumed for it, if anything."""
 
