@@ -54,15 +54,12 @@ def state_of(
     ``vendor:device``, ``vendor:*`` or mdev type.
     """
     if device.host is None:
-        return Missing(
-            f"{side}-unknown",
-            "libvirt chooses the host's device when the guest starts; it cannot be told before",
-            "name the device in the guest's XML, or migrate with an XML that does (--xml)",
-        )
+        return _unnamed(device, side)
     try:
         state, offers = read_device(device.host, states, root, catalogue, sent, opened)
     except PreflightError as error:
-        return Missing(f"{side}-unknown", f"the {side}'s device: {error}", _remedy(device, states))
+        remedy = _remedy(device.host, side, states, root)
+        return Missing(f"{side}-unknown", f"the {side}'s device: {error}", remedy)
     if offers == NO_MIGRATION:
         return Missing(
             "device-not-migratable",
@@ -93,6 +90,14 @@ def read_device(
     except sysfs.HostError as error:
         raise sysfs.HostError(f"{error}{trouble}") from error
     return state._replace(origin=f"{state.origin}{trouble}"), ""
+
+
+def _unnamed(device: GuestDevice, side: str) -> Missing:
+    reason = "the guest's XML does not tell which device of the host it is"
+    if device.kind == "network":
+        reason = "libvirt chooses the host's device when the guest starts; it cannot be told before"
+    remedy = "name the device in the guest's XML, or migrate with an XML that does (--xml)"
+    return Missing(f"{side}-unknown", reason, remedy)
 
 
 def read_state(
@@ -256,7 +261,16 @@ def _no_bytes(name: str, root: str) -> str:
     )
 
 
-def _remedy(device: GuestDevice, states: str) -> str:
-    names = f"{device.host}" + (" (or its mdev type)" if device.kind == "mdev" else "")
-    shared = "import the catalogue of a host with the same driver, or " * (device.kind == "mdev")
-    return f"{shared}capture the state and put it on that host into {states}/{names}"
+def _remedy(name: str, side: str, states: str, root: str) -> str:
+    mdev = is_mdev(name)
+    if find_file(name, states, root) is None and not _exists(name, root):
+        create = "create the mediated device there, or " * mdev
+        other = f"choose a device that the {side} has (virsh migrate --xml, virsh restore --xml)"
+        return f"{create}{other}"
+    shared = "import the catalogue of a host with the same driver, or " * mdev
+    file = f"{states}/{name}" + " (or its mdev type)" * mdev
+    return f"{shared}capture the state and put it on that host into {file}"
+
+
+def _exists(name: str, root: str) -> bool:
+    return sysfs.has_mdev(name, root) if is_mdev(name) else sysfs.has_pci(name, root)

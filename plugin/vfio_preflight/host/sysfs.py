@@ -49,7 +49,7 @@ class HostError(PreflightError):
 def read_pci(address: str, root: str = "/") -> ConfigState:
     """The state of the PCI device at ``address`` (``0000:06:00.4``). Raises :class:`HostError`."""
     directory = os.path.join(root, PCI_DEVICES, address)
-    if not os.path.isdir(directory):
+    if not has_pci(address, root):
         raise HostError(f"this host has no PCI device {address}")
     path = os.path.join(directory, "config")
     config = bytearray(validate(_read(path), path))
@@ -63,6 +63,11 @@ def read_pci(address: str, root: str = "/") -> ConfigState:
     driver = _driver(directory)
     own = OWN_VIEW.get(driver.replace("-", "_"))
     return ConfigState(view, bars, "sysfs", f"{path}; {driver} shows {own}" if own else path)
+
+
+def has_pci(address: str, root: str = "/") -> bool:
+    """Whether the PCI device exists on this host."""
+    return os.path.isdir(os.path.join(root, PCI_DEVICES, address))
 
 
 def shows_own_ids(address: str, root: str = "/") -> bool:

@@ -114,7 +114,9 @@ def test_mdev_shows_nothing_by_itself(tmp_path: Path) -> None:
 
 
 def test_mdev_that_is_not_there(tmp_path: Path) -> None:
-    assert f"no mediated device {UUID}" in missing(mdev(tmp_path)).reason
+    state = missing(mdev(tmp_path))
+    assert f"no mediated device {UUID}" in state.reason
+    assert state.remedy.startswith("create the mediated device there, or choose a device that the")
 
 
 @pytest.mark.parametrize("side", ["source", "destination"])
@@ -122,13 +124,24 @@ def test_device_that_is_not_there(side: str, tmp_path: Path) -> None:
     state = missing(pci(tmp_path, side))
     assert state.code == f"{side}-unknown"
     assert state.reason == f"the {side}'s device: this host has no PCI device {HOST}"
-    assert f"{STATES}/{HOST}" in state.remedy
+    assert state.remedy.startswith(f"choose a device that the {side} has (virsh migrate --xml")
 
 
 def test_device_that_libvirt_chooses() -> None:
     state = missing(state_of(make_device(kind="network", host=None), "destination", STATES))
     assert state.code == "destination-unknown"
     assert "libvirt chooses" in state.reason
+
+
+@pytest.mark.parametrize("kind", ["pci", "interface", "commandline"])
+def test_device_that_the_xml_does_not_name(kind: str) -> None:
+    state = missing(state_of(make_device(kind=kind, host=None), "destination", STATES))
+    assert state.reason == "the guest's XML does not tell which device of the host it is"
+
+
+def test_damaged_file_for_a_device_that_is_not_there(tmp_path: Path, states: Path) -> None:
+    (states / f"{HOST}.json").write_text("{}")
+    assert f"{STATES}/{HOST}" in missing(pci(tmp_path)).remedy
 
 
 def test_damaged_file_is_not_passed_over(tmp_path: Path, states: Path) -> None:
