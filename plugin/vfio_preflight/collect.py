@@ -27,6 +27,11 @@ NO_RECORD = (
     "the guest carries no record of this device, so it is not known what the source will send"
 )
 REMEDY_RECORD = "on the source, run: vfio-preflight record {guest}"
+# There is no source to run anything on; what is saved can only be read.
+REMEDY_RESTORE = (
+    "restore without --bypass-cache, so that the image can be read, or judge it beforehand:"
+    " vfio-preflight check --image FILE"
+)
 
 
 def facts_here(
@@ -36,13 +41,14 @@ def facts_here(
     source: Mapping[str, State] | None = None,
     destination: Mapping[str, State] | None = None,
     root: str = "/",
+    remedy: str = REMEDY_RECORD,
 ) -> Facts:
     """Facts for a move of ``guest`` to this host; ``deadline`` on the ``time.monotonic()`` clock.
 
     States given in ``source`` or ``destination``, by device key, stand in for those of the record
-    and of this host.
+    and of this host. ``remedy`` is what is to be done if the source's are not known.
     """
-    recorded, remarks, noted = recorded_states(guest)
+    recorded, remarks, noted = recorded_states(guest, remedy)
     sent = {**recorded, **(source or {})}
     here = {
         device.key: state_of(
@@ -144,11 +150,11 @@ def _against_record(
 
 
 def recorded_states(
-    guest: Guest,
+    guest: Guest, remedy: str = REMEDY_RECORD
 ) -> tuple[dict[str, State], tuple[Finding, ...], Mapping[str, Mapping[str, str]]]:
     """The source's states by the record, one for every device; remarks on the record; and what it
     has noted of each device besides."""
-    remedy = REMEDY_RECORD.format(guest=guest.name)
+    remedy = remedy.format(guest=guest.name)
     try:
         record = read_record(guest.metadata)
     except RecordError as error:

@@ -14,7 +14,7 @@ from lxml import etree
 
 from . import __version__, journal, refusals
 from .checks.machine import SKIP_VSC_CHECK
-from .collect import facts_here
+from .collect import REMEDY_RECORD, REMEDY_RESTORE, facts_here
 from .configuration import NEVER, UNCHECKED_REMEDY, Configuration, ConfigurationError
 from .errors import PreflightError
 from .examine import examined
@@ -87,7 +87,9 @@ class Gate(NamedTuple):
         try:
             if self.trouble is not None:
                 raise self.trouble
-            facts = facts_here(guest, self.settings, self.end, saved.states if saved else None)
+            states = saved.states if saved else None
+            remedy = REMEDY_RECORD if saved is None else REMEDY_RESTORE
+            facts = facts_here(guest, self.settings, self.end, states, remedy=remedy)
             if saved is not None:
                 facts = facts._replace(remarks=(*facts.remarks, *saved.findings))
             report = examined(facts, wish or self.settings.trial, self.end)

@@ -236,7 +236,7 @@ def test_configuration_error(on_error: str, settings: Configuration) -> None:
 def test_internal_error_tells_no_secret(
     on_error: str, settings: Configuration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def break_down(*_args: object) -> None:
+    def break_down(*_args: object, **_options: object) -> None:
         raise RuntimeError("s3cret from the XML")
 
     monkeypatch.setattr("vfio_preflight.gate.facts_here", break_down)
@@ -296,6 +296,16 @@ def test_refusal_does_not_meet_the_next_attempt(settings: Configuration) -> None
     assert judge(settings, first, "prepare") == Outcome(0)
     assert refused(settings) != second
     assert judge(settings, second, "prepare") == Outcome(0)
+
+
+def test_restore_without_a_record_has_no_source_to_record_on(settings: Configuration) -> None:
+    present(settings, make_state())
+    strict = with_policy(settings, unknown="block")
+    xml = judge(strict, make_domain(), "restore").out
+    restore = judge(strict, xml, "prepare").err.decode()
+    assert "check --image FILE" in restore and "vfio-preflight record" not in restore
+    migrate = judge(strict, make_domain()).err.decode()
+    assert "on the source, run: vfio-preflight record g1" in migrate
 
 
 def test_restore_that_passes(settings: Configuration) -> None:
