@@ -1,7 +1,9 @@
 """Standard capabilities: the list is rebuilt from its end, each capability in QEMU's own way.
 
-Source: QEMU 10.0.2, ``vfio_add_std_cap`` and what it calls in ``hw/vfio/pci.c``; ``msi_init`` in
-``hw/pci/msi.c``, ``pci_pm_init`` in ``hw/pci/pci.c``.
+MSI and MSI-X have modules of their own, ``msi`` and ``msix``.
+
+Source: QEMU 10.0.2, ``vfio_add_std_cap`` and what it calls in ``hw/vfio/pci.c``; ``pci_pm_init`` in
+``hw/pci/pci.c``.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from ..pci.ids import (
 from ..pci.space import PCI_CAPABILITY_LIST, PCI_STATUS, PCI_STATUS_CAP_LIST, word
 from .bars import MsixRegisters
 from .device import Device, standard_list
-from .model import ABORT, ERROR, RefusedError
+from .model import ERROR, RefusedError
+from .msi import add_msi
 from .msix import add_msix
 from .quirks import add_virtual_capabilities
 
@@ -27,8 +30,6 @@ PCI_EXP_TYPE_LEG_END = 0x1
 PCI_EXP_TYPE_RC_END = 0x9
 
 PCI_PM_CTRL = 4
-PCI_MSI_FLAGS = 2
-PCI_MSI_FLAGS_64BIT, PCI_MSI_FLAGS_MASKBIT = 0x80, 0x100
 
 
 def add_standard_capabilities(device: Device, msix: MsixRegisters | None) -> bool:
@@ -72,30 +73,6 @@ def _prefixed(refused: RefusedError, cap_id: int, offset: int, size: int) -> Ref
         return refused
     where = f"failed to add PCI capability 0x{cap_id:x}[0x{size:x}]@0x{offset:x}"
     return RefusedError(kind, f"{where}: {reason}")
-
-
-def _add_msi(device: Device, offset: int, _size: int) -> None:
-    """``vfio_msi_setup`` and ``msi_init``."""
-    control = device.read(offset + PCI_MSI_FLAGS, 2, "failed reading MSI PCI_CAP_FLAGS")
-    is_64bit, maskable = control & PCI_MSI_FLAGS_64BIT, control & PCI_MSI_FLAGS_MASKBIT
-    order = control >> 1 & 7
-    if order > 5:
-        raise RefusedError(ABORT, f"MSI at {offset:#x} claims {1 << order} vectors, 32 at most")
-    data = offset + (0xC if is_64bit else 0x8)
-    size = data + 2 - offset if not maskable else data + 12 - offset
-    try:
-        device.add_capability(PCI_CAP_ID_MSI, offset, size)
-    except RefusedError as refused:
-        raise RefusedError(ERROR, f"msi_init failed: {refused}") from None
-    device.put(offset + PCI_MSI_FLAGS, order << 1 | is_64bit | maskable, 2)
-    device.allow_write(offset + PCI_MSI_FLAGS, 0x71, 2)
-    device.allow_write(offset + 4, 0xFFFFFFFC, 4)
-    if is_64bit:
-        device.allow_write(offset + 8, 0xFFFFFFFF, 4)
-    device.allow_write(data, 0xFFFF, 2)
-    if maskable:
-        device.allow_write(data + 4, 0xFFFFFFFF >> 32 - (1 << order), 4)
-    device.msi = offset
 
 
 def _add_pm(device: Device, offset: int, size: int) -> None:
@@ -154,7 +131,7 @@ def _integrate_endpoint(device: Device, offset: int, size: int) -> None:
 
 _ADDERS: dict[int, Callable[[Device, int, int], None]] = {
     PCI_CAP_ID_PM: _add_pm,
-    PCI_CAP_ID_MSI: _add_msi,
+    PCI_CAP_ID_MSI: add_msi,
     PCI_CAP_ID_VNDR: _add_vsc,
     PCI_CAP_ID_EXP: _add_pcie,
 }

@@ -8,15 +8,11 @@ Source: QEMU 10.0.2, ``pci_do_device_reset`` in ``hw/pci/pci.c``, ``msi_reset``,
 
 from __future__ import annotations
 
-from ..pci.space import PCI_STATUS, word
-from .capabilities import (
-    PCI_MSI_FLAGS,
-    PCI_MSI_FLAGS_64BIT,
-    PCI_MSI_FLAGS_MASKBIT,
-    PCI_PM_CTRL,
-)
+from ..pci.space import PCI_STATUS
+from .capabilities import PCI_PM_CTRL
 from .device import Device
 from .model import ABORT, ERROR, RefusedError
+from .msi import reset_msi
 
 PCI_COMMAND = 0x04
 PCI_CACHE_LINE_SIZE = 0x0C
@@ -45,17 +41,6 @@ def reset(device: Device) -> None:
     for offset, value, size in device.bar_registers:
         device.put(offset, value, size)
     if device.msi:
-        _reset_msi(device, device.msi)
+        reset_msi(device)
     if device.msix:
         device.config[device.msix + 3] &= ~device.wmask[device.msix + 3] & 0xFF
-
-
-def _reset_msi(device: Device, offset: int) -> None:
-    flags = word(device.config, offset + PCI_MSI_FLAGS) & ~0x71
-    is_64bit = flags & PCI_MSI_FLAGS_64BIT
-    data = offset + (0xC if is_64bit else 0x8)
-    device.put(offset + PCI_MSI_FLAGS, flags, 2)
-    device.put(offset + 4, 0, 8 if is_64bit else 4)
-    device.put(data, 0, 2)
-    if flags & PCI_MSI_FLAGS_MASKBIT:
-        device.put(data + 4, 0, 8)
