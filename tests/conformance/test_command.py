@@ -16,7 +16,7 @@ from .cases import Case
 from .engine import Judged
 from .kit import build
 from .layouts import LAYOUTS
-from .record import record
+from .record import record, row
 
 DEVICE = build(LAYOUTS["virtual_function"](1))
 CASE = Case(DEVICE, DEVICE, "9.0", "root-port")
@@ -65,8 +65,13 @@ def test_every_outcome_must_occur(
 
 
 def test_verified_are_kept_in_order(tmp_path: Path) -> None:
-    path = tmp_path / "verified.json"
+    path, readme = tmp_path / "verified.json", tmp_path / "README.md"
+    readme.write_text(f"before\n{row(path)}\nafter\n")
     for version in ("10.0.13", "11.1.3", "10.0.2", "9.2.1", "10.0.2"):
-        record(EmulatorFacts("", version, "", {}, {}, {}, True), 5000, 1, path)
+        record(EmulatorFacts("", version, "", {}, {}, {}, True), 5000, 1, path, readme)
     versions = [entry["version"] for entry in json.loads(path.read_text())["verified"]]
     assert versions == ["9.2.1", "10.0.2", "10.0.13", "11.1.3"]
+    before, between, after = readme.read_text().splitlines()
+    assert (before, between, after) == ("before", row(path), "after")
+    told = between.split("|")[2].split("; ")
+    assert [entry.split()[1] for entry in told] == versions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from conformance.record import row
 from vfio_preflight.cli.main import COMMANDS, parser
 from vfio_preflight.findings import CODES
 from vfio_preflight.render import EVIDENCE
@@ -30,3 +31,7 @@ def test_every_command_is_told_of() -> None:
 def test_every_sort_of_evidence_is_told_of() -> None:
     for grade in EVIDENCE:
         assert f"| `{grade}` |" in README
+
+
+def test_verified_versions_are_those_of_the_conformance_runs() -> None:
+    assert row() in README.splitlines()

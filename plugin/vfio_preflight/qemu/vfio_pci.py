@@ -7,8 +7,9 @@ marks which bytes must agree (``cmask``), which the guest writes (``wmask``) and
 writing ones (``w1cmask``). ``compare`` is ``get_pci_config_device()``.
 
 The steps are in ``header``, ``msi``, ``msix``, ``capabilities``, ``extended``, ``quirks`` and
-``reset``, and work on a ``device.Device``. What releases of QEMU do differently is in ``versions``. That all of it
-is right is the conformance suite's business (tests/conformance), which asks real QEMU.
+``reset``, and work on a ``device.Device``. What releases of QEMU do differently is in ``versions``.
+That all of it is right is the conformance suite's business (tests/conformance), which asks real
+QEMU.
 
 Pure: bytes and values in, values out. Sources: QEMU 10.0.2, ``vfio_realize`` in ``hw/vfio/pci.c``;
 ``pci_qdev_realize`` and ``get_pci_config_device`` in ``hw/pci/pci.c``.
