@@ -229,6 +229,7 @@ def _limit(pid: int, deadline: float) -> None:
 
 def _output(process: subprocess.Popen[bytes], name: str, deadline: float) -> Iterator[bytes]:
     import select
+    import subprocess
 
     assert process.stdout is not None
     poll = select.poll()
@@ -241,7 +242,11 @@ def _output(process: subprocess.Popen[bytes], name: str, deadline: float) -> Ite
         if not chunk:
             break
         yield chunk
-    if process.wait(_GRACE) != 0:
+    try:
+        process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        raise DecompressError(f"{name} has said all and does not end; it was stopped") from None
+    if process.returncode != 0:
         raise ValueError(f"{name} ended with status {process.returncode}")
 
 

@@ -228,17 +228,39 @@ def test_program_of_another_user_is_not_run(image: Callable[[bytes], str], tmp_p
         read_image(image(make_image(STREAM, FORMATS.index("zstd"))), root=str(tmp_path))
 
 
+@pytest.fixture
+def zstd(tmp_path: Path) -> Callable[[str], str]:
+    """A root directory whose zstd is this shell script, and that any user gets into."""
+
+    def make(script: str) -> str:
+        for directory in (tmp_path, *list(tmp_path.parents)[:-2]):
+            directory.chmod(directory.stat().st_mode | 0o055)
+        program = tmp_path / "usr/bin/zstd"
+        program.parent.mkdir(parents=True)
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        return str(tmp_path)
+
+    return make
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_program_runs_without_privileges(image: Callable[[bytes], str], tmp_path: Path) -> None:
-    for directory in (tmp_path, *list(tmp_path.parents)[:-2]):
-        directory.chmod(directory.stat().st_mode | 0o055)
-    program = tmp_path / "usr/bin/zstd"
-    program.parent.mkdir(parents=True)
-    program.write_text('#!/bin/sh\n[ "$(id -u)" != 0 ] && [ "$*" = -dcq ] && exec cat\n')
-    program.chmod(0o755)
+def test_program_runs_without_privileges(
+    image: Callable[[bytes], str], zstd: Callable[[str], str]
+) -> None:
     path = image(make_image(STREAM, FORMATS.index("zstd")))
     os.chmod(path, 0o600)
-    assert config_of(read_image(path, root=str(tmp_path))) == CONFIG
+    root = zstd('[ "$(id -u)" != 0 ] && [ "$*" = -dcq ] && exec cat')
+    assert config_of(read_image(path, root=root)) == CONFIG
+
+
+def test_program_that_does_not_end_is_stopped(
+    image: Callable[[bytes], str], zstd: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decompress, "_GRACE", 0.2)
+    path = image(make_image(STREAM, FORMATS.index("zstd")))
+    with pytest.raises(SaveImageError, match="does not end"):
+        read_image(path, root=zstd("cat; exec >&-; exec sleep 60"))
 
 
 def test_little_is_read_of_a_large_image() -> None:
