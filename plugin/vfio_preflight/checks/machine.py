@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..findings import Finding
 from ..guest.domain import Guest, GuestDevice
-from ..qemu.machines import EmulatorFacts, MachineType, newest_machine
+from ..qemu.machines import EmulatorFacts, MachineType, is_newer, newest_machine
 from ..qemu.properties import TEXT, complaint, parse_bool
 from .device import with_globals
 
@@ -20,6 +20,12 @@ SKIP_VSC_CHECK = "skip-vsc-check"
 # The first release that speaks version 2 of VFIO's migration protocol, the only one of today's
 # kernels (QEMU "vfio/migration: Implement VFIO migration protocol v2", Linux 5.18).
 FIRST_WITH_MIGRATION = (8, 0)
+
+REMEDY_NEWER = "migrate to a host with the QEMU version that introduced the machine type, or newer"
+REMEDY_ELSEWHERE = (
+    "migrate to a host whose QEMU has the machine type: QEMU drops old ones after some years, and"
+    " distributors have their own"
+)
 
 
 class Effective(NamedTuple):
@@ -35,7 +41,8 @@ def check_machine(guest: Guest, emulator: EmulatorFacts | None) -> tuple[Finding
         return ()
     machine = emulator.resolve(guest.machine)
     if machine is None:
-        return (_missing(guest, emulator),)
+        whose = f"{emulator.path} (QEMU {emulator.version})"
+        return (machine_missing(guest, emulator, whose),)
     return (*_too_old(emulator), *_remarks(guest, machine, emulator))
 
 
@@ -54,14 +61,16 @@ def _too_old(emulator: EmulatorFacts) -> Iterator[Finding]:
         )
 
 
-def _missing(guest: Guest, emulator: EmulatorFacts) -> Finding:
+def machine_missing(guest: Guest, emulator: EmulatorFacts, whose: str) -> Finding:
+    """The finding that an emulator, ``whose`` in words, lacks the guest's machine type."""
     newest = newest_machine(emulator, like=guest.machine)
     offer = f"; the newest of its family there is {newest.name}" if newest else ""
+    newer = newest is not None and is_newer(guest.machine, than=newest.name)
     return Finding(
         "machine-missing",
-        f"{emulator.path} (QEMU {emulator.version}) has no machine type {guest.machine}{offer}",
-        "migrate to a host with the QEMU version that introduced the machine type, or newer; a"
-        " running guest cannot change its machine type",
+        f"{whose} has no machine type {guest.machine}{offer}",
+        f"{REMEDY_NEWER if newer else REMEDY_ELSEWHERE}; a running guest cannot change its machine"
+        " type",
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from lxml import etree
 
+from ..checks.machine import machine_missing
 from ..configuration import ALWAYS
 from ..findings import Finding, Report
 from ..guest.domain import Guest, parse_domain, read_guest, to_bytes
@@ -24,7 +25,7 @@ from ..guest.metadata import ELEMENT, NAMESPACE, PREFIX, find_ours
 from ..policy import Decision
 from ..probe import ELEMENT as PROBE
 from ..probe import MARK, NAME_PREFIX, decode
-from ..qemu.machines import EmulatorFacts, MachineType, newest_machine
+from ..qemu.machines import EmulatorFacts, MachineType
 from ..render import Json, to_dict
 from ..verdicts import ANNOTATE, BLOCK
 from .connection import LibvirtError, library
@@ -222,14 +223,8 @@ def _machine_lacking(destination: Any, guest: Guest) -> Json | None:  # noqa: AN
         return None
     types = {name: MachineType(name, None, False, False, ()) for name in names}
     facts = EmulatorFacts(guest.emulator, "", "", types, {}, {}, False)
-    newest = newest_machine(facts, like=guest.machine)
-    offer = f"; the newest of its family there is {newest.name}" if newest else ""
-    finding = Finding(
-        "machine-missing",
-        f"the destination's emulator {guest.emulator} has no machine type {guest.machine}{offer}",
-        "migrate to a host with the QEMU version that introduced the machine type, or newer; a"
-        " running guest cannot change its machine type",
-    )
+    whose = f"the destination's emulator {guest.emulator}"
+    finding = machine_missing(guest, facts, whose)
     return _report(guest, finding, Decision(BLOCK))
 
 

@@ -50,6 +50,11 @@ class Message(NamedTuple):
 _AROUND = 512
 _DEVICE = r"(?:(?P<device>[0-9a-fA-F:.-]{1,64}): )?"
 _QUOTED = r"'(?P<{}>[^']{{1,256}})'"
+_WHY_LACKING = (
+    "it is older than the QEMU the guest was started with, or so new that it has dropped the type,"
+    " or another distributor's"
+)
+_REMEDY_LACKING = "migrate to a host whose QEMU has the machine type"
 _UNSUPPORTED = "[Uu]nsupported machine type"
 _MACHINE = r"(?P<machine>[\w.+-]{1,64})"
 
@@ -135,8 +140,8 @@ MESSAGES: tuple[Message, ...] = (
             rf" {_QUOTED.format('machine')}"
         ),
         "{emulator} on the destination has no machine type {machine}",
-        "it is older than the QEMU the guest was started with, or another distributor's",
-        "migrate to a host with that QEMU or a newer one",
+        _WHY_LACKING,
+        _REMEDY_LACKING,
     ),
     *(
         Message(
@@ -144,8 +149,8 @@ MESSAGES: tuple[Message, ...] = (
             "nsupported machine type",
             re.compile(pattern),
             f"the emulator {lacks}",
-            "it is older than the QEMU the guest was started with, or another distributor's",
-            "migrate to a host with that QEMU or a newer one",
+            _WHY_LACKING,
+            _REMEDY_LACKING,
         )
         for pattern, lacks in (
             # Today's QEMU names it, some older repeat the option, and some (7.2) say no more.
