@@ -1,26 +1,34 @@
 # make demo    the main job on real libvirt and QEMU: blocked with the reason, then mended and done
 # make test    everything: style, types, unit, conformance and system tests
+# make test-newest  the same with the newest tools, to see what an upgrade would break; make lock: renews the pins
 # make conformance N=5000  model and real QEMU judge that many pairs, on two releases
 # make bench   what the hook costs, as ratios within one run; bench-images: reading save images
 # make install the hook and the command on this host (DESTDIR to stage)
 
-PYTHON = .venv/bin/python
+VENV = .venv
+PYTHON = $(VENV)/bin/python
 CODE = plugin tests
 
-.PHONY: setup demo test lint unit conformance conformance-tests system bench bench-images install clean
+.PHONY: setup demo test test-newest lock lint unit conformance conformance-tests system bench bench-images install clean
 
 setup:
-	@tests/setup-debian
+	@tests/setup-debian $(VENV)
 
 demo: setup
 	@$(PYTHON) -I tests/demo.py
 
 test: lint unit conformance-tests system
 
+test-newest:
+	$(MAKE) test VENV=.venv-newest
+
+lock:
+	tests/lock
+
 lint: setup
-	.venv/bin/ruff check $(CODE)
-	.venv/bin/ruff format --check $(CODE)
-	.venv/bin/mypy
+	$(VENV)/bin/ruff check $(CODE)
+	$(VENV)/bin/ruff format --check $(CODE)
+	$(VENV)/bin/mypy
 
 unit: setup
 	$(PYTHON) -m pytest tests/unit
@@ -46,5 +54,5 @@ install:
 	PYTHONPATH=plugin /usr/bin/python3 -m vfio_preflight install --root "$(or $(DESTDIR),/)"
 
 clean:
-	rm -rf .venv .components .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .venv-newest .components .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find plugin tests -name __pycache__ -prune -exec rm -r {} +

@@ -77,7 +77,7 @@ def guest(devices: int, config: bytes) -> bytes:
     """Domain XML as the destination gets it, with a record of ``devices`` vGPUs."""
     from lab import guest_xml, hostdev_mdev
     from vfio_preflight.guest.domain import parse_domain, read_guest, to_bytes
-    from vfio_preflight.guest.metadata import Record, set_record, write_record
+    from vfio_preflight.guest.metadata import Record, RecordEntry, set_record, write_record
     from vfio_preflight.pci.state import ConfigState
 
     ports = ["<controller type='pci' index='0' model='pcie-root'/>"]
@@ -90,9 +90,9 @@ def guest(devices: int, config: bytes) -> bytes:
     xml = xml.replace("<name>", "<uuid>11111111-2222-4333-8444-555555555555</uuid><name>")
     root = parse_domain(xml.encode())
     state = ConfigState(config, (), "file", "bench")
-    states = {device.key: state for device in read_guest(root).devices}
-    if states:
-        set_record(root, write_record(Record(states, "a", "2026-01-01T00:00:00Z")))
+    entries = {device.key: RecordEntry(state) for device in read_guest(root).devices}
+    if entries:
+        set_record(root, write_record(Record(entries, "a", "2026-01-01T00:00:00Z")))
     return to_bytes(root)
 
 

@@ -13,29 +13,34 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from .errors import PreflightError
+from .judge.verdicts import (
+    ALLOW,
+    ALWAYS,
+    BLOCK,
+    CHOICES,
+    DEFAULT_POLICY,
+    NEVER,
+    TRIAL_MODES,
+    WHEN_UNVERIFIED,
+)
+from .osutil.regular import read_regular
 from .pci.state import ANY_EVIDENCE, EVIDENCE
-from .regular import read_regular
-from .verdicts import ALLOW, BLOCK, CHOICES, DEFAULT_POLICY
 
 DEFAULT_PATH = "/etc/vfio-preflight.conf"
-ALWAYS = "always"
 # on-error = block, also in a file that is broken elsewhere; configparser takes keys in any case.
 _BLOCKS = r"(?im)^[ \t]*on-error[ \t]*=[ \t]*block[ \t]*(?:#.*)?$"
-NEVER = "never"
 # What can be done about a guest that was blocked because it could not be checked.
 UNCHECKED_REMEDY = (
     f"correct that; or set on-error = allow in {DEFAULT_PATH} on the destination, which lets guests"
-    " pass that cannot be checked"
+    " that cannot be checked pass"
 )
 LOGS = ("syslog", "none")
-WHEN_UNVERIFIED = "when-unverified"
-TRIALS = (NEVER, WHEN_UNVERIFIED, ALWAYS)
 
 
 class ConfigurationError(PreflightError):
-    """A configuration that cannot be followed as it stands.
+    """A configuration that is invalid or cannot be read.
 
-    ``on_error`` is what the file wants done in such a case, as far as that could be read.
+    ``on_error`` is the file's own ``on-error``, as far as that could be read.
     """
 
     on_error = ALLOW
@@ -203,7 +208,7 @@ _SETTINGS: dict[tuple[str, str], tuple[str, Callable[[str, str], object]]] = {
     ("hook", "deadline"): ("deadline", _seconds),
     ("hook", "annotate"): ("annotate", _choice((ALWAYS, NEVER))),
     ("hook", "log"): ("log", _log),
-    ("hook", "trial"): ("trial", _choice(TRIALS)),
+    ("hook", "trial"): ("trial", _choice(TRIAL_MODES)),
     ("hook", "open-devices"): ("open_devices", _openable),
     ("paths", "states"): ("states", _path),
     ("paths", "catalogue"): ("catalogue", _path),

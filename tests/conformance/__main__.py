@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from vfio_preflight.qemu import shim
+from vfio_preflight.qemu.trial import shim
 
 from .cases import Case, case_from_json, to_json
 from .drawing import adapt, draw_cases, shrink

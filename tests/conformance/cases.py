@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from vfio_preflight.pci.state import Bar, ConfigState
-from vfio_preflight.qemu.case import ROW, to_case
-from vfio_preflight.qemu.vfio_pci import Environment
-from vfio_preflight.qemu.workbench import Setting
+from vfio_preflight.qemu.model.vfio_pci import Environment
+from vfio_preflight.qemu.trial.case import ROW, to_case
+from vfio_preflight.qemu.trial.workbench import Setting
 
 # Name of a placement: the placement as the model has it, and whether the root bus is PCI Express.
 PLACEMENTS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.other_qemu import NEWEST, other_qemu
-from vfio_preflight.qemu import shim
+from vfio_preflight.qemu.trial import shim
 
 from .engine import Engine, make_engine
 

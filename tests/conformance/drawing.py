@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from vfio_preflight.qemu.machines import EmulatorFacts, parse_machine_name
-from vfio_preflight.qemu.quirks import is_intel_vga
-from vfio_preflight.qemu.versions import release
+from vfio_preflight.qemu.emulator.machines import EmulatorFacts, parse_machine_name
+from vfio_preflight.qemu.model.quirks import is_intel_vga
+from vfio_preflight.qemu.model.versions import release
 
 from .cases import Case, Device
 from .strategies import cases

@@ -3,7 +3,7 @@
 Cases of one machine type and placement share two processes: one sends the sources' sections, the
 other loads them one after the other (``loader``). A case that the project expects to be refused,
 whose sides are of different sizes, or whose batch came to grief, has a trial of its own
-(``vfio_preflight.qemu.trial``): two processes and a real migration.
+(``vfio_preflight.qemu.trial.trial``): two processes and a real migration.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from vfio_preflight.qemu.emulator import emulator_facts
-from vfio_preflight.qemu.executable import Executable, trusted_executable
-from vfio_preflight.qemu.machines import EmulatorFacts
-from vfio_preflight.qemu.process import ProcessError
-from vfio_preflight.qemu.quirks import is_intel_vga
-from vfio_preflight.qemu.trial import ERROR, FAIL, PASS, Result, TrialUnavailable, trial
-from vfio_preflight.qemu.workbench import Limits, workbench
+from vfio_preflight.osutil.executable import Executable, trusted_executable
+from vfio_preflight.qemu.emulator.client import ProcessError
+from vfio_preflight.qemu.emulator.facts import emulator_facts
+from vfio_preflight.qemu.emulator.machines import EmulatorFacts
+from vfio_preflight.qemu.model.quirks import is_intel_vga
+from vfio_preflight.qemu.trial.trial import ERROR, FAIL, PASS, Result, TrialUnavailable, trial
+from vfio_preflight.qemu.trial.workbench import Limits, workbench
 
 from .cases import Case
 from .loader import MAX_DEVICES, Loader, LoaderError, devices_options, make_image, send, topology

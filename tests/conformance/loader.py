@@ -21,11 +21,11 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
+from vfio_preflight.osutil.executable import Executable
 from vfio_preflight.pci.state import ConfigState
-from vfio_preflight.qemu.endings import FAIL, PASS, Result, mismatch_line
-from vfio_preflight.qemu.executable import Executable
-from vfio_preflight.qemu.process import Emulator
-from vfio_preflight.qemu.workbench import Limits, Setting, Workbench, arguments
+from vfio_preflight.qemu.emulator.client import Emulator
+from vfio_preflight.qemu.trial.endings import FAIL, PASS, Result, mismatch_line
+from vfio_preflight.qemu.trial.workbench import Limits, Setting, Workbench, arguments
 
 MAX_DEVICES = 24  # that have a place of their own on every bus
 CONFIG_OFFSET = 12  # of configuration space in a section's body: the tag, a version

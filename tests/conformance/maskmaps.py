@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import NamedTuple
 
-from vfio_preflight.qemu.trial import FAIL, PASS, Result
-from vfio_preflight.qemu.vfio_pci import VirtualConfig, compare, realise
-from vfio_preflight.qemu.workbench import workbench
+from vfio_preflight.qemu.model.vfio_pci import VirtualConfig, compare, realise
+from vfio_preflight.qemu.trial.trial import FAIL, PASS, Result
+from vfio_preflight.qemu.trial.workbench import workbench
 
 from .cases import PLACEMENTS, Case
 from .engine import WORKERS, Engine

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from vfio_preflight.checks.machine import skip_vsc_check
 from vfio_preflight.guest.domain import Global, Guest, GuestDevice
 from vfio_preflight.guest.properties import Property
-from vfio_preflight.preflight import environment_of
-from vfio_preflight.qemu.machines import EmulatorFacts
-from vfio_preflight.qemu.trial import ERROR, FAIL, PASS, Result
-from vfio_preflight.qemu.vfio_pci import Environment, Refusal, VirtualConfig, compare, realise
+from vfio_preflight.judge.checks.machine import skip_vsc_check
+from vfio_preflight.judge.context import context_of
+from vfio_preflight.qemu.emulator.machines import EmulatorFacts
+from vfio_preflight.qemu.model.vfio_pci import Environment, Refusal, VirtualConfig, compare, realise
+from vfio_preflight.qemu.trial.trial import ERROR, FAIL, PASS, Result
 
 from .cases import Case, Device
 
@@ -16,7 +16,7 @@ _ORIGIN = "conformance"
 
 
 def predict(case: Case, facts: EmulatorFacts) -> Result:
-    """Outcome, side and line as :func:`vfio_preflight.qemu.trial.trial` gives them.
+    """Outcome, side and line as :func:`vfio_preflight.qemu.trial.trial.trial` gives them.
 
     ``line`` is empty where the project does not claim to know it: for what follows the config
     space of a smaller size in the stream.
@@ -33,10 +33,10 @@ def predict(case: Case, facts: EmulatorFacts) -> Result:
 def environment(case: Case, device: Device, facts: EmulatorFacts) -> Environment:
     """The model's environment for one side's device, as the pipeline makes it."""
     guest = _guest(case, device)
-    effective = skip_vsc_check(guest, guest.devices[0], facts)
+    context = context_of(guest, guest.devices[0], facts)
+    effective = skip_vsc_check(context)
     assert effective.value is not None, effective.origin
-    shown = environment_of(guest, guest.devices[0], facts)
-    return shown._replace(skip_vsc_check=effective.value)
+    return context.environment._replace(skip_vsc_check=effective.value)
 
 
 def _guest(case: Case, device: Device) -> Guest:

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vfio_preflight.qemu.machines import EmulatorFacts
-from vfio_preflight.qemu.versions import VERIFIED_FILE, numbers
+from vfio_preflight.qemu.emulator.machines import EmulatorFacts
+from vfio_preflight.qemu.emulator.verified import VERIFIED_FILE
+from vfio_preflight.qemu.model.versions import numbers
 
 README = Path(__file__).parents[2] / "README.md"
 _ROW = "| the model, by `make conformance` | "
@@ -35,8 +36,8 @@ def record(
 
 def row(path: Path = Path(VERIFIED_FILE)) -> str:
     """The README's row."""
-    told = [f"QEMU {entry['version']} ({entry['pairs']} pairs)" for entry in _read(path)]
-    return f"{_ROW}{'; '.join(told)} |"
+    entries = [f"QEMU {entry['version']} ({entry['pairs']} pairs)" for entry in _read(path)]
+    return f"{_ROW}{'; '.join(entries)} |"
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

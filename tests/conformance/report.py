@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from vfio_preflight.qemu.trial import ABORT, CRASH, ERROR, FAIL, HANG, PASS
+from vfio_preflight.qemu.trial.trial import ABORT, CRASH, ERROR, FAIL, HANG, PASS
 
 from .engine import Engine, Judged
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from hypothesis import strategies as st
 
-from vfio_preflight.qemu.quirks import is_intel_vga
+from vfio_preflight.qemu.model.quirks import is_intel_vga
 
 from . import kit
 from .cases import PLACEMENTS, Case, Device

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vfio_preflight.qemu.trial import PASS
+from vfio_preflight.qemu.trial.trial import PASS
 
 from .cases import Case, case_from_json, to_json
 from .drawing import adapt, draw_cases

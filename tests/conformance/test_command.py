@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from vfio_preflight.qemu.machines import EmulatorFacts
-from vfio_preflight.qemu.trial import CRASH, ERROR, FAIL, HANG, PASS, Result
+from vfio_preflight.qemu.emulator.machines import EmulatorFacts
+from vfio_preflight.qemu.trial.trial import CRASH, ERROR, FAIL, HANG, PASS, Result
 
 from . import __main__ as command
 from .cases import Case

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from vfio_preflight.pci.state import ConfigState
-from vfio_preflight.qemu.loading import PIN_ASSERTION, loses_pin, uses_messages
-from vfio_preflight.qemu.machines import VFIO_TYPES
-from vfio_preflight.qemu.trial import ABORT, FAIL, PASS, Result, trial
-from vfio_preflight.qemu.versions import behaviour
-from vfio_preflight.qemu.vfio_pci import VirtualConfig, compare, realise
+from vfio_preflight.qemu.emulator.machines import VFIO_TYPES
+from vfio_preflight.qemu.model.loading import PIN_ASSERTION, loses_pin, uses_messages
+from vfio_preflight.qemu.model.versions import behaviour
+from vfio_preflight.qemu.model.vfio_pci import VirtualConfig, compare, realise
+from vfio_preflight.qemu.trial.trial import ABORT, FAIL, PASS, Result, trial
 
 from . import kit
 from .cases import Case, Device

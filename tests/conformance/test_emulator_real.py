@@ -6,15 +6,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from vfio_preflight.qemu import emulator, qmp
-from vfio_preflight.qemu.emulator import EmulatorError, EmulatorFacts, emulator_facts
-from vfio_preflight.qemu.executable import Executable
-from vfio_preflight.qemu.machines import Property, newest_machine
+from vfio_preflight.osutil.executable import Executable
+from vfio_preflight.qemu.emulator import facts as emulator
+from vfio_preflight.qemu.emulator.client import Emulator
+from vfio_preflight.qemu.emulator.facts import EmulatorError, EmulatorFacts, emulator_facts
+from vfio_preflight.qemu.emulator.machines import Property, newest_machine
 
 QEMU = "/usr/bin/qemu-system-x86_64"
 SKIP = "skip-vsc-check"
@@ -52,16 +52,13 @@ def test_entries_of_the_child_do_not_reach_the_parent(facts: EmulatorFacts) -> N
 
 def test_reader_that_is_slow(facts: EmulatorFacts, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answers do not fit into the pipe: QEMU must not have been told to leave meanwhile."""
-    chunks = qmp._chunks
+    read = Emulator.read
 
-    def slow(
-        process: subprocess.Popen[bytes], errors: bytearray, deadline: float
-    ) -> Iterator[bytes]:
-        for chunk in chunks(process, errors, deadline):
-            yield chunk
-            time.sleep(0.02)
+    def slow(emulator: Emulator, descriptor: int) -> None:
+        read(emulator, descriptor)
+        time.sleep(0.02)
 
-    monkeypatch.setattr(qmp, "_chunks", slow)
+    monkeypatch.setattr(Emulator, "read", slow)
     assert emulator_facts(QEMU, cache_dir=None, deadline=time.monotonic() + 20.0) == facts
 
 
@@ -86,11 +83,11 @@ def test_cached(facts: EmulatorFacts, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_cached_needs_no_process(facts: EmulatorFacts, tmp_path: Path) -> None:
     emulator_facts(QEMU, cache_dir=str(tmp_path), deadline=time.monotonic() + 20.0)
     program = (
-        "import sys; from vfio_preflight.qemu.emulator import emulator_facts\n"
+        "import sys; from vfio_preflight.qemu.emulator.facts import emulator_facts\n"
         f"emulator_facts({QEMU!r}, cache_dir={str(tmp_path)!r}, deadline=0.0)\n"
         "print({'subprocess', 'socket', 'selectors'} & set(sys.modules))\n"
     )
-    path = os.path.dirname(os.path.dirname(os.path.dirname(emulator.__file__)))
+    path = str(Path(emulator.__file__).parents[3])
     said = subprocess.run(
         [sys.executable, "-c", program],
         check=True,

@@ -13,13 +13,13 @@ import pytest
 
 from lab.configs import make_config, patched
 from vfio_preflight.configuration import Configuration
-from vfio_preflight.hook import MARGIN
+from vfio_preflight.hook.entry import MARGIN
+from vfio_preflight.osutil.executable import Executable, trusted_executable
 from vfio_preflight.pci.state import Bar, ConfigState
-from vfio_preflight.qemu import workbench
-from vfio_preflight.qemu.executable import Executable, trusted_executable
-from vfio_preflight.qemu.trial import DEVICE, Result, TrialUnavailable, trial
-from vfio_preflight.qemu.vfio_pci import Environment
-from vfio_preflight.qemu.workbench import Limits, Setting
+from vfio_preflight.qemu.model.vfio_pci import Environment
+from vfio_preflight.qemu.trial import workbench
+from vfio_preflight.qemu.trial.trial import DEVICE, Result, TrialUnavailable, trial
+from vfio_preflight.qemu.trial.workbench import Limits, Setting
 
 from .conftest import MACHINES_OWN
 from .engine import Engine
@@ -333,9 +333,9 @@ def test_wrapper_script(own_engine: Engine, tmp_path: Path) -> None:
 
 _CALLER = """
 import sys, time
-from vfio_preflight.qemu.executable import trusted_executable
-from vfio_preflight.qemu.workbench import Limits, Setting, arguments, workbench
-from vfio_preflight.qemu.vfio_pci import Environment
+from vfio_preflight.osutil.executable import trusted_executable
+from vfio_preflight.qemu.trial.workbench import Limits, Setting, arguments, workbench
+from vfio_preflight.qemu.model.vfio_pci import Environment
 from vfio_preflight.pci.state import ConfigState
 config = bytes.fromhex(sys.argv[3])
 with workbench(sys.argv[2]) as bench:
@@ -349,7 +349,7 @@ with workbench(sys.argv[2]) as bench:
 
 
 def test_emulator_outlives_a_killed_caller_by_seconds_only(own_engine: Engine) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(workbench.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(workbench.__file__).parents[3])}
     arguments = [MACHINES_OWN, own_engine.library, CONFIG.hex()]
     caller = subprocess.Popen(
         [sys.executable, "-c", _CALLER, *arguments], stdout=subprocess.PIPE, env=environment
@@ -395,6 +395,7 @@ def test_runs_unprivileged_and_limited(own_engine: Engine) -> None:
             assert "Max address space         4294967296 " in limits
             environment = set((proc / "environ").read_bytes().split(b"\0"))
             names = {entry.partition(b"=")[0] for entry in environment if entry}
+            names -= {b"PWD", b"OLDPWD", b"SHLVL", b"_"}  # of the shell that set the limits
             assert names == {b"PATH", b"LC_ALL", *(b"LD_PRELOAD FAKEVFIO_DIR".split())} | {
                 b"FAKEVFIO_LIMITS"
             }

@@ -13,7 +13,7 @@ from .host import Host, LabError
 
 _HERE = Path(__file__).resolve().parent
 _SOURCES = (
-    _HERE.parents[1] / "plugin/vfio_preflight/qemu/fakevfio.c",
+    _HERE.parents[1] / "plugin/vfio_preflight/qemu/trial/fakevfio.c",
     _HERE / "libvirtnet.c",
 )
 

@@ -16,8 +16,8 @@ from lxml import etree
 
 from lab import FakeDevice, Host, guest_xml, hostdev_mdev, hostdev_pci
 from lab.configs import VSC_BODY, patched
-from vfio_preflight.guest.save_image import read_image
 from vfio_preflight.guest.xml import QEMU_NS
+from vfio_preflight.images.save_image import read_image
 from vfio_preflight.pci.state import ConfigState
 
 from .pair import CONFIG, MDEV, MDEV_TYPE, NEW, OLD, OTHER_VSC, VF, VSC_AT, Answer, Pair

@@ -177,7 +177,7 @@ def test_secrets_stay_out_of_log_and_annotation(pair: Pair) -> None:
 
 def test_broken_package_does_not_stop_guests(pair: Pair) -> None:
     guest = pair.start(guest_xml("broken", OLD, [hostdev_pci(VF)]))
-    module = pair.b.path("/usr/lib/vfio-preflight/vfio_preflight/hook.py")
+    module = pair.b.path("/usr/lib/vfio-preflight/vfio_preflight/hook/entry.py")
     text = module.read_text()
     module.write_text("this is not Python\n")
     try:
@@ -191,7 +191,7 @@ def test_s8_neither_lxml_nor_emulator_for_a_guest_without_vfio(pair: Pair) -> No
     xml = guest_xml("g", OLD).replace("<name>", f"{UUID}<name>")
     pair.b.path("/run/input.xml").write_text(xml)
     trace = "import sys; sys.path.insert(0, '/usr/lib/vfio-preflight')\n"
-    trace += "from vfio_preflight.hook import main\n"
+    trace += "from vfio_preflight.hook.entry import main\n"
     trace += "status = main(['g', 'migrate', 'begin', '-'])\n"
     trace += "print(status, [m for m in sys.modules if m.startswith(('lxml', 'subprocess'))])"
     result = pair.b.run(["/usr/bin/python3", "-I", "-c", trace], stdin=xml)

@@ -19,10 +19,10 @@ from lab import (
     vfio_commandline,
 )
 from vfio_preflight.guest.domain import GuestDevice, parse_domain, read_guest
-from vfio_preflight.guest.save_image import SaveImage, read_image, read_open_image
 from vfio_preflight.guest.topology import read_topology
+from vfio_preflight.images.save_image import SaveImage, read_image, read_open_image
 from vfio_preflight.pci.state import ConfigState
-from vfio_preflight.qemu.vfio_pci import Environment, VirtualConfig, realise
+from vfio_preflight.qemu.model.vfio_pci import Environment, VirtualConfig, realise
 
 from .pair import CONFIG, MDEV, NETWORK_VF, NEW, OLD, OTHER_VSC, PCI, SECOND_VF, VF, VSC_AT, Pair
 

@@ -12,7 +12,7 @@ from lab.other_qemu import NEWEST, exchange_emulator, other_qemu
 
 from .pair import CONFIG, MIGRATED, NEW, OLD, OTHER_PM, OTHER_VSC, STAYED, VF, Pair
 
-VERIFIED = "/usr/lib/vfio-preflight/vfio_preflight/qemu/verified.json"
+VERIFIED = "/usr/lib/vfio-preflight/vfio_preflight/qemu/emulator/verified.json"
 CASES = [
     (OLD, CONFIG, "pass"),
     (OLD, OTHER_VSC, "fail"),

@@ -22,6 +22,7 @@ from vfio_preflight.guest.metadata import (
     read_record,
 )
 from vfio_preflight.guest.xml import parse_domain
+from vfio_preflight.pci.space import identity
 
 from .pair import CONFIG, MDEV, NEW, OLD, OTHER_VSC, SECOND_VF, VF, VSC_AT, Pair
 from .service import Service, wait
@@ -80,16 +81,16 @@ def test_start_is_recorded_with_what_is_known_of_it(pair: Pair, service: Service
     wait(lambda: len(configs(guest, pair.a)) == 2)
     record = record_of(guest, pair.a)
     assert record.host == "lab-a"
-    assert record.facts["qemu"].count(".") == 2
-    by_host = {facts["host"]: facts for facts in record.devices.values()}
+    assert record.qemu.count(".") == 2
+    by_host = {entry.host: entry for entry in record.entries.values()}
     assert set(by_host) == {VF, MDEV}
-    for facts in by_host.values():
-        assert facts["id"] == "10de:1eb8"
-        assert (facts["on"], facts["qemu"]) == ("lab-a", record.facts["qemu"])
-        assert facts["time"].endswith("Z")
-    assert by_host[VF]["driver"] == "vfio-pci"
-    assert by_host[MDEV]["driver"] == "nvidia"
-    assert by_host[MDEV]["type"] == "nvidia-63"
+    for entry in by_host.values():
+        assert entry.state is not None and identity(entry.state.config) == "10de:1eb8"
+        assert (entry.on, entry.qemu) == ("lab-a", record.qemu)
+        assert entry.time.endswith("Z")
+    assert by_host[VF].traits.driver == "vfio-pci"
+    assert by_host[MDEV].traits.driver == "nvidia"
+    assert by_host[MDEV].traits.type == "nvidia-63"
     assert "urn:vfio-preflight" not in pair.a.virsh("dumpxml", "--inactive", guest).stdout
 
 

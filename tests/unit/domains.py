@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from lxml import etree
 
 from lab.guests import guest_xml, hostdev_pci
-from unit.makers import EMULATOR, HOST
-from vfio_preflight.guest.metadata import NAMESPACE, Record, set_record, write_record
+from unit.makers import EMULATOR, HOST, make_record
+from vfio_preflight.guest.metadata import NAMESPACE, set_record, write_record
 from vfio_preflight.guest.xml import parse_domain, to_bytes
 from vfio_preflight.pci.state import ConfigState
 
@@ -34,7 +34,7 @@ def make_domain(
     if record is None:
         return xml
     root = parse_domain(xml)
-    set_record(root, write_record(Record(record)))
+    set_record(root, write_record(make_record(record)))
     return to_bytes(root)
 
 

@@ -22,12 +22,13 @@ RECORD = {KEY: make_state()}
 
 PROGRAM = """
 import sys
-from vfio_preflight import configuration, hook
+from vfio_preflight import configuration
+from vfio_preflight.hook import entry
 directory, *arguments = sys.argv[1:]
 load = configuration.load
 configuration.load = lambda: load(f"{directory}/x.conf")._replace(runtime=f"{directory}/run")
 PATCH
-status = hook.main(arguments)
+status = entry.main(arguments)
 with open(f"{directory}/modules", "w") as file:
     file.write(" ".join(sys.modules))
 sys.exit(status)
@@ -36,14 +37,14 @@ HANG = """
 def hang(*_args, **_options):
     import time
     time.sleep(60)
-from vfio_preflight import collect
-collect.emulator_facts = hang
+from vfio_preflight.gather import here
+here.emulator_facts = hang
 """
 
 
 # A broken configuration names no log; syslog is this machine's.
 QUIET = """
-from vfio_preflight import journal
+from vfio_preflight.hook import journal
 journal._syslog = lambda *_: None
 """
 

@@ -6,13 +6,16 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 
 from lab.configs import make_config, patched
-from vfio_preflight.findings import DeviceReport, Finding, Report
 from vfio_preflight.guest.domain import Global, Guest, GuestDevice
 from vfio_preflight.guest.domain import Property as GuestProperty
-from vfio_preflight.pci.state import Bar, ConfigState, State
-from vfio_preflight.preflight import Facts
-from vfio_preflight.qemu.machines import EmulatorFacts, MachineType, Property
-from vfio_preflight.qemu.properties import TEXT
+from vfio_preflight.guest.record import Record, RecordEntry, parse_record, write_record
+from vfio_preflight.judge.codes import CODES
+from vfio_preflight.judge.context import Context, context_of
+from vfio_preflight.judge.facts import DeviceFacts, Facts
+from vfio_preflight.judge.findings import DeviceReport, Finding, Report
+from vfio_preflight.pci.state import UNKNOWN, Bar, ConfigState, Missing, State
+from vfio_preflight.qemu.emulator.machines import EmulatorFacts, MachineType, Property
+from vfio_preflight.qemu.model.properties import TEXT
 
 EMULATOR = "/usr/bin/qemu-system-x86_64"
 KEY = "0000:05:00.0"
@@ -94,6 +97,10 @@ def make_guest(
     )
 
 
+# Releases that the model counts as verified on.
+VERIFIED = ("10.0.2", "10.0.13", "11.1.3")
+
+
 def make_machine(
     name: str, *compat: tuple[str, str, str], alias: str | None = None, deprecated: bool = False
 ) -> MachineType:
@@ -138,17 +145,44 @@ def make_facts(
     source: State | None = None,
     destination: State | None = None,
     guest: Guest | None = None,
-    emulator: EmulatorFacts | Finding | None = None,
+    emulator: EmulatorFacts | Missing | None = None,
 ) -> Facts:
     """The same states on both sides for every device, unless told otherwise."""
     guest = guest or make_guest()
-    keys = [device.key for device in guest.devices]
-    return Facts(
-        guest,
-        {key: source or make_state() for key in keys},
-        {key: destination or make_state() for key in keys},
-        emulator or make_emulator(),
+    devices = tuple(
+        DeviceFacts(device, source or make_state(), destination or make_state())
+        for device in guest.devices
     )
+    return Facts(guest, devices, emulator or make_emulator(), VERIFIED)
+
+
+UNASKED = Missing(UNKNOWN, "it hung", "see to it")
+
+
+def make_context(
+    guest: Guest | None = None,
+    device: GuestDevice | None = None,
+    emulator: EmulatorFacts | None = None,
+) -> Context:
+    """The context of ``device``, by default the guest's only one; ``emulator`` is not known."""
+    guest = guest or make_guest(*([device] if device else []))
+    return context_of(guest, device or guest.devices[0], emulator)
+
+
+def make_record(
+    states: Mapping[str, ConfigState],
+    attributes: Mapping[str, Mapping[str, str]] | None = None,
+    host: str = "",
+    time: str = "",
+    qemu: str = "",
+) -> Record:
+    """A record as it is read, with attributes of its entries by their names in XML."""
+    entries = {key: RecordEntry(state) for key, state in states.items()}
+    element = write_record(Record(entries, host, time, qemu))
+    for entry in element:
+        for name, value in (attributes or {}).get(entry.get("key", ""), {}).items():
+            entry.set(name, value)
+    return parse_record(element)
 
 
 def make_device_report(
@@ -158,7 +192,7 @@ def make_device_report(
     state: ConfigState | None = None,
 ) -> DeviceReport:
     """A device on which the findings ``codes`` were made."""
-    findings = tuple(Finding(code, f"text of {code}") for code in codes)
+    findings = tuple(Finding(CODES[code], f"text of {code}") for code in codes)
     known = state or make_state()
     return DeviceReport(device or make_device(), known, known, findings, mendable)
 

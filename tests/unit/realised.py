@@ -10,8 +10,8 @@ import pytest
 from lab.configs import patched
 from unit.makers import BAR0, make_state
 from vfio_preflight.pci.state import Bar
-from vfio_preflight.qemu.versions import behaviour
-from vfio_preflight.qemu.vfio_pci import Environment, Refusal, VirtualConfig, realise
+from vfio_preflight.qemu.model.versions import behaviour
+from vfio_preflight.qemu.model.vfio_pci import Environment, Refusal, VirtualConfig, realise
 
 V10_0 = behaviour("10.0.2")
 V9_2 = behaviour("9.2.4")

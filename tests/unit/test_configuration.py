@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfio_preflight.configuration import Configuration, ConfigurationError, load, parse
-from vfio_preflight.verdicts import CHOICES, DEFAULT_POLICY
+from vfio_preflight.judge.verdicts import CHOICES, DEFAULT_POLICY
 
 SHIPPED = Path(__file__).parents[2] / "etc" / "vfio-preflight.conf"
 

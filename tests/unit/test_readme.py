@@ -6,8 +6,8 @@ from pathlib import Path
 
 from conformance.record import row
 from vfio_preflight.cli.main import COMMANDS, parser
-from vfio_preflight.findings import CODES
-from vfio_preflight.render import EVIDENCE
+from vfio_preflight.judge.codes import CODES
+from vfio_preflight.report.text import EVIDENCE
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

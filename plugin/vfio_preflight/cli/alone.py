@@ -1,4 +1,4 @@
-"""A device without a guest around it, as ``compare`` and ``masks`` are told of one."""
+"""A device without a guest around it, as ``compare`` and ``masks`` take one."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from ..configuration import Configuration
 from ..guest.domain import Guest, GuestDevice, Property
-from ..host.states import read_device
+from ..host.sources import order
+from ..host.sources.request import Request
 from ..pci.formats import read_file
 from ..pci.state import ConfigState
+from ..qemu.model.boards import BOARDS, board_of
 from .arguments import UsageError, device_name
 
-EMULATORS = ("/usr/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm", "/usr/bin/kvm")
-# Where a guest can see a device, the usual place first. A machine with a conventional root bus has
-# no other than that sort.
+# Where a guest can see a device, the usual place first. Below a conventional root bus all buses are
+# conventional.
 CONVENTIONAL_BUS = "conventional"
 BUSES = ("root-port", "root-complex", CONVENTIONAL_BUS)
-# Machine families whose root bus is conventional PCI.
-CONVENTIONAL = ("pc", "pc-i440fx", "isapc", "pseries")
 # The one device's key and alias.
 DEVICE = "device"
 
@@ -26,7 +25,7 @@ DEVICE = "device"
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare what makes up the device's surroundings."""
     parser.add_argument("--machine", required=True, metavar="TYPE", help="e.g. pc-q35-9.0")
-    parser.add_argument("--emulator", metavar="PATH", default=_emulator())
+    parser.add_argument("--emulator", metavar="PATH", help="default: the board's own")
     parser.add_argument(
         "--bus",
         choices=BUSES,
@@ -44,7 +43,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def bus_of(options: Namespace) -> str:
     """Where the guest sees the device. Raises UsageError for what the machine does not have."""
-    if has_express_root(options.machine):
+    if _has_express_root(options):
         return options.bus or BUSES[0]
     if options.bus not in (None, CONVENTIONAL_BUS):
         raise UsageError(
@@ -58,17 +57,31 @@ def guest_for(options: Namespace, name: str) -> Guest:
     """A guest with nothing but the device. Raises UsageError."""
     properties = dict(options.property)
     device = GuestDevice(DEVICE, "pci", None, DEVICE, "vfio-pci", bus_of(options), properties)
-    machine = options.machine
     return Guest(
-        name, "", machine, "", "", options.emulator, (device,), (), has_express_root(machine), None
+        name=name,
+        uuid="",
+        machine=options.machine,
+        arch="",
+        virt_type="",
+        emulator=options.emulator or _emulator(options.machine),
+        devices=(device,),
+        globals=(),
+        express=_has_express_root(options),
+        metadata=None,
     )
 
 
-def has_express_root(machine: str) -> bool:
-    """Whether the root bus of ``machine`` is PCI Express, by the name of its family."""
-    if machine.startswith("pc-q35"):
-        return True
-    return not any(machine == name or machine.startswith(f"{name}-") for name in CONVENTIONAL)
+def _has_express_root(options: Namespace) -> bool:
+    """Whether the machine's root bus is PCI Express: by its board, or by the bus asked for."""
+    board = board_of(options.machine)
+    if board is not None:
+        return board.express
+    if options.bus is None:
+        raise UsageError(
+            f"{options.machine} is of no known board: say where the guest sees the device, --bus"
+            f" {', '.join(BUSES)}"
+        )
+    return bool(options.bus != CONVENTIONAL_BUS)
 
 
 def load_state(name: str, settings: Configuration) -> ConfigState:
@@ -82,13 +95,21 @@ def load_device(name: str, settings: Configuration) -> tuple[ConfigState, str]:
     device = device_name(name)
     if device is None or os.path.exists(name):
         return read_file(name), ""
-    return read_device(
-        device, settings.states, catalogue=settings.catalogue, opened=settings.open_devices
+    request = Request(
+        device,
+        states=settings.states,
+        catalogue=settings.catalogue,
+        opened=settings.open_devices,
     )
+    answer = order.read(request)
+    assert answer.state is not None  # order.read raises otherwise
+    return answer.state, answer.offers
 
 
-def _emulator() -> str:
-    return next((path for path in EMULATORS if os.path.exists(path)), EMULATORS[0])
+def _emulator(machine: str) -> str:
+    """The board's emulator, where it is usually installed."""
+    paths = (board_of(machine) or BOARDS[0]).emulators
+    return next((path for path in paths if os.path.exists(path)), paths[0])
 
 
 def _property(text: str) -> tuple[str, Property]:

@@ -13,11 +13,11 @@ from argparse import Namespace, _SubParsersAction
 from collections.abc import Iterator
 from typing import Any
 
-from ..collect import agree
 from ..configuration import load
 from ..host import catalogue
 from ..host.catalogue import CatalogueError, Entry
 from ..pci.space import identity
+from ..qemu.model.equivalence import equivalent_to_qemu
 from . import output
 
 SCHEMA = 1
@@ -120,7 +120,7 @@ def _import(options: Namespace) -> int:
     entries = read_export(_read(options.file), options.file)
     results = []
     for entry in entries:
-        changed = catalogue.add(directory, entry, agree)
+        changed = catalogue.add(directory, entry, equivalent_to_qemu)
         results.append((catalogue.name_of(entry.traits), "added" if changed else "known already"))
     if options.format == "json":
         told = [{"name": name, "result": result} for name, result in results]

@@ -5,21 +5,32 @@ from __future__ import annotations
 import os
 import time
 from argparse import ArgumentTypeError, Namespace, _SubParsersAction
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..collect import facts_here
-from ..configuration import ALWAYS, Configuration, load
-from ..examine import examined
-from ..gate import decided
+from ..configuration import Configuration, load
+from ..gather.here import facts_here
+from ..gather.saved import guest_of, saved_states
+from ..gather.trials import trials
 from ..guest.domain import Guest, GuestError, parse_domain, read_guest, to_bytes
-from ..guest.metadata import Record, RecordError, read_record, set_record, write_record
-from ..guest.save_image import QEMU_SAVE_MAGIC, QEMU_SAVE_PARTIAL, read_image
+from ..guest.metadata import (
+    Record,
+    RecordEntry,
+    RecordError,
+    read_record,
+    set_record,
+    write_record,
+)
+from ..hook.gate import decided
 from ..host.networks import hands_out_devices
+from ..host.sightings import remember_all
+from ..images.save_image import QEMU_SAVE_MAGIC, QEMU_SAVE_PARTIAL, read_image
+from ..images.stream import MAGIC
+from ..judge.pipeline import examine
+from ..judge.verdicts import ALWAYS
 from ..pci.state import ConfigState, State
-from ..qemu.stream import MAGIC
-from ..render import Json, to_dict
-from ..saved import guest_of, saved_states
+from ..qemu.model.equivalence import equivalent_to_qemu
+from ..report.schema import ReportDict, as_dict
 from . import output
 from .alone import load_state
 from .arguments import UsageError, device_name
@@ -82,7 +93,7 @@ def run(options: Namespace) -> int:
     return output.show(_offline(options), options.format)
 
 
-def _live(options: Namespace) -> Json:
+def _live(options: Namespace) -> ReportDict:
     from . import dryrun
     from .connection import library
 
@@ -95,15 +106,21 @@ def _live(options: Namespace) -> Json:
         return dryrun.ask(source, destination, xml, trial=options.trial)
 
 
-def _offline(options: Namespace) -> Json:
+def _offline(options: Namespace) -> ReportDict:
     settings = load()
     guest, saved = _subject(options)
     end = time.monotonic() + settings.deadline
     given = _states(guest, options.source_state, settings)
     here = _states(guest, options.destination_state, settings)
     facts = facts_here(guest, settings, end, {**saved, **given}, here)
-    report = examined(facts, ALWAYS if options.trial else settings.trial, end)
-    return to_dict(*decided(report, guest, settings))
+    remember_all(
+        [(known.device.host, known.destination) for known in facts.devices],
+        settings.catalogue,
+        equivalent_to_qemu,
+    )
+    mode = ALWAYS if options.trial else settings.trial
+    report = examine(facts, mode, trials(guest.emulator, end))
+    return as_dict(*decided(report, guest, settings))
 
 
 def _subject(options: Namespace) -> tuple[Guest, dict[str, State]]:
@@ -140,31 +157,27 @@ def _named(path: str) -> Iterator[None]:
 def image_as_guest(path: str) -> str:
     """The XML in a save image, with the image's own states in its record.
 
-    What the record has of the devices besides stays: the destination may need it to tell what its
-    own present.
+    What else the record has of the devices stays: the destination may need it to work out what its
+    own devices present.
     """
     image = read_image(path)
     with _named(path):
         guest, root = guest_of(image, path)
         found = saved_states(guest, root, image.stream)
+    host = os.uname().nodename
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    read = {"on": os.uname().nodename, "time": now}
     try:
-        record = read_record(guest.metadata) or Record({}, read["on"], now)
+        record = read_record(guest.metadata) or Record({}, host, now)
     except RecordError:
-        record = Record({}, read["on"], now)
-    states = {key: state for key, state in found.items() if isinstance(state, ConfigState)}
-    devices = {key: {**_lasting(record.devices.get(key, {})), **read} for key in states}
-    merged = record._replace(
-        states={**record.states, **states}, devices={**record.devices, **devices}
-    )
-    set_record(root, write_record(merged))
+        record = Record({}, host, now)
+    entries = dict(record.entries)
+    for key, state in found.items():
+        if isinstance(state, ConfigState):
+            entry = entries.get(key, RecordEntry(None))
+            # The age is that of the recorded state, which the image's bytes replace.
+            entries[key] = entry._replace(state=state, damage="", on=host, time=now, age=None)
+    set_record(root, write_record(record._replace(entries=entries)))
     return to_bytes(root).decode()
-
-
-def _lasting(facts: Mapping[str, str]) -> dict[str, str]:
-    """What a record has of a device, without what it has of its own state alone."""
-    return {name: value for name, value in facts.items() if name != "age"}
 
 
 def _states(

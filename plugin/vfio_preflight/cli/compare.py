@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from argparse import Namespace, _SubParsersAction
 
-from ..collect import ask_emulator
-from ..configuration import ALWAYS, NEVER, load
-from ..examine import examined
-from ..preflight import Facts
-from ..render import to_dict
+from ..configuration import load
+from ..gather.here import ask_emulator
+from ..gather.trials import trials
+from ..judge.facts import DeviceFacts, Facts
+from ..judge.pipeline import examine
+from ..judge.verdicts import ALWAYS, NEVER
+from ..qemu.emulator.verified import verified_versions
+from ..report.schema import as_dict
 from . import alone, output
 
 
@@ -29,11 +32,13 @@ def run(options: Namespace) -> int:
     settings = load()
     guest = alone.guest_for(options, f"{options.source} to {options.destination}")
     end = time.monotonic() + settings.deadline
-    facts = Facts(
-        guest,
-        {alone.DEVICE: alone.load_state(options.source, settings)},
-        {alone.DEVICE: alone.load_state(options.destination, settings)},
-        ask_emulator(guest, settings, end),
+    device = DeviceFacts(
+        guest.devices[0],
+        alone.load_state(options.source, settings),
+        alone.load_state(options.destination, settings),
     )
-    report = examined(facts, ALWAYS if options.trial else NEVER, end)
-    return output.show(to_dict(report, None), options.format)
+    emulator = ask_emulator(guest.emulator, settings, end)
+    facts = Facts(guest, (device,), emulator, verified_versions())
+    mode = ALWAYS if options.trial else NEVER
+    report = examine(facts, mode, trials(guest.emulator, end))
+    return output.show(as_dict(report, None), options.format)

@@ -17,17 +17,17 @@ from typing import Any
 
 from lxml import etree
 
-from ..checks.machine import machine_missing
-from ..configuration import ALWAYS
-from ..findings import Finding, Report
 from ..guest.domain import Guest, parse_domain, read_guest, to_bytes
 from ..guest.metadata import ELEMENT, NAMESPACE, PREFIX, find_ours
-from ..policy import Decision
-from ..probe import ELEMENT as PROBE
-from ..probe import MARK, NAME_PREFIX, decode
-from ..qemu.machines import EmulatorFacts, MachineType
-from ..render import Json, to_dict
-from ..verdicts import ANNOTATE, BLOCK
+from ..hook.probe import ELEMENT as PROBE
+from ..hook.probe import MARK, NAME_PREFIX, decode
+from ..judge import codes
+from ..judge.checks.machine import machine_missing
+from ..judge.findings import Finding, Report
+from ..judge.policy import Decision
+from ..judge.verdicts import ALWAYS, ANNOTATE, BLOCK
+from ..qemu.emulator.machines import EmulatorFacts, MachineType
+from ..report.schema import ReportDict, as_dict
 from .connection import LibvirtError, library
 
 # What a stand-in needs to keep: all that decides which VFIO devices there are, where, and what they
@@ -51,7 +51,7 @@ def ask(
     destination: Any,  # noqa: ANN401
     xml: str,
     trial: bool = False,
-) -> Json:
+) -> ReportDict:
     """The destination's report on the guest whose migratable XML is ``xml``."""
     guest = read_guest(parse_domain(xml.encode()))
     lacking = _machine_lacking(destination, guest)
@@ -66,10 +66,10 @@ def ask(
         _part, parts, piece = answer
         text, part = text + piece, part + 1
     try:
-        told = decode(text)
+        report = decode(text)
     except ValueError as error:
         raise LibvirtError(f"the destination's answer cannot be read: {error}") from error
-    return {**told, "guest": guest.name, "uuid": guest.uuid}
+    return {**report, "guest": guest.name, "uuid": guest.uuid}
 
 
 class _StandIn:
@@ -216,7 +216,7 @@ def _ours(root: etree._Element) -> etree._Element:
     return etree.SubElement(metadata, f"{{{NAMESPACE}}}{ELEMENT}", nsmap={PREFIX: NAMESPACE})
 
 
-def _machine_lacking(destination: Any, guest: Guest) -> Json | None:  # noqa: ANN401
+def _machine_lacking(destination: Any, guest: Guest) -> ReportDict | None:  # noqa: ANN401
     """libvirt refuses a machine type it does not have before it asks the hook: ask libvirt."""
     names = _machines(parse_capabilities(destination.getCapabilities()), guest)
     if not names or guest.machine in names:
@@ -247,15 +247,15 @@ def _machines(capabilities: etree._Element, guest: Guest) -> set[str]:
     return found
 
 
-def _no_hook(guest: Guest, destination: Any) -> Json:  # noqa: ANN401
+def _no_hook(guest: Guest, destination: Any) -> ReportDict:  # noqa: ANN401
     finding = Finding(
-        "destination-unknown",
+        codes.DESTINATION_UNKNOWN,
         f"{destination.getURI()} has no vfio-preflight hook that answers",
         "install it there (vfio-preflight install), and reload libvirtd if it is the first hook",
     )
     return _report(guest, finding, Decision(ANNOTATE))
 
 
-def _report(guest: Guest, finding: Finding, decision: Decision) -> Json:
+def _report(guest: Guest, finding: Finding, decision: Decision) -> ReportDict:
     report = Report(guest.name, guest.uuid, guest.machine, guest.emulator, (finding,), ())
-    return to_dict(report, decision)
+    return as_dict(report, decision)

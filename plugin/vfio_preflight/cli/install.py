@@ -16,11 +16,10 @@ import shutil
 from argparse import Namespace, _SubParsersAction
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import __version__
-from ..qemu import shim
-from ..render import Json
+from ..qemu.trial import shim
 from . import output
 from .payload import (
     COMMAND,
@@ -64,11 +63,11 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
 
 def _install(options: Namespace) -> int:
     with _readable_for_all():
-        told = _put_in_place(_root(options.root))
+        result = _put_in_place(_root(options.root))
     if options.format == "json":
-        print(json.dumps({"schema": SCHEMA, **told}, indent=2))
+        print(json.dumps({"schema": SCHEMA, **result}, indent=2))
     else:
-        print("\n".join(_installed(told)))
+        print("\n".join(_installed(result)))
     return 0
 
 
@@ -82,7 +81,7 @@ def _readable_for_all() -> Iterator[None]:
         os.umask(before)
 
 
-def _put_in_place(root: str) -> Json:
+def _put_in_place(root: str) -> dict[str, Any]:
     files = [*payload()]
     ours = _manifest(root)
     reload = _reload(root)
@@ -126,15 +125,15 @@ def _compile_shim(root: str) -> str:
 
 
 def _uninstall(options: Namespace) -> int:
-    told = _take_away(_root(options.root))
+    result = _take_away(_root(options.root))
     if options.format == "json":
-        print(json.dumps({"schema": SCHEMA, **told}, indent=2))
+        print(json.dumps({"schema": SCHEMA, **result}, indent=2))
     else:
-        print("\n".join(_uninstalled(told)))
+        print("\n".join(_uninstalled(result)))
     return 0
 
 
-def _take_away(root: str) -> Json:
+def _take_away(root: str) -> dict[str, Any]:
     ours = _manifest(root)
     if not ours.files:
         raise InstallError(f"nothing to remove: there is no {os.path.join(root, MANIFEST)}")
@@ -284,25 +283,25 @@ RELOADS = {
 }
 
 
-def _installed(told: Json) -> Iterator[str]:
-    heads = ("installed:", *("          ",) * len(told["installed"]))
-    for head, path in zip(heads, told["installed"]):
+def _installed(result: dict[str, Any]) -> Iterator[str]:
+    heads = ("installed:", *("          ",) * len(result["installed"]))
+    for head, path in zip(heads, result["installed"]):
         yield f"{head} {path}"
-    yield f"{'kept:     ' if told['configuration_kept'] else heads[0]} {told['configuration']}"
-    yield from _left(told["left"])
-    yield RELOADS[told["reload"]]
-    if told["without_trials"]:
-        yield f"without trials: {told['without_trials']}"
+    yield f"{'kept:     ' if result['configuration_kept'] else heads[0]} {result['configuration']}"
+    yield from _left(result["left"])
+    yield RELOADS[result["reload"]]
+    if result["without_trials"]:
+        yield f"without trials: {result['without_trials']}"
     yield "To record what guests' devices present as they start, run"
     yield f"  systemctl daemon-reload && systemctl enable --now {os.path.basename(UNIT)}"
 
 
-def _uninstalled(told: Json) -> Iterator[str]:
-    yield from _left(told["left"])
-    if told["configuration_kept"]:
-        yield f"left in place, yours: {told['configuration']}"
+def _uninstalled(result: dict[str, Any]) -> Iterator[str]:
+    yield from _left(result["left"])
+    if result["configuration_kept"]:
+        yield f"left in place, yours: {result['configuration']}"
     yield "vfio-preflight is removed; libvirt needs no reload for that"
-    if told["service_enabled"]:
+    if result["service_enabled"]:
         yield f"its service is still enabled: systemctl disable --now {os.path.basename(UNIT)}"
 
 

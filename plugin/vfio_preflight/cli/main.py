@@ -17,7 +17,7 @@ from .. import __version__
 from ..errors import PreflightError
 from . import catalogue, check, compare, explain, install, masks, record, state, watch
 
-GO, NO_GO, USAGE, UNDETERMINED = 0, 1, 2, 3
+USAGE_ERROR = 2
 COMMANDS = (check, compare, masks, explain, state, record, watch, catalogue, install)
 
 
@@ -45,12 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader left (a pager, head): nothing more to say, and nothing to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return USAGE
+        return USAGE_ERROR
     except (PreflightError, OSError) as error:
         if getattr(options, "format", "") == "json":
             _complain_as_json(str(error))
         print(f"vfio-preflight: {error}", file=sys.stderr)
-        return USAGE
+        return USAGE_ERROR
     except KeyboardInterrupt:
         return 130
 
@@ -64,16 +64,16 @@ def _print_anything() -> None:
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line. Raises SystemExit, after what argparse has to say."""
-    told = io.StringIO()
+    complaints = io.StringIO()
     try:
-        with redirect_stderr(told):
+        with redirect_stderr(complaints):
             return parser().parse_args(arguments)
     except SystemExit as end:
-        if end.code == USAGE and _wants_json(arguments):
-            _complain_as_json(told.getvalue().strip().rpartition("error: ")[2])
+        if end.code == USAGE_ERROR and _wants_json(arguments):
+            _complain_as_json(complaints.getvalue().strip().rpartition("error: ")[2])
         raise
     finally:
-        sys.stderr.write(told.getvalue())
+        sys.stderr.write(complaints.getvalue())
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:

@@ -12,22 +12,21 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from ..checks.machine import skip_vsc_check
-from ..collect import ask_emulator
 from ..configuration import load
 from ..errors import PreflightError
-from ..examine import unverified
-from ..findings import Finding
+from ..gather.here import ask_emulator
 from ..guest.domain import Guest
+from ..judge.checks.machine import skip_vsc_check
+from ..judge.context import context_of
+from ..judge.pipeline import unverified
 from ..pci.registers import locate
 from ..pci.space import PCI_CONFIG_SPACE_SIZE
-from ..pci.state import ConfigState
-from ..preflight import environment_of
-from ..qemu.bars import likely_bars
-from ..qemu.machines import EmulatorFacts
-from ..qemu.versions import is_verified
-from ..qemu.vfio_pci import Environment, Refusal, VirtualConfig, realise
-from ..render import Json
+from ..pci.state import ConfigState, Missing
+from ..qemu.emulator.machines import EmulatorFacts
+from ..qemu.emulator.verified import verified_versions
+from ..qemu.model.bars import likely_bars
+from ..qemu.model.versions import is_covered
+from ..qemu.model.vfio_pci import Environment, Refusal, VirtualConfig, realise
 from . import alone, output
 
 COMPARED, EXEMPT, EMULATED, IGNORED = "compared", "exempt", "emulated", "ignored"
@@ -78,10 +77,11 @@ def run(options: Namespace) -> int:
     settings = load()
     state = alone.load_state(options.device, settings)
     guest = alone.guest_for(options, options.device)
-    asked = ask_emulator(guest, settings, time.monotonic() + settings.deadline)
-    emulator = asked if isinstance(asked, EmulatorFacts) else None
-    effective = skip_vsc_check(guest, guest.devices[0], emulator)
-    found = classify(state, environment_of(guest, guest.devices[0], emulator))
+    asked = ask_emulator(guest.emulator, settings, time.monotonic() + settings.deadline)
+    emulator = None if isinstance(asked, Missing) else asked
+    context = context_of(guest, guest.devices[0], emulator)
+    effective = skip_vsc_check(context)
+    found = classify(state, context.environment)
     if options.format == "json":
         print(json.dumps(_to_dict(options, guest, effective.value, found), indent=2))
     else:
@@ -92,12 +92,13 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _doubts(asked: EmulatorFacts | Finding) -> Iterator[str]:
+def _doubts(asked: EmulatorFacts | Missing) -> Iterator[str]:
     """What makes the masks less than certain."""
-    if isinstance(asked, Finding):
-        yield f"{asked.text}; shown is what the newest known QEMU does"
-    elif not is_verified(asked.version):
-        yield unverified(asked, tried=True).text
+    verified = verified_versions()
+    if isinstance(asked, Missing):
+        yield f"{asked.reason}; shown is what the newest known QEMU does"
+    elif not is_covered(asked.version, verified):
+        yield unverified(asked, verified, tried=True).text
 
 
 def classify(state: ConfigState, environment: Environment) -> list[Byte]:
@@ -152,7 +153,9 @@ def _ranges(found: list[Byte]) -> Iterator[list[Byte]]:
         yield list(run_of)
 
 
-def _to_dict(options: Namespace, guest: Guest, skips: bool | None, found: list[Byte]) -> Json:
+def _to_dict(
+    options: Namespace, guest: Guest, skips: bool | None, found: list[Byte]
+) -> dict[str, object]:
     ranges = [
         {"start": run_of[0].offset, "end": run_of[-1].offset, **run_of[0]._asdict()}
         for run_of in _ranges(found)

@@ -8,8 +8,9 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from typing import Any
 
-from ..render import HEADLINES, Json, details, evidence_used, guest_address, remedies
-from ..verdicts import BLOCK, FAIL, MEND, UNKNOWN
+from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
+from ..report.schema import DeviceDict, FindingDict, MismatchDict, ReportDict, StateDict
+from ..report.text import HEADLINES, details, evidence_used, guest_address, remedies
 
 STYLES = {
     "pass": "bold green",
@@ -46,7 +47,7 @@ def add_trial(parser: ArgumentParser) -> None:
     )
 
 
-def exit_status(report: Json) -> int:
+def exit_status(report: ReportDict) -> int:
     """0 go, 1 no-go, 3 undetermined: what will happen, policy included if there is one."""
     if report["action"] == MEND:
         return 0
@@ -55,7 +56,7 @@ def exit_status(report: Json) -> int:
     return 3 if report["verdict"] == UNKNOWN else 0
 
 
-def show(report: Json, form: str) -> int:
+def show(report: ReportDict, form: str) -> int:
     """Print ``report`` and return the exit status that goes with it."""
     if form == "json":
         print(json.dumps(report, indent=2))
@@ -64,7 +65,7 @@ def show(report: Json, form: str) -> int:
     return exit_status(report)
 
 
-def _show_text(report: Json) -> None:
+def _show_text(report: ReportDict) -> None:
     try:
         from rich.console import Console
         from rich.text import Text
@@ -80,7 +81,7 @@ def _show_text(report: Json) -> None:
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def _parts(report: Json) -> Iterator[Any]:
+def _parts(report: ReportDict) -> Iterator[Any]:
     """What is printed, from top to bottom; a string or text stays on one line."""
     from rich.text import Text
 
@@ -105,16 +106,16 @@ def _parts(report: Json) -> Iterator[Any]:
         yield _marked("to do", "bold", f"{subjects}: {remedy}")
 
 
-def _outcome(report: Json) -> tuple[str, str]:
+def _outcome(report: ReportDict) -> tuple[str, str]:
     """The first word of a report, which agrees with the exit status, and its style."""
     verdict = report["verdict"]
     if verdict != FAIL or report["action"] == MEND:
-        return OUTCOMES.get(report["action"], (verdict.upper(), STYLES[verdict]))
+        return OUTCOMES.get(report["action"] or "", (verdict.upper(), STYLES[verdict]))
     return verdict.upper(), STYLES[verdict]
 
 
-def _title(report: Json) -> str:
-    action = ACTIONS.get(report["action"])
+def _title(report: ReportDict) -> str:
+    action = ACTIONS.get(report["action"] or "")
     return f"{report['guest']}: {HEADLINES[report['verdict']]}{f'; {action}' if action else ''}"
 
 
@@ -130,7 +131,7 @@ def _marked(mark: str, style: str, content: Any) -> Any:  # noqa: ANN401 - rich 
     return grid
 
 
-def _devices(devices: list[Json]) -> Any:  # noqa: ANN401 - rich is optional
+def _devices(devices: list[DeviceDict]) -> Any:  # noqa: ANN401 - rich is optional
     table = _table(COLUMNS)
     for device in devices:
         cells = (
@@ -152,11 +153,11 @@ def _table(columns: tuple[str, ...]) -> Any:  # noqa: ANN401 - rich is optional
     return Table(*columns, box=None, pad_edge=False, padding=(0, 1), header_style="dim")
 
 
-def _evidence(state: Json | None) -> str:
+def _evidence(state: StateDict | None) -> str:
     return state["evidence"] if state else "unknown"
 
 
-def _findings(subject: str, findings: list[Json]) -> Iterator[Any]:
+def _findings(subject: str, findings: list[FindingDict]) -> Iterator[Any]:
     for finding in findings:
         text = f"{subject}: {finding['text']} [{finding['code']}]"
         yield _marked(finding["verdict"], STYLES[finding["verdict"]], text)
@@ -164,7 +165,7 @@ def _findings(subject: str, findings: list[Json]) -> Iterator[Any]:
             yield _marked("", "", _mismatches(finding["mismatches"]))
 
 
-def _mismatches(rows: list[Json]) -> Any:  # noqa: ANN401 - rich is optional
+def _mismatches(rows: list[MismatchDict]) -> Any:  # noqa: ANN401 - rich is optional
     table = _table(("offset", "capability", "register", "source", "destination"))
     for row in rows[:LISTED]:
         values = (f"{row['source']:02x}", f"{row['destination']:02x}")

@@ -14,7 +14,7 @@ from ..errors import PreflightError
 
 LIBRARY = "usr/lib/vfio-preflight"
 MANIFEST = f"{LIBRARY}/manifest.json"
-SHIM = f"{LIBRARY}/vfio_preflight/qemu/fakevfio.so"
+SHIM = f"{LIBRARY}/vfio_preflight/qemu/trial/fakevfio.so"
 COMMAND = "usr/bin/vfio-preflight"
 HOOKS = "etc/libvirt/hooks"
 HOOK = f"{HOOKS}/qemu.d/50-vfio-preflight"

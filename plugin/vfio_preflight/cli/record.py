@@ -13,10 +13,10 @@ from collections.abc import Collection
 from lxml import etree
 
 from ..configuration import Configuration, load
+from ..gather.recorder import MISSING, Entry, Revision, Running, live_aliases, revise
 from ..guest.domain import parse_domain, read_guest
 from ..guest.metadata import NAMESPACE, PREFIX, to_set_metadata, write_record
 from ..host.processes import find_process
-from ..recorder import MISSING, Entry, Revision, Running, live_aliases, revise
 from . import output
 from .connection import (
     LOCAL,

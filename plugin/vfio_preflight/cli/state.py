@@ -7,7 +7,7 @@ from argparse import Namespace, _SubParsersAction
 from collections.abc import Iterator
 
 from ..configuration import load
-from ..guest.save_image import read_image
+from ..images.save_image import read_image
 from ..pci.formats import to_json
 from ..pci.space import Capability, capabilities, extended_capabilities, identity
 from ..pci.state import ConfigState, Missing, State

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from ..configuration import Configuration, load
 from ..errors import PreflightError
-from ..recorder import DROPPED, KEPT, MISSING, RECORDED, Entry
+from ..gather.recorder import DROPPED, KEPT, MISSING, RECORDED, Entry
 from .connection import (
     LOCAL,
     BusyError,
@@ -53,8 +53,8 @@ ARRIVALS = (MIGRATING, RESTORED, REVERTED, FOUND)
 class Visit(NamedTuple):
     """A guest to look at, not before ``due`` (``time.monotonic()``); ``added`` as in ``record``.
 
-    ``failures`` counts the attempts that failed, beyond those that found libvirt busy; ``told`` are
-    the devices of which a line was written at one of them.
+    ``failures`` counts the attempts that failed, beyond those that found libvirt busy; ``reported``
+    are the devices for which one of them wrote a line.
     """
 
     domain: Domain
@@ -63,7 +63,7 @@ class Visit(NamedTuple):
     due: float = 0.0
     delay: float = FIRST_DELAY
     failures: int = 0
-    told: frozenset[str] = frozenset()
+    reported: frozenset[str] = frozenset()
 
     @property
     def then(self) -> str:
@@ -250,7 +250,7 @@ class Watch:
             entries = record(visit.domain, self._settings, visit.added, patient=False)
             for entry in entries:
                 self._tell(name, visit, entry)
-            if any(entry.passing for entry in entries):
+            if any(entry.transient for entry in entries):
                 self._retry(uuid, visit, {entry.device for entry in entries})
         except GoneError:
             say(f"{name}: {visit.why}, and is gone again")
@@ -265,9 +265,11 @@ class Watch:
             place = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
             self._fail(name, f"internal error ({type(error).__name__}: {error}, in {place})")
 
-    def _retry(self, uuid: str, visit: Visit, told: Collection[str] = ()) -> None:
+    def _retry(self, uuid: str, visit: Visit, reported: Collection[str] = ()) -> None:
         if visit.failures < RETRIES:
-            again = visit._replace(failures=visit.failures + 1, told=visit.told.union(told))
+            again = visit._replace(
+                failures=visit.failures + 1, reported=visit.reported.union(reported)
+            )
             self._visits.setdefault(uuid, self._later(again))
 
     def _later(self, visit: Visit) -> Visit:
@@ -284,10 +286,10 @@ class Watch:
         line = f"{name}: {visit.why}: {entry.device} {entry.result}: {entry.reason}"
         if entry.result in (RECORDED, DROPPED):
             say(line)
-        elif entry.result == MISSING and entry.passing:
-            if entry.device not in visit.told or visit.failures == RETRIES:
+        elif entry.result == MISSING and entry.transient:
+            if entry.device not in visit.reported or visit.failures == RETRIES:
                 say(f"{line}; {visit.then}", WARNING)
-        elif entry.device in visit.told:
+        elif entry.device in visit.reported:
             return
         elif entry.result == MISSING:
             say(line, WARNING)
@@ -310,13 +312,13 @@ def _end_on_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _ignore)
     signal.set_wakeup_fd(write)
-    threading.Thread(target=_end_when_told, args=(read,), daemon=True).start()
+    threading.Thread(target=_end_when_signalled, args=(read,), daemon=True).start()
 
 
 def _ignore(_number: int, _frame: object) -> None:
     return
 
 
-def _end_when_told(descriptor: int) -> None:
+def _end_when_signalled(descriptor: int) -> None:
     os.read(descriptor, 1)
     os._exit(0)

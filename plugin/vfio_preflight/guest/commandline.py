@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from ..qemu.properties import BOOLEAN, NULL, NUMBER, STRING
+from ..qemu.model.properties import BOOLEAN, NULL, NUMBER, STRING
 from .xml import QEMU_NS, GuestError
 
 _ARGUMENTS = f"{{{QEMU_NS}}}commandline/{{{QEMU_NS}}}arg"

@@ -13,18 +13,13 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from ..qemu.properties import TEXT
+from ..qemu.model.properties import TEXT
 from . import aliases
 from .addresses import host_address, pci_address, sysfs_device, uuid
 from .commandline import CommandLine, Global, Setting, read_command_line
 from .metadata import find_ours
 from .placement import Buses, Place, read_buses
-from .properties import (
-    Property,
-    apply_overrides,
-    libvirt_properties,
-    read_overrides,
-)
+from .properties import Property, apply_overrides, libvirt_properties, read_overrides
 from .viommu import may_offer_pasid
 from .xml import GuestError, parse_domain, to_bytes
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from lxml import etree
 
-from .record import Record, RecordError, parse_record, write_record
+from .record import Record, RecordEntry, RecordError, parse_record, write_record
 from .xml import name_of, parse_fragment
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "NAMESPACE",
     "PREFIX",
     "Record",
+    "RecordEntry",
     "RecordError",
     "find_ours",
     "from_get_metadata",
@@ -56,8 +57,8 @@ def read_policy(ours: etree._Element | None) -> dict[str, str]:
 def read_record(ours: etree._Element | None) -> Record | None:
     """Return the record of our element; None where there is none.
 
-    Raises RecordError for a record as a whole that cannot be read; a damaged device is put into
-    ``Record.damaged``.
+    Raises RecordError for a record that cannot be read as a whole; a damaged entry costs only its
+    device (``RecordEntry.damage``).
     """
     element = _child(ours, "record")
     return None if element is None else parse_record(element)

@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from .addresses import unsigned
-from .aliases import user_alias
-from .xml import GuestError
+from ..qemu.model.boards import board_of
+from .controllers import read_controllers
 
 ROOT_COMPLEX = "root-complex"
 ROOT_PORT = "root-port"
@@ -52,8 +51,6 @@ _DRIVERS = {
     "cxl-upstream": ROOT_PORT,
     "cxl-downstream": ROOT_PORT,
 }
-# Machine types whose own root bus is PCI Express, by what their names begin with.
-_EXPRESS_MACHINES = ("q35", "pc-q35", "virt", "microvm", "sbsa-ref")
 
 
 def possible(express: bool) -> tuple[str, ...]:
@@ -107,39 +104,15 @@ def read_buses(
 ) -> Buses:
     """Return the buses of a ``<domain>``; ``devices`` are the ``-device`` options it adds itself.
 
+    The root bus of a machine of an unknown family is what the XML says it is, or conventional.
     Raises GuestError for a controller index that is not a number.
     """
-    controllers = _controllers(root, machine.startswith(_EXPRESS_MACHINES))
-    by_index = {index: _MODELS.get(model, CONVENTIONAL) for index, model, _ in controllers}
-    by_name: dict[str, str] = {}
-    for index, model, alias in controllers:
-        for name in _names(index, model, alias):
-            by_name[name] = by_index[index]
+    board = board_of(machine)
+    controllers = read_controllers(root, express=board is not None and board.express)
+    by_index = {each.number: _MODELS.get(each.model, CONVENTIONAL) for each in controllers}
+    by_name = {name: by_index[each.number] for each in controllers for name in each.bus_names}
     for options in devices:
         placement = _DRIVERS.get(options.get("driver", ""))
         if placement and "id" in options:
             by_name[options["id"]] = placement
     return Buses(by_index, by_name, by_index[0] == ROOT_COMPLEX)
-
-
-def _controllers(root: etree._Element, express: bool) -> list[tuple[int, str, str | None]]:
-    """Return index, model and user alias of each PCI controller, the machine's own root first."""
-    builtin = "pcie-root" if express else "pci-root"
-    found: dict[int, tuple[int, str, str | None]] = {0: (0, builtin, None)}
-    for element in root.iterfind("devices/controller[@type='pci']"):
-        text = element.get("index")
-        if text is None:
-            continue
-        index = unsigned(text)
-        if index is None:
-            raise GuestError(f"PCI controller with index={text[:40]!r}, which is not a number")
-        model = element.get("model") or (builtin if index == 0 else "pci-bridge")
-        found[index] = (index, model, user_alias(element))
-    return list(found.values())
-
-
-def _names(index: int, model: str, alias: str | None) -> tuple[str, ...]:
-    """Return the names QEMU knows a bus by (``qemuAssignDeviceControllerAlias``)."""
-    if index == 0:
-        return ("pcie.0",) if model == "pcie-root" else ("pci.0", "pci")
-    return (alias or f"pci.{index}",)

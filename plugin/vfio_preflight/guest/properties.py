@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from ..qemu.properties import BOOLEAN, NUMBER, STRING, TEXT
+from ..qemu.model.properties import BOOLEAN, NUMBER, STRING, TEXT
 from .xml import QEMU_NS
 
 _OVERRIDES = f"{{{QEMU_NS}}}override/{{{QEMU_NS}}}device"

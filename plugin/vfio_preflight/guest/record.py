@@ -21,7 +21,11 @@ from typing import NamedTuple
 from lxml import etree
 
 from ..errors import PreflightError
-from ..pci.state import EVIDENCE, Bar, ConfigState
+from ..pci import codec
+from ..pci.codec import CodecError
+from ..pci.space import identity
+from ..pci.state import EVIDENCE, ConfigState
+from .traits import NAMES, Traits, from_facts
 from .xml import name_of
 
 SCHEMA = "1"
@@ -30,9 +34,11 @@ MAX_CONFIG = 4096
 _MAX_TEXT = 8192  # base64 of 4096 incompressible bytes, with room for line breaks
 _SIZES = (256, 4096)
 _ENCODING = "zlib+base64"
-_BAR = r"([0-6]):([0-9]{1,20}):(io|mem32|mem64)(:prefetchable)?"
-# Attributes of <device> that describe the state; all others are facts about the device.
-_STATE_ATTRIBUTES = ("key", "evidence", "origin", "size", "encoding", "sha256", "bars")
+# Attributes of <record> and of <device> that are read into fields; others are kept as they are.
+_RECORD_ATTRIBUTES = ("schema", "host", "time", "qemu")
+_STATE_ATTRIBUTES = ("key", "evidence", "origin", "size", "encoding", "sha256", "bars", "id")
+_ENTRY_ATTRIBUTES = ("host", "on", "time", "process", "qemu", "migration")
+_AGE = "[0-9]{1,12}"
 _NOT_XML = r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]"
 
 
@@ -40,37 +46,83 @@ class RecordError(PreflightError):
     """A record, or a device's entry in it, that is damaged or of an unknown schema."""
 
 
-class Record(NamedTuple):
-    """The config states of a guest's devices, by the devices' keys.
+class RecordEntry(NamedTuple):
+    """What a record has of one device.
 
-    ``host`` and ``time`` (ISO 8601, UTC) say where and when the record was begun; ``facts`` holds
-    what else is known of that host, such as ``qemu``. ``devices`` holds, by key, what is known of a
-    device beside its state: ``host`` is its address or UUID there, ``on`` and ``time`` where and
-    when it was recorded, ``process`` for which QEMU, and so on (``recorder``, ``host.traits``).
-    ``damaged`` says for each entry that could not be read why not.
+    ``state`` is None for an entry that cannot be read, and ``damage`` then says why. ``host`` is
+    the device's PCI address or mdev UUID on the host that recorded it, ``on`` that host's name,
+    ``time`` when it did (ISO 8601, UTC). ``process`` names the QEMU process (``Process.instance``
+    of ``host.processes``), ``qemu`` its version, ``age`` how long it had been running, in seconds,
+    None where that is not known. ``migration`` is what the device's driver offers for migration
+    (``stop-copy p2p``, ``none``), empty where not known. ``other`` holds attributes that this
+    version does not know.
     """
 
-    states: Mapping[str, ConfigState]
+    state: ConfigState | None
+    host: str = ""
+    on: str = ""
+    time: str = ""
+    process: str = ""
+    qemu: str = ""
+    age: int | None = None
+    migration: str = ""
+    traits: Traits = Traits()
+    damage: str = ""
+    other: Mapping[str, str] = {}
+
+
+class Record(NamedTuple):
+    """The entries of a guest's devices, by the devices' keys.
+
+    ``host``, ``time`` (ISO 8601, UTC) and ``qemu`` say where, when and with which QEMU the record
+    was begun. ``other`` as in :class:`RecordEntry`.
+    """
+
+    entries: Mapping[str, RecordEntry]
     host: str = ""
     time: str = ""
-    facts: Mapping[str, str] = {}
-    devices: Mapping[str, Mapping[str, str]] = {}
-    damaged: Mapping[str, str] = {}
+    qemu: str = ""
+    other: Mapping[str, str] = {}
+
+    @property
+    def states(self) -> dict[str, ConfigState]:
+        """The states that could be read."""
+        return {k: entry.state for k, entry in self.entries.items() if entry.state is not None}
+
+    @property
+    def damaged(self) -> dict[str, str]:
+        """What is wrong with the entries that could not be read."""
+        return {key: entry.damage for key, entry in self.entries.items() if entry.damage}
+
+    def dated(self, key: str) -> RecordEntry | None:
+        """The entry for ``key``; the origin of its state says where and when it was recorded.
+
+        What the origin names, such as a sysfs path, is not on the host that reads the record.
+        """
+        entry = self.entries.get(key)
+        if entry is None or entry.state is None:
+            return entry
+        on, at = entry.on or self.host, entry.time or self.time
+        recorded = f"recorded{f' on {on}' if on else ''}{f' at {at}' if at else ''}"
+        return entry._replace(
+            state=entry.state._replace(origin=f"{entry.state.origin}, {recorded}")
+        )
 
 
 def write_record(record: Record) -> etree._Element:
-    """Return ``<record>`` for a record; ``damaged`` is not written.
+    """Return ``<record>`` for a record; entries without a state are left out.
 
     Characters that XML cannot hold are replaced by "?". Raises RecordError for more than
     :data:`MAX_DEVICES` devices or a state that is not of 256 or 4096 bytes.
     """
-    if len(record.states) > MAX_DEVICES:
-        raise RecordError(f"a record of {len(record.states)} devices; the most is {MAX_DEVICES}")
-    begun = {"schema": SCHEMA, "host": _text(record.host), "time": _text(record.time)}
-    element = etree.Element("record", begun)
-    _set_facts(element, record.facts, ("schema", "host", "time"))
-    for key, state in record.states.items():
-        element.append(_write_device(key, state, record.devices.get(key, {})))
+    known = [(key, entry) for key, entry in record.entries.items() if entry.state is not None]
+    if len(known) > MAX_DEVICES:
+        raise RecordError(f"a record of {len(known)} devices; the most is {MAX_DEVICES}")
+    element = etree.Element("record", schema=SCHEMA, host=_text(record.host))
+    element.set("time", _text(record.time))
+    _set(element, {**record.other, "qemu": record.qemu})
+    for key, entry in known:
+        element.append(_write_device(key, entry))
     return element
 
 
@@ -83,44 +135,61 @@ def parse_record(element: etree._Element) -> Record:
     schema = element.get("schema")
     if schema != SCHEMA:
         raise RecordError(f"the record has schema {_quoted(schema)}; this version reads {SCHEMA!r}")
-    entries = [child for child in element if name_of(child) == "device"]
-    if len(entries) > MAX_DEVICES:
-        raise RecordError(f"the record has {len(entries)} devices; the most is {MAX_DEVICES}")
-    states: dict[str, ConfigState] = {}
-    devices: dict[str, dict[str, str]] = {}
-    damaged: dict[str, str] = {}
-    for number, entry in enumerate(entries):
-        key = entry.get("key") or f"entry {number}"
-        if key in devices:
-            damaged[key] = "there are two entries for this device"
-        devices[key] = _facts(entry, _STATE_ATTRIBUTES)
-        try:
-            states[key] = _read_device(entry)
-        except RecordError as error:
-            damaged.setdefault(key, str(error))
+    devices = [child for child in element if name_of(child) == "device"]
+    if len(devices) > MAX_DEVICES:
+        raise RecordError(f"the record has {len(devices)} devices; the most is {MAX_DEVICES}")
+    entries: dict[str, RecordEntry] = {}
+    for number, device in enumerate(devices):
+        key = device.get("key") or f"entry {number}"
+        entry = _read_entry(device)
+        if key in entries:
+            entry = entry._replace(state=None, damage="there are two entries for this device")
+        entries[key] = entry
     return Record(
-        states={key: state for key, state in states.items() if key not in damaged},
+        entries,
         host=element.get("host", ""),
         time=element.get("time", ""),
-        facts=_facts(element, ("schema", "host", "time")),
-        devices=devices,
-        damaged=damaged,
+        qemu=element.get("qemu", ""),
+        other=_other(element, _RECORD_ATTRIBUTES),
     )
 
 
-def _write_device(key: str, state: ConfigState, facts: Mapping[str, str]) -> etree._Element:
+def _read_entry(device: etree._Element) -> RecordEntry:
+    state, damage = None, ""
+    try:
+        state = _read_device(device)
+    except RecordError as error:
+        damage = str(error)
+    age = device.get("age", "")
+    attributes = {name: device.get(name, "") for name in _ENTRY_ATTRIBUTES}
+    known = (*_STATE_ATTRIBUTES, *_ENTRY_ATTRIBUTES, *NAMES)
+    return RecordEntry(
+        state,
+        age=int(age) if re.fullmatch(_AGE, age) else None,
+        traits=from_facts({name: device.get(name, "") for name in NAMES}),
+        damage=damage,
+        other=_other(device, (*known, "age") if re.fullmatch(_AGE, age) else known),
+        **attributes,
+    )
+
+
+def _write_device(key: str, entry: RecordEntry) -> etree._Element:
+    state = entry.state
+    assert state is not None  # the caller leaves these out
     size = len(state.config)
     if size not in _SIZES:
         raise RecordError(f"the config space of {key} has {size} bytes, not 256 or 4096")
-    element = etree.Element("device", key=_text(key))
-    _set_facts(element, facts, _STATE_ATTRIBUTES)
+    element = etree.Element("device", key=_text(key), id=identity(state.config))
+    _set(element, {name: getattr(entry, name) for name in _ENTRY_ATTRIBUTES})
+    _set(element, {} if entry.age is None else {"age": str(entry.age)})
+    _set(element, {**entry.traits.facts(), **entry.other})
     element.set("evidence", _text(state.evidence))
     element.set("origin", _text(state.origin))
     element.set("size", str(size))
     element.set("encoding", _ENCODING)
     element.set("sha256", _sha256(state.config))
     if state.bars:
-        element.set("bars", " ".join(_bar_text(bar) for bar in state.bars))
+        element.set("bars", codec.bars_to_text(state.bars))
     element.text = binascii.b2a_base64(zlib.compress(state.config, 9), newline=False).decode()
     return element
 
@@ -140,7 +209,11 @@ def _read_device(entry: etree._Element) -> ConfigState:
         raise RecordError(f"{len(config)} bytes where its size says {size}; 256 or 4096 expected")
     if _sha256(config) != entry.get("sha256", "").lower():
         raise RecordError("its bytes do not match their SHA-256 digest")
-    return ConfigState(config, _read_bars(entry.get("bars", "")), evidence, entry.get("origin", ""))
+    try:
+        bars = codec.bars_from_text(entry.get("bars", ""))
+    except CodecError as error:
+        raise RecordError(f"its bars cannot be read: {error}") from error
+    return ConfigState(config, bars, evidence, entry.get("origin", ""))
 
 
 def _decode(text: str) -> bytes:
@@ -159,33 +232,14 @@ def _decode(text: str) -> bytes:
     return config
 
 
-def _read_bars(text: str) -> tuple[Bar, ...]:
-    bars = []
-    for word in text.split():
-        match = re.fullmatch(_BAR, word)
-        if match is None:
-            raise RecordError(f"its bars cannot be read: {_quoted(word)}")
-        size = int(match[2])
-        if size == 0 or size & (size - 1) or size > 1 << 63:
-            raise RecordError(f"BAR {match[1]} has size {size}, which is not a power of two")
-        bars.append(Bar(int(match[1]), size, match[3], bool(match[4])))
-    if len({bar.number for bar in bars}) != len(bars):
-        raise RecordError("it names a BAR twice")
-    return tuple(bars)
+def _other(element: etree._Element, known: tuple[str, ...]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in element.items() if name not in known}
 
 
-def _bar_text(bar: Bar) -> str:
-    text = f"{bar.number}:{bar.size}:{bar.kind}"
-    return f"{text}:prefetchable" if bar.prefetchable else text
-
-
-def _facts(element: etree._Element, without: tuple[str, ...]) -> dict[str, str]:
-    return {str(k): str(v) for k, v in element.items() if k not in without}
-
-
-def _set_facts(element: etree._Element, facts: Mapping[str, str], without: tuple[str, ...]) -> None:
-    for name, value in facts.items():
-        if name not in without:
+def _set(element: etree._Element, attributes: Mapping[str, str]) -> None:
+    """Set those attributes that have a value."""
+    for name, value in attributes.items():
+        if value:
             element.set(name, _text(value))
 
 

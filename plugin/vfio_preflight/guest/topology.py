@@ -20,28 +20,16 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from .addresses import pci_address, unsigned
-from .aliases import user_alias
+from ..qemu.model.boards import board_of
+from .controllers import Controller, read_controllers
 from .domain import GuestDevice
-from .xml import GuestError
 
-_ROOT = "0000:00"
 _MAX_DEPTH = 32
 _ADDRESS = r"0000:([0-9a-f]{2}):([0-9a-f]{2}\.[0-7])"
 # QEMU's "addr=": hexadecimal. A number alone could have been one of JSON's, which means a devfn.
 _SLOT = r"0x([0-9a-fA-F]{1,2})(?:\.([0-7]))?|([0-9a-fA-F]{1,2})\.([0-7])"
 # <controller model=...> whose bus has a number of its own -> what stands behind its own slot.
 _EXPANDERS = {"pcie-expander-bus": "", "pci-expander-bus": ":00.0"}
-# QEMU names the root buses of these otherwise.
-_FOREIGN_MACHINES = ("pseries", "s390-ccw")
-
-
-class Controller(NamedTuple):
-    """A PCI controller: its model, its guest PCI address, the number an expander's bus gets."""
-
-    model: str
-    address: str | None
-    bus_number: int | None
 
 
 class Topology(NamedTuple):
@@ -49,6 +37,7 @@ class Topology(NamedTuple):
 
     controllers: Mapping[int, Controller]
     names: Mapping[str, int]
+    root_path: str = ""
 
     def path_of(self, device: GuestDevice) -> str | None:
         """QEMU's path of a VFIO device, None where libvirt or QEMU has yet to choose its place."""
@@ -75,7 +64,7 @@ class Topology(NamedTuple):
         """What the paths of the devices on a bus begin with."""
         controller = self.controllers.get(index)
         if index == 0 or controller is None:
-            return _ROOT if controller is not None else None
+            return self.root_path if controller is not None else None
         if controller.model not in _EXPANDERS:
             return self._path(controller.address, depth - 1)
         match = re.fullmatch(_ADDRESS, controller.address or "")
@@ -91,30 +80,14 @@ class Topology(NamedTuple):
 def read_topology(root: etree._Element) -> Topology:
     """The topology of a ``<domain>``. Raises GuestError for numbers that libvirt refuses."""
     kind = root.find("os/type")
-    machine = "" if kind is None else str(kind.get("machine", ""))
-    if machine.startswith(_FOREIGN_MACHINES):
+    board = board_of("" if kind is None else kind.get("machine", ""))
+    if board is None or board.root_path is None:
         return Topology({}, {})
-    controllers = {0: Controller("", None, None)}
+    controllers = read_controllers(root, board.express)
+    # The root bus goes by all of its names: which one it has, the board decides.
     names = {"pcie.0": 0, "pci.0": 0, "pci": 0}
-    for element in root.iterfind("devices/controller[@type='pci']"):
-        index = unsigned(element.get("index", ""))
-        if index is None:
-            raise GuestError("a PCI controller of the guest has no index, or one that is no number")
-        if index:
-            controllers[index] = _controller(element)
-            names[user_alias(element) or f"pci.{index}"] = index
-    return Topology(controllers, names)
-
-
-def _controller(element: etree._Element) -> Controller:
-    address = element.find("address[@type='pci']")
-    attributes = {} if address is None else {str(k): str(v) for k, v in address.items()}
-    target = element.find("target")
-    return Controller(
-        str(element.get("model", "pci-bridge")),
-        pci_address(attributes) if attributes else None,
-        None if target is None else unsigned(target.get("busNr", "")),
-    )
+    names.update((name, each.number) for each in controllers for name in each.bus_names)
+    return Topology({each.number: each for each in controllers}, names, board.root_path)
 
 
 def _slot(text: str) -> str | None:

@@ -6,8 +6,8 @@ bytes of a stream are what QEMU made of the device at its place in a guest. One 
 traits, so that a look-up opens one file. Two states seen for the same traits are both kept: then
 the traits do not determine the bytes, and nothing is predicted.
 
-Files are whole at any time, whoever writes at once (:mod:`vfio_preflight.jsondir`); of two that
-write the same entry the later wins, and the earlier will be seen again.
+Files are whole at any time, whoever writes at once (:mod:`vfio_preflight.osutil.jsondir`); of two
+that write the same entry the later wins, and the earlier will be seen again.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from .. import jsondir
 from ..errors import PreflightError
-from ..pci.space import ConfigSpaceError, validate
-from ..pci.state import BAR_KINDS, Bar, ConfigState
-from .traits import MAX_LENGTH, NAMES, Traits
+from ..guest.traits import NAMES, Traits
+from ..osutil import jsondir
+from ..pci import codec
+from ..pci.codec import CodecError
+from ..pci.space import ConfigSpaceError
+from ..pci.state import ConfigState
+from .traits import MAX_LENGTH
 
 SCHEMA = 1
 MAX_ENTRIES = 256
@@ -206,33 +209,13 @@ def _state_to_json(state: ConfigState) -> dict[str, Any]:
 def _state_from_json(value: object) -> ConfigState:
     if not isinstance(value, dict):
         raise CatalogueError("a state is not an object")
-    text, bars = value.get("config"), value.get("bars")
-    if not isinstance(text, str) or not re.fullmatch("(?:[0-9a-f]{2}){256,4096}", text):
-        raise CatalogueError('"config" is not hexadecimal')
-    if not isinstance(bars, list) or len(bars) > 7:
-        raise CatalogueError('"bars" is not a list of up to 7')
     try:
-        config = validate(bytes.fromhex(text), '"config"')
-    except ConfigSpaceError as error:
+        config = codec.config_from_hex(value.get("config"), "a state")
+        bars = codec.bars_from_lists(value.get("bars"))
+        grade = codec.evidence(value.get("evidence"))
+    except (CodecError, ConfigSpaceError) as error:
         raise CatalogueError(str(error)) from error
-    known = tuple(_bar_from_json(bar) for bar in bars)
-    if len({bar.number for bar in known}) != len(known):
-        raise CatalogueError('"bars" names one twice')
-    evidence = _string(value.get("evidence"), "evidence")
-    return ConfigState(config, known, evidence, _string(value.get("origin"), "origin", MAX_ORIGIN))
-
-
-def _bar_from_json(value: object) -> Bar:
-    if not isinstance(value, list) or len(value) != 4:
-        raise CatalogueError("a BAR is not [number, size, kind, prefetchable]")
-    number, size, kind, prefetchable = value
-    if type(number) is not int or not 0 <= number <= 6 or kind not in BAR_KINDS:
-        raise CatalogueError(f"a BAR has number {str(number)[:40]!a}, kind {str(kind)[:40]!a}")
-    if type(size) is not int or not 0 < size < 1 << 64 or size & (size - 1):
-        raise CatalogueError(f"BAR{number} has size {str(size)[:40]!a}, not a power of two")
-    if not isinstance(prefetchable, bool):
-        raise CatalogueError(f"BAR{number}: prefetchable is neither true nor false")
-    return Bar(number, size, str(kind), prefetchable)
+    return ConfigState(config, bars, grade, _string(value.get("origin"), "origin", MAX_ORIGIN))
 
 
 def _string(value: object, name: str, most: int = MAX_LENGTH) -> str:

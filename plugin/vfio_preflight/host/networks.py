@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from ..regular import read_regular
+from ..osutil.regular import read_regular
 
 DIRECTORIES = ("run/libvirt/network", "etc/libvirt/qemu/networks")
 MAX_FILE = 1 << 20

@@ -1,16 +1,9 @@
-"""Config states from sysfs: ``/sys/bus/pci/devices/ADDRESS``.
+"""What sysfs says a device of this host *is*: whether it is there, its type, its driver.
 
-sysfs shows the physical function, VFIO a view of it. What the kernel's VFIO core does to the bytes
-is done here: a VF's IDs come from ``vendor`` and ``device``, because its own read ffff (SR-IOV 1.1,
-3.4.1.1), and it has no interrupt pin; BAR registers carry the type bits of ``resource`` and no host
-address, and nothing if the host gave them none, as ``vfio_bar_fixup`` shows them; what the core
-hides is hidden (:mod:`.vfio_view`). What a driver changes beyond that stays unknown, so the
-evidence is ``sysfs`` all the same; of the drivers that are known to, the origin says so. A vGPU on
-a VF (NVIDIA's vendor-specific framework) has nothing in common with what sysfs shows of the VF: it
-is not read.
+What a PCI device presents is read by ``sources.sysfs``.
 
-Source: Linux ``Documentation/PCI/sysfs-pci.rst``, ``drivers/vfio/pci/vfio_pci_config.c`` and the
-drivers named in :data:`OWN_VIEW`; NVIDIA vGPU user guide, "current_vgpu_type".
+Source: Linux ``Documentation/ABI/testing/sysfs-bus-pci``, ``sysfs-bus-vfio-mdev``; NVIDIA vGPU user
+guide, "current_vgpu_type".
 """
 
 from __future__ import annotations
@@ -18,51 +11,24 @@ from __future__ import annotations
 import os
 
 from ..errors import PreflightError
-from ..pci.space import validate
-from ..pci.state import Bar, ConfigState
-from .vfio_view import vfio_view
+from ..guest.addresses import is_mdev
 
 PCI_DEVICES = "sys/bus/pci/devices"
 MDEV_DEVICES = "sys/bus/mdev/devices"
-
-IORESOURCE_IO = 0x00000100
-IORESOURCE_PREFETCH = 0x00002000
-IORESOURCE_MEM_64 = 0x00100000
-IORESOURCE_ROM = 6
-
-PCI_ROM_ADDRESS = 0x30
-
-# What a driver on the core shows otherwise than sysfs.
-OWN_VIEW = {
-    "hisi_acc_vfio_pci": "half of BAR2",
-    "nvgrace_gpu_vfio_pci": "BAR2 and BAR4 of its own",
-    "virtio_vfio_pci": "IDs, class and BAR0 of a transitional device",
-}
-# Of these, those that show other IDs.
-OWN_IDS = ("virtio_vfio_pci",)
 
 
 class HostError(PreflightError):
     """Facts of this host that cannot be read."""
 
 
-def read_pci(address: str, root: str = "/") -> ConfigState:
-    """The state of the PCI device at ``address`` (``0000:06:00.4``). Raises :class:`HostError`."""
-    directory = os.path.join(root, PCI_DEVICES, address)
-    if not has_pci(address, root):
-        raise HostError(f"this host has no PCI device {address}")
-    path = os.path.join(directory, "config")
-    config = bytearray(validate(_read(path), path))
-    bars = _bars(directory)
-    virtual_function = os.path.lexists(os.path.join(directory, "physfn"))
-    if virtual_function:
-        config[0:2] = _hex16(directory, "vendor")
-        config[2:4] = _hex16(directory, "device")
-    _virtualise_bars(config, bars)
-    view = vfio_view(bytes(config), virtual_function)
-    driver = _driver(directory)
-    own = OWN_VIEW.get(driver.replace("-", "_"))
-    return ConfigState(view, bars, "sysfs", f"{path}; {driver} shows {own}" if own else path)
+def shows_config(name: str, root: str = "/") -> bool:
+    """Whether sysfs shows what VFIO presents of ``name``: not for mdevs, nor for vGPUs on VFs."""
+    return not is_mdev(name) and vgpu_type(name, root) is None
+
+
+def exists(name: str, root: str = "/") -> bool:
+    """Whether the PCI device or mediated device exists on this host."""
+    return has_mdev(name, root) if is_mdev(name) else has_pci(name, root)
 
 
 def has_pci(address: str, root: str = "/") -> bool:
@@ -70,13 +36,14 @@ def has_pci(address: str, root: str = "/") -> bool:
     return os.path.isdir(os.path.join(root, PCI_DEVICES, address))
 
 
-def shows_own_ids(address: str, root: str = "/") -> bool:
-    """Whether the driver of the PCI device shows other IDs than sysfs does."""
-    return _driver(os.path.join(root, PCI_DEVICES, address)).replace("-", "_") in OWN_IDS
+def has_mdev(uuid: str, root: str = "/") -> bool:
+    """Whether the mediated device exists on this host."""
+    return os.path.isdir(os.path.join(root, MDEV_DEVICES, uuid))
 
 
-def _driver(directory: str) -> str:
-    return _link(os.path.join(directory, "driver")) or ""
+def driver_of(name: str, root: str = "/") -> str:
+    """The driver that the PCI device is bound to, empty for none."""
+    return _link(os.path.join(root, PCI_DEVICES, name, "driver")) or ""
 
 
 def vgpu_type(address: str, root: str = "/") -> str | None:
@@ -98,66 +65,8 @@ def mdev_type(uuid: str, root: str = "/") -> str | None:
     return _link(os.path.join(root, MDEV_DEVICES, uuid, "mdev_type"))
 
 
-def has_mdev(uuid: str, root: str = "/") -> bool:
-    """Whether the mediated device exists on this host."""
-    return os.path.isdir(os.path.join(root, MDEV_DEVICES, uuid))
-
-
 def _link(path: str) -> str | None:
     try:
         return os.path.basename(os.readlink(path))
     except OSError:
         return None
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(4097)
-    except OSError as error:
-        raise HostError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _hex16(directory: str, name: str) -> bytes:
-    path = os.path.join(directory, name)
-    try:
-        return int(_read(path), 16).to_bytes(2, "little")
-    except (ValueError, OverflowError) as error:
-        raise HostError(f"{path}: not a number of 16 bits") from error
-
-
-def _bars(directory: str) -> tuple[Bar, ...]:
-    path = os.path.join(directory, "resource")
-    lines = _read(path).decode("ascii", "replace").splitlines()[: IORESOURCE_ROM + 1]
-    try:
-        rows = [tuple(int(field, 16) for field in line.split()) for line in lines]
-        return tuple(
-            _bar(index, end - start + 1, flags if start else 0)
-            for index, (start, end, flags) in enumerate(rows)
-            if end > start
-        )
-    except ValueError as error:
-        raise HostError(f"{path}: not a list of start, end and flags") from error
-
-
-def _bar(index: int, size: int, flags: int) -> Bar:
-    """A BAR as its register shows it. One without an address on the host reads 0 through VFIO, for
-    which QEMU takes it for 32-bit memory; the size of its region stays."""
-    return Bar(index, size, _kind(flags), bool(flags & IORESOURCE_PREFETCH))
-
-
-def _kind(flags: int) -> str:
-    if flags & IORESOURCE_IO:
-        return "io"
-    return "mem64" if flags & IORESOURCE_MEM_64 else "mem32"
-
-
-_TYPE_BITS = {"io": 0x1, "mem32": 0x0, "mem64": 0x4}
-
-
-def _virtualise_bars(config: bytearray, bars: tuple[Bar, ...]) -> None:
-    config[0x10:0x28] = bytes(24)
-    config[PCI_ROM_ADDRESS : PCI_ROM_ADDRESS + 4] = bytes(4)
-    for bar in bars:
-        if bar.number < IORESOURCE_ROM:
-            config[0x10 + 4 * bar.number] = _TYPE_BITS[bar.kind] | (8 if bar.prefetchable else 0)

@@ -15,45 +15,11 @@ and ``stable/sysfs-class-infiniband``; NVIDIA vGPU user guide (``current_vgpu_ty
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import NamedTuple
 
+from ..guest.traits import Traits
 from .sysfs import MDEV_DEVICES, PCI_DEVICES, mdev_type, vgpu_type
 
-NAMES = ("vendor", "device", "subsystem", "type", "driver", "driver-version", "firmware")
 MAX_LENGTH = 128
-
-
-class Traits(NamedTuple):
-    """What is known of a device; empty where the host does not tell.
-
-    ``vendor`` and ``device`` are four hexadecimal digits, ``subsystem`` two such separated by a
-    colon: of the device itself, for a mediated device those of its parent. ``type`` is that of a
-    mediated device or vGPU (``nvidia-63``). ``driver_version`` is its module's version, or else
-    ``srcversion:…``, or for one that is the kernel's own ``linux:…``.
-    """
-
-    vendor: str = ""
-    device: str = ""
-    subsystem: str = ""
-    type: str = ""
-    driver: str = ""
-    driver_version: str = ""
-    firmware: str = ""
-
-    def facts(self) -> dict[str, str]:
-        """What is known, by the names that a record uses."""
-        return {name: value for name, value in zip(NAMES, self) if value}
-
-    @property
-    def determined(self) -> bool:
-        """Whether enough is known for another device with the same traits to present the same."""
-        return bool(self.vendor and self.device and self.driver and self.driver_version)
-
-
-def from_facts(facts: Mapping[str, str]) -> Traits:
-    """The traits among the facts that a record has of a device."""
-    return Traits(*(facts.get(name, "") for name in NAMES))
 
 
 def read_traits(name: str, root: str = "/") -> Traits:

@@ -17,12 +17,13 @@ import re
 from collections.abc import Iterator
 
 from ..errors import PreflightError
+from . import codec
+from .codec import CodecError
 from .space import PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE, validate
-from .state import EVIDENCE, Bar, ConfigState
+from .state import Bar, ConfigState
 
 SCHEMA = 1
 MAX_FILE = 1 << 20
-KINDS = ("io", "mem32", "mem64")
 
 HINT = "expected 256 or 4096 raw bytes, 'lspci -xxxx' text, a hexdump, or vfio-preflight JSON"
 
@@ -66,20 +67,11 @@ def _is_text(data: bytes) -> bool:
 
 def to_json(state: ConfigState) -> str:
     """``state`` as JSON text that :func:`parse` reads back."""
-    return json.dumps(
-        {
-            "schema": SCHEMA,
-            "evidence": state.evidence,
-            "origin": state.origin,
-            "bars": [bar._asdict() for bar in state.bars],
-            "config": state.config.hex(),
-        },
-        indent=2,
-    )
+    return json.dumps({"schema": SCHEMA, **codec.to_object(state)}, indent=2)
 
 
 def from_json(text: str, origin: str, evidence: str) -> ConfigState:
-    """Read :func:`to_json`'s text; the evidence it names stands, ``evidence`` is for none."""
+    """Read :func:`to_json`'s text; ``evidence`` is for text that does not name any."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -89,15 +81,14 @@ def from_json(text: str, origin: str, evidence: str) -> ConfigState:
     if isinstance(value.get("devices"), list):
         value = _only_device(value["devices"], origin)
     try:
-        config = bytes.fromhex(value["config"])
-        bars = tuple(_bar(entry) for entry in value.get("bars", ()))
-        grade = value.get("evidence", evidence)
-        came_from = str(value.get("origin", origin)).encode("utf-8", "replace").decode()
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FormatError(f"{origin}: not a config state: {error!r}") from error
-    if grade not in EVIDENCE:
-        raise FormatError(f"{origin}: evidence '{grade}' is none of: {', '.join(EVIDENCE)}")
-    return ConfigState(validate(config, origin), bars, grade, f"{came_from} (from {origin})")
+        config = codec.config_from_hex(value.get("config"), origin)
+        bars = codec.bars_from_objects(value.get("bars", []))
+        grade = codec.evidence(value.get("evidence", evidence))
+    except CodecError as error:
+        raise FormatError(f"{origin}: not a config state: {error}") from error
+    # A lone surrogate in a JSON string could not be printed later.
+    came_from = str(value.get("origin", origin)).encode("utf-8", "replace").decode()
+    return ConfigState(config, bars, grade, f"{came_from} (from {origin})")
 
 
 def _only_device(devices: list[object], origin: str) -> dict[str, object]:
@@ -107,17 +98,6 @@ def _only_device(devices: list[object], origin: str) -> dict[str, object]:
     if len(found) != 1:
         raise FormatError(f"{origin}: holds {len(found)} VFIO devices; give one")
     return {"evidence": "stream", "origin": found[0]["device"], **found[0]}
-
-
-def _bar(entry: dict[str, object]) -> Bar:
-    number, size, kind = entry["number"], entry["size"], entry["kind"]
-    if not isinstance(number, int) or not 0 <= number <= 6:
-        raise ValueError(f"BAR number {number!r}")
-    if not isinstance(size, int) or not 0 < size < 1 << 64:
-        raise ValueError(f"BAR size {size!r}")
-    if kind not in KINDS:
-        raise ValueError(f"BAR kind {kind!r}")
-    return Bar(number, size, str(kind), bool(entry.get("prefetchable", False)))
 
 
 # --- dumps --------------------------------------------------------------------------------------

@@ -39,10 +39,18 @@ class ConfigState(NamedTuple):
     origin: str
 
 
-class Missing(NamedTuple):
-    """A config state that could not be had: the finding code it leads to, why, what to do."""
+# Why a config state is missing: nothing has it, what has it is damaged, or the device is not to be
+# used, because its driver does not support migration.
+UNKNOWN, DAMAGED, NOT_MIGRATABLE = "unknown", "damaged", "not-migratable"
 
-    code: str
+
+class Missing(NamedTuple):
+    """A fact that could not be obtained: what kind of obstacle, why, what to do about it.
+
+    ``kind`` is :data:`UNKNOWN`, :data:`DAMAGED` or :data:`NOT_MIGRATABLE`.
+    """
+
+    kind: str
     reason: str
     remedy: str = ""
 

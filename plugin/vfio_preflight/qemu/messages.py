@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from ..pci.registers import locate
 from ..pci.space import PCI_CONFIG_SPACE_SIZE
-from .vfio_pci import Mismatch
+from .model.vfio_pci import Mismatch
 
 
 class Explanation(NamedTuple):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.guests import guest_xml, hostdev_pci
 from unit.makers import EMULATOR, HOST
 from vfio_preflight.cli.main import main
-from vfio_preflight.render import Json
 
 Q35_90 = ("--machine", "pc-q35-9.0", "--emulator", EMULATOR)
 Q35_91 = ("--machine", "pc-q35-9.1", "--emulator", EMULATOR)
@@ -32,7 +32,7 @@ def policy(attributes: str) -> str:
     return f"<p:preflight xmlns:p='urn:vfio-preflight:1'><policy {attributes}/></p:preflight>"
 
 
-def printed_json(capsys: Out) -> Json:
+def printed_json(capsys: Out) -> dict[str, Any]:
     """What was printed, which must be JSON of schema 1."""
     value = json.loads(capsys.readouterr().out)
     assert isinstance(value, dict) and value["schema"] == 1

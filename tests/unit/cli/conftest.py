@@ -8,9 +8,9 @@ import pytest
 
 from lab.configs import make_config
 from unit.makers import PMC, VSC_BODY, differing, make_emulator, make_state
-from vfio_preflight import collect
 from vfio_preflight.cli import check, compare, state
 from vfio_preflight.configuration import Configuration
+from vfio_preflight.gather import here as collect
 from vfio_preflight.pci.formats import to_json
 
 

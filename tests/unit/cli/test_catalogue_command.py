@@ -15,9 +15,16 @@ from unit.makers import VSC_BODY, differing, make_state
 from vfio_preflight.cli import catalogue as command
 from vfio_preflight.cli.catalogue import read_export
 from vfio_preflight.cli.main import main
-from vfio_preflight.collect import agree
 from vfio_preflight.configuration import Configuration
-from vfio_preflight.host.catalogue import CatalogueError, Entry, add, entries, name_of, to_json
+from vfio_preflight.host.catalogue import (
+    CatalogueError,
+    Entry,
+    add,
+    entries,
+    name_of,
+    to_json,
+)
+from vfio_preflight.qemu.model.equivalence import equivalent_to_qemu
 
 TIME = "2026-11-23T12:00:00Z"
 ONE = Entry(MDEV, (make_state(evidence="vfio"),), "a", TIME)
@@ -30,7 +37,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     path = str(tmp_path / "catalogue")
     monkeypatch.setattr(command, "load", lambda: Configuration(catalogue=path))
     for entry in (ONE, TWO):
-        add(path, entry, agree)
+        add(path, entry, equivalent_to_qemu)
     return path
 
 
@@ -51,7 +58,11 @@ def test_list(directory: str, capsys: Out) -> None:
 
 
 def test_list_says_what_is_not_used(directory: str, capsys: Out) -> None:
-    add(directory, ONE._replace(states=(differing(VSC_BODY)._replace(evidence="vfio"),)), agree)
+    add(
+        directory,
+        ONE._replace(states=(differing(VSC_BODY)._replace(evidence="vfio"),)),
+        equivalent_to_qemu,
+    )
     main(["catalogue", "list"])
     assert "these differ" in capsys.readouterr().out
 

@@ -10,7 +10,7 @@ from lab.configs import make_config
 from lab.guests import guest_xml
 from unit.cli.command import Out, complaint, make_guest_file, policy, printed_json
 from unit.domains import KEY, make_domain
-from unit.makers import HOST, VSC_BODY, differing, make_state
+from unit.makers import HOST, VSC_BODY, differing, make_record, make_state
 from unit.streams import emulated, make_image, make_stream, vfio
 from vfio_preflight.cli import check
 from vfio_preflight.cli.check import image_as_guest
@@ -18,10 +18,10 @@ from vfio_preflight.cli.main import main
 from vfio_preflight.configuration import Configuration
 from vfio_preflight.guest.metadata import Record, find_ours, read_record, set_record, write_record
 from vfio_preflight.guest.xml import parse_domain, to_bytes
+from vfio_preflight.judge.verdicts import DEFAULT_POLICY
 from vfio_preflight.pci.formats import to_json
 from vfio_preflight.pci.state import ConfigState
-from vfio_preflight.qemu.vfio_pci import Environment, VirtualConfig, realise
-from vfio_preflight.verdicts import DEFAULT_POLICY
+from vfio_preflight.qemu.model.vfio_pci import Environment, VirtualConfig, realise
 
 CONFIG = make_config()
 
@@ -325,20 +325,20 @@ def test_image_for_another_host_keeps_what_the_record_has(tmp_path: Path) -> Non
     root = parse_domain(make_domain(hosts=(HOST, "0000:06:00.5")))
     states = {KEY: differing(VSC_BODY), "0000:00:06.0": make_state()}
     facts = {"driver": "nvidia", "age": "7200", "on": "a", "time": "2026-11-23T12:00:00Z"}
-    devices = {KEY: facts, "0000:00:06.0": facts}
-    record = Record(states, "a", "2026-11-23T12:00:00Z", {"qemu": "10.0.2"}, devices)
+    attributes = {KEY: facts, "0000:00:06.0": facts}
+    record = make_record(states, attributes, "a", facts["time"], "10.0.2")
     set_record(root, write_record(record))
     path = make_image_file(tmp_path, make_image(STREAM, xml=to_bytes(root)))
     merged = record_in(image_as_guest(path))
     assert merged[1:4] == record[1:4]
     assert merged.states[KEY].evidence == "stream" and merged.states[KEY].config == SENT
     assert merged.states["0000:00:06.0"] == make_state()  # the image lacks this one
-    assert merged.devices["0000:00:06.0"] == facts
-    assert merged.devices[KEY]["driver"] == "nvidia"
-    assert "age" not in merged.devices[KEY]
+    assert merged.entries["0000:00:06.0"] == record.entries["0000:00:06.0"]
+    entry = merged.entries[KEY]
+    assert (entry.traits.driver, entry.age) == ("nvidia", None)
     # The origin names a path of the host that the command runs on.
-    assert merged.devices[KEY]["on"] == os.uname().nodename
-    assert merged.devices[KEY]["time"] > facts["time"]
+    assert entry.on == os.uname().nodename
+    assert entry.time > facts["time"]
 
 
 @pytest.mark.parametrize("metadata", ["", "<record schema='7'/>", "<record/>"])

@@ -7,13 +7,13 @@ import pytest
 
 from unit.cli.command import Q35_90, Q35_91, Out, complaint, printed_json
 from unit.makers import EMULATOR, differing
-from vfio_preflight import collect
 from vfio_preflight.cli import compare
 from vfio_preflight.cli.main import main
 from vfio_preflight.configuration import Configuration
+from vfio_preflight.gather import here as collect
+from vfio_preflight.judge.verdicts import DEFAULT_POLICY
 from vfio_preflight.pci.formats import to_json
-from vfio_preflight.qemu.executable import EmulatorError
-from vfio_preflight.verdicts import DEFAULT_POLICY
+from vfio_preflight.qemu.emulator.facts import EmulatorError
 
 
 def link_file(tmp_path: Path) -> str:

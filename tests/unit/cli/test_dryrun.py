@@ -14,10 +14,10 @@ from vfio_preflight.cli import dryrun
 from vfio_preflight.cli.connection import LibvirtError
 from vfio_preflight.guest.domain import Guest, parse_domain, read_guest
 from vfio_preflight.guest.metadata import read_record
-from vfio_preflight.policy import Decision
-from vfio_preflight.preflight import preflight
-from vfio_preflight.probe import NAME_PREFIX, is_probe, reply
-from vfio_preflight.render import Json, to_dict
+from vfio_preflight.hook.probe import NAME_PREFIX, is_probe, reply
+from vfio_preflight.judge.model import preflight
+from vfio_preflight.judge.policy import Decision
+from vfio_preflight.report.schema import ReportDict, as_dict
 
 UUID = "11111111-2222-3333-4444-555555555555"
 XML = (
@@ -48,7 +48,9 @@ def test_stand_in_is_known_as_one() -> None:
     guest = stand_in(3)
     assert (guest.name, guest.uuid) == (NAME_PREFIX + UUID, UUID)
     assert is_probe(guest)
-    assert b" 0 1 " in reply(guest, {"note": ""}), "of one part, the last is what there is"
+    assert b" 0 1 " in reply(guest, as_dict(preflight(make_facts()), None)), (
+        "of one part, the last is what there is"
+    )
 
 
 def test_stand_in_has_nothing_else_of_the_guest() -> None:
@@ -94,7 +96,7 @@ class Library:
 class Connection:
     """A connection whose other side answers a migration with ``answer``."""
 
-    def __init__(self, told: Json | None = None, message: str = "") -> None:
+    def __init__(self, told: ReportDict | None = None, message: str = "") -> None:
         self.told, self.message = told, message
         self.defined: dict[str, str] = {}
 
@@ -141,7 +143,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dryrun, "library", Library)
 
 
-def ask(destination: Connection, xml: str = XML) -> Json:
+def ask(destination: Connection, xml: str = XML) -> ReportDict:
     source: Any = Connection()
     report = dryrun.ask(source, destination, xml)
     assert source.defined == destination.defined == {}, "nothing is left behind"
@@ -149,7 +151,7 @@ def ask(destination: Connection, xml: str = XML) -> Json:
 
 
 def test_ask() -> None:
-    told = to_dict(preflight(make_facts()), Decision("annotate"))
+    told = as_dict(preflight(make_facts()), Decision("annotate"))
     told["guest"] = f"{NAME_PREFIX}x"
     report = ask(Connection(told))
     assert report == {**told, "guest": "g1", "uuid": ""}
@@ -183,7 +185,7 @@ def test_signal_waits_until_nothing_is_left_behind(
 
 
 def test_ask_for_a_long_answer() -> None:
-    told = to_dict(preflight(make_facts()), Decision("annotate"))
+    told = as_dict(preflight(make_facts()), Decision("annotate"))
     told["note"] = "".join(chr(0x4E00 + 7 * n % 20000) for n in range(3000))
     assert ask(Connection(told))["note"] == told["note"]
 
@@ -195,7 +197,9 @@ def test_ask_where_there_is_no_hook() -> None:
 
 
 def test_ask_where_the_machine_type_is_missing() -> None:
-    report = ask(Connection({}), XML.replace("pc-q35-9.0", "pc-q35-11.1"))
+    report = ask(
+        Connection(as_dict(preflight(make_facts()), None)), XML.replace("pc-q35-9.0", "pc-q35-11.1")
+    )
     assert (report["verdict"], report["action"]) == ("fail", "block")
     text = report["findings"][0]["text"]
     assert "no machine type pc-q35-11.1; the newest of its family there is pc-q35-10.0" in text

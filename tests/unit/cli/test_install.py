@@ -17,7 +17,7 @@ COMMAND = "usr/bin/vfio-preflight"
 LIBRARY = "usr/lib/vfio-preflight"
 MANIFEST = f"{LIBRARY}/manifest.json"
 CONFIGURATION = "etc/vfio-preflight.conf"
-MODULE = f"{LIBRARY}/vfio_preflight/render.py"
+MODULE = f"{LIBRARY}/vfio_preflight/report/text.py"
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -66,7 +66,7 @@ def test_fresh_installation(staged: Path) -> None:
     shipped = (CHECKOUT / "etc/vfio-preflight.conf").read_bytes()
     assert (staged / CONFIGURATION).read_bytes() == shipped
     assert (staged / COMMAND).read_text().startswith("#!/usr/bin/python3 -I\n")
-    assert (staged / f"{LIBRARY}/vfio_preflight/qemu/fakevfio.c").exists()
+    assert (staged / f"{LIBRARY}/vfio_preflight/qemu/trial/fakevfio.c").exists()
     assert (staged / "var/lib/vfio-preflight/states").is_dir()
 
 
@@ -89,8 +89,8 @@ def test_nothing_is_left_beside_what_is_installed(staged: Path) -> None:
 
 
 def test_package_is_compiled_for_where_it_will_be(staged: Path) -> None:
-    (compiled,) = (staged / f"{LIBRARY}/vfio_preflight/__pycache__").glob("hook.*.pyc")
-    assert b"/usr/lib/vfio-preflight/vfio_preflight/hook.py" in compiled.read_bytes()
+    (compiled,) = (staged / f"{LIBRARY}/vfio_preflight/hook/__pycache__").glob("entry.*.pyc")
+    assert b"/usr/lib/vfio-preflight/vfio_preflight/hook/entry.py" in compiled.read_bytes()
     assert str(staged).encode() not in compiled.read_bytes()
 
 

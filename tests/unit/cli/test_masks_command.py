@@ -6,13 +6,13 @@ import pytest
 
 from unit.cli.command import Q35_90, Out, printed_json
 from unit.makers import make_emulator
-from vfio_preflight import collect
 from vfio_preflight.cli import masks
 from vfio_preflight.cli.main import main
 from vfio_preflight.configuration import Configuration
+from vfio_preflight.gather import here as collect
 from vfio_preflight.pci.formats import read_file
-from vfio_preflight.qemu.executable import EmulatorError
-from vfio_preflight.qemu.vfio_pci import Environment
+from vfio_preflight.qemu.emulator.facts import EmulatorError
+from vfio_preflight.qemu.model.vfio_pci import Environment
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ from unit.makers import VSC_BODY, differing, make_state
 from vfio_preflight.cli import state as command
 from vfio_preflight.cli.main import main
 from vfio_preflight.configuration import Configuration
-from vfio_preflight.host import states
+from vfio_preflight.host.sources import order
+from vfio_preflight.host.sources.request import Answer
 from vfio_preflight.host.vfio import VfioDevice
 from vfio_preflight.pci.formats import parse
 
@@ -47,7 +48,8 @@ def test_state_of_nothing(name: str, part: str, capsys: Out) -> None:
 def opened(migration: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The device, whatever its name, is listed and free."""
     device = VfioDevice(make_state(evidence="vfio"), migration)
-    monkeypatch.setattr(states, "_opened", lambda *_: (device, ""))
+    answer = Answer(device.state, offers=device.offers)
+    monkeypatch.setattr(order, "SOURCES", (lambda _: answer,))
     monkeypatch.setattr(command, "load", lambda: Configuration(open_devices=("10de:*",)))
 
 

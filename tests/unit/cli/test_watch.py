@@ -16,7 +16,7 @@ from vfio_preflight.cli import watch
 from vfio_preflight.cli.connection import BusyError, GoneError, LibvirtError
 from vfio_preflight.cli.watch import Watch
 from vfio_preflight.configuration import Configuration
-from vfio_preflight.recorder import Entry
+from vfio_preflight.gather.recorder import Entry
 
 
 class Clock:
@@ -185,7 +185,7 @@ def test_state_that_is_missing_for_now_is_asked_for_again(
     service: Watch, guests: Guests, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of two devices of a guest that was found running; of the other nothing is said again."""
-    lost = Entry("hostdev1", "missing", "cannot be read", passing=True)
+    lost = Entry("hostdev1", "missing", "cannot be read", transient=True)
     guests.outcomes = {
         "g": [
             [Entry("hostdev0", "recorded", "from x"), lost],
@@ -206,7 +206,7 @@ def test_state_that_is_missing_for_now_is_asked_for_again(
 def test_state_that_can_be_had_at_last(
     service: Watch, guests: Guests, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lost = Entry("hostdev0", "missing", "cannot be read", passing=True)
+    lost = Entry("hostdev0", "missing", "cannot be read", transient=True)
     guests.outcomes = {"g": [[lost], [lost], "recorded"]}
     start(service, "g")
     capsys.readouterr()

@@ -6,13 +6,22 @@ import base64
 import hashlib
 import re
 import zlib
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from vfio_preflight.guest.record import MAX_DEVICES, Record, RecordError, parse_record, write_record
+from vfio_preflight.guest.record import (
+    MAX_DEVICES,
+    Record,
+    RecordEntry,
+    RecordError,
+    parse_record,
+    write_record,
+)
+from vfio_preflight.guest.traits import Traits
 from vfio_preflight.pci.state import EVIDENCE, Bar, ConfigState
 
 KEY = "0000:05:00.0"
@@ -20,17 +29,32 @@ STATE = ConfigState(
     bytes(range(256)), (Bar(0, 16384, "mem64", True), Bar(6, 2048, "mem32")), "sysfs", "/sys/x"
 )
 RECORD = Record(
-    states={KEY: STATE},
+    {KEY: RecordEntry(STATE, host="0000:06:00.4")},
     host="a",
     time="2026-11-23T12:00:00Z",
-    facts={"qemu": "10.0.2"},
-    devices={KEY: {"host": "0000:06:00.4"}},
+    qemu="10.0.2",
 )
+FULL = RecordEntry(
+    STATE,
+    host="0000:06:00.4",
+    on="a",
+    time="2026-11-23T12:00:00Z",
+    process="boot:1:2",
+    qemu="10.0.2",
+    age=3,
+    migration="stop-copy p2p",
+    traits=Traits("10de", "1eb8", "10de:12a2", "nvidia-63", "nvidia", "550.54.16", "1.2"),
+    other={"colour": "green"},
+)
+
+
+def make(states: Mapping[str, ConfigState]) -> Record:
+    return Record({key: RecordEntry(state) for key, state in states.items()})
 
 
 def damaged(**attributes: str) -> Record:
     """Return the record read back with one entry spoilt and a good one behind it."""
-    element = write_record(RECORD._replace(states={KEY: STATE, "good": STATE}, devices={}))
+    element = write_record(make({KEY: STATE, "good": STATE}))
     for name, value in attributes.items():
         if name == "text":
             element[0].text = value
@@ -53,6 +77,7 @@ def test_written_as_documented() -> None:
     }
     assert dict(element[0].items()) == {
         "key": KEY,
+        "id": "0100:0302",
         "host": "0000:06:00.4",
         "evidence": "sysfs",
         "origin": "/sys/x",
@@ -66,6 +91,35 @@ def test_written_as_documented() -> None:
 
 def test_read_back() -> None:
     assert parse_record(write_record(RECORD)) == RECORD
+
+
+def test_everything_is_read_back() -> None:
+    record = RECORD._replace(entries={KEY: FULL}, other={"site": "b"})
+    element = write_record(record)
+    assert (element[0].get("age"), element[0].get("driver-version")) == ("3", "550.54.16")
+    assert parse_record(element) == record
+
+
+@pytest.mark.parametrize("age", ["", "-100", "1e9", "1" * 13, "\u0666\u0661", "100\n"])
+def test_age_that_is_no_number_is_not_known(age: str) -> None:
+    element = write_record(RECORD)
+    element[0].set("age", age)
+    assert parse_record(element).entries[KEY].age is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "recorded"),
+    [
+        ({"on": "b", "time": "2026-11-24T00:00:00Z"}, " on b at 2026-11-24T00:00:00Z"),
+        ({"on": "b"}, " on b at 2026-11-23T12:00:00Z"),
+        ({}, " on a at 2026-11-23T12:00:00Z"),
+    ],
+)
+def test_origin_says_where_it_was_recorded(entry: dict[str, str], recorded: str) -> None:
+    """A path of the first host looks like one of this host."""
+    given = RecordEntry(STATE, on=entry.get("on", ""), time=entry.get("time", ""))
+    dated = RECORD._replace(entries={KEY: given}).dated(KEY)
+    assert dated is not None and dated.state == STATE._replace(origin=f"/sys/x, recorded{recorded}")
 
 
 def test_read_back_when_libvirt_added_namespace_and_indentation() -> None:
@@ -98,7 +152,7 @@ STATES = st.builds(
 @settings(deadline=None)
 @given(st.dictionaries(st.from_regex(r"[a-z0-9:.]{1,12}", fullmatch=True), STATES, max_size=4))
 def test_any_states_come_back(states: dict[str, ConfigState]) -> None:
-    text = etree.tostring(write_record(Record(states)))
+    text = etree.tostring(write_record(make(states)))
     record = parse_record(etree.fromstring(text))
     assert (record.states, record.damaged) == (states, {})
 
@@ -164,16 +218,16 @@ def test_too_many_devices() -> None:
     with pytest.raises(RecordError, match=str(MAX_DEVICES)):
         parse_record(element)
     with pytest.raises(RecordError, match=str(MAX_DEVICES)):
-        write_record(Record({str(number): STATE for number in range(MAX_DEVICES + 1)}))
+        write_record(make({str(number): STATE for number in range(MAX_DEVICES + 1)}))
 
 
 def test_write_refuses_other_sizes() -> None:
     with pytest.raises(RecordError, match="64 bytes"):
-        write_record(Record({KEY: STATE._replace(config=bytes(64))}))
+        write_record(make({KEY: STATE._replace(config=bytes(64))}))
 
 
 def test_write_replaces_what_xml_cannot_hold() -> None:
-    element = write_record(Record({KEY: STATE._replace(origin="a\x00b\ud800c")}))
+    element = write_record(make({KEY: STATE._replace(origin="a\x00b\ud800c")}))
     assert element[0].get("origin") == "a?b?c"
 
 

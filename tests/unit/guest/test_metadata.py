@@ -10,6 +10,7 @@ from lxml import etree
 from vfio_preflight.guest.domain import parse_domain, read_guest, to_bytes
 from vfio_preflight.guest.metadata import (
     Record,
+    RecordEntry,
     RecordError,
     find_ours,
     from_get_metadata,
@@ -22,7 +23,7 @@ from vfio_preflight.guest.metadata import (
 )
 from vfio_preflight.pci.state import ConfigState
 
-RECORD = Record({"k": ConfigState(bytes(256), (), "sysfs", "o")})
+RECORD = Record({"k": RecordEntry(ConfigState(bytes(256), (), "sysfs", "o"))})
 NS = "xmlns:preflight='urn:vfio-preflight:1'"
 
 
@@ -92,7 +93,7 @@ def test_record_through_the_guest() -> None:
     set_record(root, write_record(RECORD))
     set_record(root, write_record(RECORD))
     guest = read_guest(parse_domain(to_bytes(root)))
-    assert read_record(guest.metadata) == RECORD._replace(devices={"k": {}})
+    assert read_record(guest.metadata) == RECORD
 
 
 def test_set_metadata_has_no_namespace_and_keeps_the_policy() -> None:
@@ -105,4 +106,4 @@ def test_set_metadata_has_no_namespace_and_keeps_the_policy() -> None:
 
 def test_get_metadata_is_read() -> None:
     element = from_get_metadata(to_set_metadata(write_record(RECORD)))
-    assert read_record(element) == RECORD._replace(devices={"k": {}})
+    assert read_record(element) == RECORD

@@ -97,5 +97,5 @@ def test_machines_whose_root_bus_is_called_otherwise(machine: str) -> None:
 
 def test_index_that_is_no_number() -> None:
     root = parse_domain(guest_xml("g", devices=["<controller type='pci' index='x'/>"]).encode())
-    with pytest.raises(GuestError, match="no number"):
+    with pytest.raises(GuestError, match="not a number"):
         read_topology(root)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unit.makers import HOST
-from vfio_preflight.host.traits import Traits
+from vfio_preflight.guest.traits import Traits
 
 UUID = "4b20d080-1b54-4048-85b3-a6a62d165c01"
 PARENT = "0000:41:00.0"

@@ -9,11 +9,14 @@ import pytest
 from lab.configs import make_config
 from unit.makers import HOST, make_device, make_state
 from vfio_preflight.host import vfio
-from vfio_preflight.host.states import find_file, read_state, state_of
+from vfio_preflight.host.sources import order
+from vfio_preflight.host.sources.file import find_file
+from vfio_preflight.host.sources.request import Request
+from vfio_preflight.host.states import state_of
 from vfio_preflight.host.sysfs import HostError
 from vfio_preflight.host.vfio import NotFreeError, VfioDevice, VfioError
 from vfio_preflight.pci.formats import FormatError, to_json
-from vfio_preflight.pci.state import ConfigState, Missing, State
+from vfio_preflight.pci.state import NOT_MIGRATABLE, UNKNOWN, ConfigState, Missing, State
 
 STATES = "/var/lib/vfio-preflight/states"
 UUID = "4b20d080-1b54-4048-85b3-a6a62d165c01"
@@ -40,12 +43,16 @@ def make_mdev(root: Path, kind: str = "nvidia-63") -> None:
     (home / "mdev_type").symlink_to(f"../mdev_supported_types/{kind}")
 
 
+def asked(root: Path, name: str = "", opened: tuple[str, ...] = ()) -> Request:
+    return Request(name, str(root), STATES, opened=opened)
+
+
 def pci(root: Path, side: str = "destination") -> State:
-    return state_of(make_device(), side, STATES, str(root))
+    return state_of(make_device(), side, asked(root))
 
 
 def mdev(root: Path) -> State:
-    return state_of(make_device(kind="mdev", host=UUID), "destination", STATES, str(root))
+    return state_of(make_device(kind="mdev", host=UUID), "destination", asked(root))
 
 
 def test_sysfs(tmp_path: Path) -> None:
@@ -108,7 +115,7 @@ def missing(state: State) -> Missing:
 def test_mdev_shows_nothing_by_itself(tmp_path: Path) -> None:
     make_mdev(tmp_path)
     state = missing(mdev(tmp_path))
-    assert state.code == "destination-unknown"
+    assert state.kind == UNKNOWN
     assert f"{UUID} (nvidia-63) shows no configuration space" in state.reason
     assert state.remedy.endswith(f"into {STATES}/{UUID} (or its mdev type)")
 
@@ -122,20 +129,20 @@ def test_mdev_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("side", ["source", "destination"])
 def test_device_that_is_not_there(side: str, tmp_path: Path) -> None:
     state = missing(pci(tmp_path, side))
-    assert state.code == f"{side}-unknown"
+    assert state.kind == UNKNOWN
     assert state.reason == f"the {side}'s device: this host has no PCI device {HOST}"
     assert state.remedy.startswith(f"choose a device that the {side} has (virsh migrate --xml")
 
 
 def test_device_that_libvirt_chooses() -> None:
-    state = missing(state_of(make_device(kind="network", host=None), "destination", STATES))
-    assert state.code == "destination-unknown"
+    state = missing(state_of(make_device(kind="network", host=None), "destination", Request("")))
+    assert state.kind == UNKNOWN
     assert "libvirt chooses" in state.reason
 
 
 @pytest.mark.parametrize("kind", ["pci", "interface", "commandline"])
 def test_device_that_the_xml_does_not_name(kind: str) -> None:
-    state = missing(state_of(make_device(kind=kind, host=None), "destination", STATES))
+    state = missing(state_of(make_device(kind=kind, host=None), "destination", Request("")))
     assert state.reason == "the guest's XML does not tell which device of the host it is"
 
 
@@ -161,7 +168,7 @@ def test_file_that_others_can_write_is_nobodys_word(
     (states / HOST).write_bytes(THEIRS)
     (states / place).chmod(0o755 | mode)
     state = missing(pci(tmp_path))
-    assert f"{states / place}: not only root can write it" in state.reason
+    assert f"{states / place}: is writable by users other than root" in state.reason
 
 
 def test_file_that_is_anothers(
@@ -170,21 +177,21 @@ def test_file_that_is_anothers(
     (states / HOST).write_bytes(THEIRS)
     owned = os.stat_result((0o100644, 1, 1, 1, 4242, 0, 256, 0, 0, 0))
     monkeypatch.setattr(os, "stat", lambda *_args, **_options: owned)
-    with pytest.raises(HostError, match="not only root can write it"):
-        read_state(HOST, STATES, str(tmp_path))
+    with pytest.raises(HostError, match="is writable by users other than root"):
+        order.read(asked(tmp_path, HOST))
 
 
 def test_file_that_cannot_be_read(tmp_path: Path, states: Path) -> None:
     make_sysfs(tmp_path, make_config())
     (states / HOST).symlink_to("nowhere")
     with pytest.raises(FormatError, match="cannot be read"):
-        read_state(HOST, STATES, str(tmp_path))
+        order.read(asked(tmp_path, HOST))
 
 
 def test_read_state_without_any(tmp_path: Path) -> None:
     for name in (HOST, UUID):
         with pytest.raises(HostError):
-            read_state(name, STATES, str(tmp_path))
+            order.read(asked(tmp_path, name))
 
 
 # --- devices that may be opened ------------------------------------------------------------------
@@ -207,7 +214,7 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[object]
             return outcome
 
         monkeypatch.setattr(vfio, "read_free", read_free)
-        return state_of(make_device(), "destination", STATES, str(tmp_path), opened=LISTED)
+        return state_of(make_device(), "destination", asked(tmp_path, opened=LISTED))
 
     return state
 
@@ -222,7 +229,7 @@ def test_device_that_cannot_migrate(
     migration: tuple[str, ...] | None, listed: Callable[[object], State]
 ) -> None:
     found = missing(listed(VfioDevice(make_state(evidence="vfio"), migration)))
-    assert found.code == "device-not-migratable"
+    assert found.kind == NOT_MIGRATABLE
 
 
 def test_device_in_use_is_sysfs_without_a_word(
@@ -257,6 +264,6 @@ def test_reason_is_told_also_where_there_is_no_state(
 
     monkeypatch.setattr(vfio, "read_free", refuse)
     device = make_device(kind="mdev", host=UUID)
-    state = missing(state_of(device, "destination", STATES, str(tmp_path), opened=LISTED))
-    assert state.code == "destination-unknown"
-    assert state.reason.endswith("in sysfs; could not be opened through VFIO: permission denied")
+    state = missing(state_of(device, "destination", asked(tmp_path, opened=LISTED)))
+    assert state.kind == UNKNOWN
+    assert "could not be opened through VFIO: permission denied; mediated device" in state.reason

@@ -18,7 +18,8 @@ from unit.host.hosts import (
     write,
 )
 from unit.makers import HOST
-from vfio_preflight.host.traits import NAMES, Traits, from_facts, read_traits
+from vfio_preflight.guest.traits import NAMES, Traits, from_facts
+from vfio_preflight.host.traits import read_traits
 
 
 def test_mdev_has_its_parents_traits(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from lab.configs import make_config
 from vfio_preflight.host import descriptors, vfio
 from vfio_preflight.host.vfio import NotFreeError, VfioError, read_free, read_in_use
-from vfio_preflight.qemu import shim
+from vfio_preflight.qemu.trial import shim
 
 NAME = "0000:06:00.4"
 UUID = "c0ffee00-1111-4222-8333-444455556666"

@@ -1,0 +1,37 @@
+"""Runs trials for the pipeline: the emulator of this host, asked about a pair of config states."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..judge.confirm import Attempt, TryStates
+    from ..pci.state import ConfigState
+    from ..qemu.trial.workbench import Setting
+
+# Seconds of the deadline that must be left to begin a trial: a device that hangs QEMU takes one
+# second of processor time until the limit of the trial ends it, and a busy host triples that.
+LEAST = 3.0
+
+
+def trials(path: str, end: float) -> TryStates:
+    """The function that tries the emulator at ``path``; no trial is begun too late before ``end``.
+
+    ``end`` is on the clock of ``time.monotonic()``.
+    """
+
+    def try_states(source: ConfigState, destination: ConfigState, setting: Setting) -> Attempt:
+        from ..judge.confirm import Attempt
+        from ..osutil.executable import ExecutableError, trusted_executable
+        from ..qemu.trial.trial import TrialUnavailable, trial
+
+        if end - time.monotonic() < LEAST:
+            return Attempt(None, "no time was left")
+        try:
+            executable = trusted_executable(path)
+            return Attempt(trial(source, destination, setting, executable, deadline=end))
+        except (ExecutableError, TrialUnavailable) as error:
+            return Attempt(None, str(error))
+
+    return try_states

@@ -1,0 +1,68 @@
+"""The PCI controllers of a guest, each of which makes a bus; placement and paths rest on them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lxml import etree
+
+from .addresses import pci_address, unsigned
+from .aliases import user_alias
+from .xml import GuestError
+
+
+class Controller(NamedTuple):
+    """A ``<controller type='pci'>``.
+
+    ``number`` is libvirt's number for its bus. ``address`` is its guest PCI address, None where
+    libvirt has yet to assign one; ``bus_number`` the number an expander's bus gets (``busNr``).
+    """
+
+    number: int
+    model: str
+    address: str | None = None
+    bus_number: int | None = None
+    alias: str | None = None
+
+    @property
+    def bus_names(self) -> tuple[str, ...]:
+        """The names QEMU knows its bus by (``qemuAssignDeviceControllerAlias``)."""
+        if self.number == 0:
+            return ("pcie.0",) if self.model == "pcie-root" else ("pci.0", "pci")
+        return (self.alias or f"pci.{self.number}",)
+
+
+def read_controllers(root: etree._Element, express: bool) -> tuple[Controller, ...]:
+    """The PCI controllers of a ``<domain>``, the machine's own root first.
+
+    ``express`` is whether the machine's root bus is PCI Express, which counts where the XML does
+    not list it. Of several with one index the last counts; one without an index, to which libvirt
+    gives a number that nothing can refer to yet, is left out. Raises GuestError for an index or
+    address that libvirt refuses.
+    """
+    builtin = "pcie-root" if express else "pci-root"
+    found = {0: Controller(0, builtin)}
+    for element in root.iterfind("devices/controller[@type='pci']"):
+        text = element.get("index")
+        if text is None:
+            continue
+        index = unsigned(text)
+        if index is None:
+            raise GuestError(f"PCI controller with index={text[:40]!r}, which is not a number")
+        # libvirt's default: a pci-bridge, from the time when there was nothing else.
+        model = element.get("model") or (builtin if index == 0 else "pci-bridge")
+        found[index] = _controller(element, index, model)
+    return tuple(found.values())
+
+
+def _controller(element: etree._Element, index: int, model: str) -> Controller:
+    address = element.find("address[@type='pci']")
+    attributes = {} if address is None else {str(k): str(v) for k, v in address.items()}
+    target = element.find("target")
+    return Controller(
+        index,
+        model,
+        pci_address(attributes) if attributes else None,
+        None if target is None else unsigned(target.get("busNr", "")),
+        user_alias(element),
+    )

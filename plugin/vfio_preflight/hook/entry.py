@@ -1,0 +1,159 @@
+"""The libvirt ``qemu`` hook: GUEST OPERATION SUB-OPERATION EXTRA, domain XML on standard input.
+
+``migrate begin`` on the destination: exit 1 and the reason on stderr to block; otherwise exit 0
+with the changed XML, or nothing, on stdout. ``restore begin``: always exit 0, because libvirt 11.3
+deletes a managed save when this fails; a refusal waits for ``prepare begin`` of the same attempt.
+Every other operation: exit 0 and silence.
+
+Whatever goes wrong in here is not the guest's fault: the ``on-error`` policy decides, and lets it
+pass by default. Nothing is imported before it is needed: most guests have no VFIO device.
+
+Source: libvirt, "Hooks for specific system management"; ``src/util/virhook.c``.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..configuration import Configuration, ConfigurationError
+    from .supervise import Outcome
+
+# Four times what fits through libvirt's RPC; the rest of a larger document is not read.
+MAX_INPUT = 16 * 1024 * 1024
+# libvirt writes the XML at once; a standard input that stays silent is nothing to wait for.
+INPUT_SECONDS = 5.0
+# What the child must leave of the deadline for writing its result, in seconds.
+MARGIN = 0.5
+
+# How libvirt's document ends; what ends otherwise is empty, cut short or odd, and may be anything.
+ENDING = b"</domain>"
+# A document without any of these has no VFIO device, whatever else it holds.
+HINTS = (b"hostdev", b"vfio")
+NETWORK_HINTS = (b"type='network'", b'type="network"')
+
+WORDS = {"migrate": "migration", "restore": "restore", "prepare": "restore"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit status and never raises."""
+    call = (arguments if arguments is not None else sys.argv[1:])[:3]
+    if len(call) < 3 or call[1] not in WORDS or call[2] != "begin":
+        return 0
+    try:
+        xml = _read_input()
+        return _judge(call[0], call[1], xml) if may_have_vfio(xml) else 0
+    except Exception as error:
+        _complain(f"{call[1]} begin: nothing checked: {type(error).__name__}: {error}")
+        return 0
+
+
+def _complain(line: str) -> None:
+    """To the log, if there is enough left of the installation: a restore must not fail for that."""
+    try:
+        from . import journal
+
+        journal.write("syslog", line, warning=True)
+    except Exception:
+        return
+
+
+def _read_input() -> bytes:
+    """Standard input; what is missing at its end fails the check, if it is missed there."""
+    data = bytearray()
+    end = time.monotonic() + INPUT_SECONDS
+    while len(data) <= MAX_INPUT:
+        try:
+            if not select.select([0], [], [], max(0.0, end - time.monotonic()))[0]:
+                break
+            chunk = os.read(0, 1 << 20)
+        except OSError:
+            break
+        if not chunk:
+            break
+        data += chunk
+    return bytes(data)
+
+
+def _judge(guest: str, operation: str, xml: bytes) -> int:
+    """Have a child judge the guest, and pass its result on to libvirt."""
+    from .supervise import Outcome, supervised
+
+    settings, config_error = _configuration()
+    libvirt = os.getppid()
+
+    def work() -> Outcome:
+        from .gate import Gate
+
+        end = time.monotonic() + max(settings.deadline - MARGIN, settings.deadline / 2)
+        return Gate(guest, settings, end, config_error, libvirt).judge(operation, xml)
+
+    try:
+        outcome = supervised(work, settings.deadline)
+    except OSError as error:
+        outcome = Outcome(70, failure=f"no process could be started: {error}")
+    return _relay(outcome, guest, operation, settings)
+
+
+def _configuration() -> tuple[Configuration, ConfigurationError | None]:
+    from ..configuration import Configuration, ConfigurationError, load
+
+    try:
+        return load(), None
+    except ConfigurationError as error:
+        return Configuration(on_error=error.on_error), error
+
+
+def may_have_vfio(xml: bytes) -> bool:
+    """Whether it takes an XML parser to tell that the guest has no VFIO device."""
+    if any(hint in xml for hint in HINTS) or len(xml) > MAX_INPUT:
+        return True
+    if not xml.rstrip().endswith(ENDING):
+        return True
+    if any(hint in xml for hint in NETWORK_HINTS):
+        from ..host.networks import any_hands_out_devices
+
+        return any_hands_out_devices()
+    return False
+
+
+def _relay(outcome: Outcome, guest: str, operation: str, settings: Configuration) -> int:
+    """Pass the child's result on to libvirt; a child without one meets the on-error policy."""
+    if outcome.failure:
+        outcome = _failed(outcome.failure, guest, operation, settings)
+    _write(1, outcome.out if outcome.status == 0 else b"")
+    _write(2, outcome.err)
+    return outcome.status if operation != "restore" else 0
+
+
+def _failed(failure: str, guest: str, operation: str, settings: Configuration) -> Outcome:
+    from ..configuration import UNCHECKED_REMEDY
+    from ..judge.verdicts import BLOCK
+    from . import journal
+    from .supervise import Outcome
+
+    name = guest[:200]
+    what = f"the check of guest {name!a} at {operation} begin could not be made: {failure}"
+    blocks = settings.on_error == BLOCK and operation == "migrate"
+    journal.write(settings.log, f"{what}; {'blocked' if blocks else 'let pass'}", warning=True)
+    if not blocks:
+        return Outcome(0)
+    line = f"vfio-preflight: {WORDS[operation]} blocked: {what}; to do: {UNCHECKED_REMEDY}\n"
+    return Outcome(1, err=line.encode())
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except OSError:
+        # libvirt went away; there is nobody left to tell.
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

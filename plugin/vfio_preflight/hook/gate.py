@@ -1,0 +1,176 @@
+"""What the hook does once XML has to be looked at: judge the guest; block, annotate or mend."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from lxml import etree
+
+from ..configuration import UNCHECKED_REMEDY, Configuration, ConfigurationError
+from ..errors import PreflightError
+from ..gather.here import REMEDY_RECORD, REMEDY_RESTORE, facts_here
+from ..gather.trials import trials
+from ..guest.domain import Guest, read_guest
+from ..guest.mend import Mend
+from ..guest.metadata import read_policy
+from ..guest.xml import parse_domain
+from ..host.networks import hands_out_devices
+from ..host.sightings import remember_all
+from ..judge import codes
+from ..judge.checks.machine import SKIP_VSC_CHECK
+from ..judge.findings import Finding, Report
+from ..judge.pipeline import examine
+from ..judge.policy import Decision, decide, with_guest_policy
+from ..judge.verdicts import ALLOW, ANNOTATE, BLOCK, MEND, NEVER
+from ..qemu.model.equivalence import equivalent_to_qemu
+from ..report.schema import ReportDict, as_dict
+from ..report.text import headline, refusal, summary
+from . import journal, refusals
+from .annotation import annotated, token_of
+from .probe import is_probe, reply, requested_trial
+from .supervise import Outcome
+
+if TYPE_CHECKING:
+    from ..gather.saved import Restored
+
+
+class Gate(NamedTuple):
+    """One call of the hook. ``end`` is on the clock of ``time.monotonic()``.
+
+    ``libvirt`` is the process that called it, ``config_error`` what is wrong with the
+    configuration.
+    """
+
+    guest: str
+    settings: Configuration
+    end: float
+    config_error: ConfigurationError | None = None
+    libvirt: int = 0
+
+    def judge(self, operation: str, xml: bytes) -> Outcome:
+        """The outcome of ``migrate``, ``restore`` or ``prepare`` ``begin`` for ``xml``."""
+        if operation == "prepare":
+            return self._prepare(xml)
+        root = parse_domain(xml)
+        guest = read_guest(root, hands_out_devices)
+        if not guest.devices and not guest.unresolved:
+            return Outcome(0)
+        if operation == "migrate" and is_probe(guest):
+            return self._probe(guest)
+        saved = self._saved(guest, root) if operation == "restore" else None
+        decided, decision = self._decide(guest, saved)
+        report = as_dict(decided, decision)
+        self._log(f"{operation} {summary(report)}", report["verdict"] not in ("pass", "tolerated"))
+        if decision.action == BLOCK:
+            return self._block(operation, xml, report)
+        return self._pass(xml, report, decision)
+
+    def _log(self, line: str, warning: bool) -> None:
+        """Log; not waited for where no time is left, because the outcome must get out in time."""
+        patience = min(journal.PATIENCE, self.end - time.monotonic())
+        journal.write(self.settings.log, line, warning=warning, patience=patience)
+
+    def _saved(self, guest: Guest, root: etree._Element) -> Restored:
+        """What the image that is restored holds; better than the record, where it can be read."""
+        from ..gather.saved import restored
+
+        # Half of the time is left for what is known without the image.
+        until = time.monotonic() + (self.end - time.monotonic()) / 2
+        return restored(guest, root, self.libvirt, until)
+
+    def _decide(
+        self, guest: Guest, saved: Restored | None = None, trial_mode: str = ""
+    ) -> tuple[Report, Decision]:
+        """The report and the decision; the on-error policy's where the check cannot be made."""
+        try:
+            if self.config_error is not None:
+                raise self.config_error
+            return self._examine(guest, saved, trial_mode)
+        except PreflightError as error:
+            reason = str(error)
+        except Exception as error:
+            reason = _internal(error)
+        text = f"the check could not be made: {reason}"
+        finding = Finding(codes.NOT_CHECKED, text, UNCHECKED_REMEDY)
+        report = Report(guest.name, guest.uuid, guest.machine, guest.emulator, (finding,), ())
+        action = BLOCK if self.settings.on_error == BLOCK else ANNOTATE
+        return report, Decision(action, (), f"on-error = {self.settings.on_error}")
+
+    def _examine(
+        self, guest: Guest, saved: Restored | None, trial_mode: str
+    ) -> tuple[Report, Decision]:
+        settings = self.settings
+        facts = facts_here(
+            guest,
+            settings,
+            self.end,
+            saved.states if saved else None,
+            remedy=REMEDY_RESTORE if saved else REMEDY_RECORD,
+            image_problems=saved.problems if saved else (),
+        )
+        remember_all(
+            [(known.device.host, known.destination) for known in facts.devices],
+            settings.catalogue,
+            equivalent_to_qemu,
+        )
+        report = examine(facts, trial_mode or settings.trial, trials(guest.emulator, self.end))
+        return decided(report, guest, settings)
+
+    def _block(self, operation: str, xml: bytes, report: ReportDict) -> Outcome:
+        message = "\n".join(refusal(report, "migration" if operation == "migrate" else "restore"))
+        if operation == "migrate":
+            return Outcome(1, err=f"{message}\n".encode())
+        token = os.urandom(16).hex()
+        changed = annotated(xml, report, token=token)
+        try:
+            refusals.leave(self.settings.runtime, self.guest, token, message)
+        except OSError as error:
+            self._log(
+                f"restore of guest {self.guest!a} cannot be refused: in {self.settings.runtime}:"
+                f" {error.strerror}; {headline(report)}",
+                warning=True,
+            )
+            return Outcome(0)
+        return Outcome(0, changed)
+
+    def _pass(self, xml: bytes, report: ReportDict, decision: Decision) -> Outcome:
+        silent = decision.action == ALLOW or self.settings.annotate == NEVER
+        if silent and decision.action != MEND:
+            return Outcome(0)
+        mends = tuple(Mend(alias, SKIP_VSC_CHECK, True) for alias in decision.mend)
+        noted = None if self.settings.annotate == NEVER else report
+        return Outcome(0, annotated(xml, noted, mends))
+
+    def _prepare(self, xml: bytes) -> Outcome:
+        waiting = refusals.take(self.settings.runtime, self.guest)
+        if waiting is None:
+            return Outcome(0)
+        token, message = waiting
+        if token_of(xml) != token:
+            return Outcome(0)
+        return Outcome(1, err=f"{message}\n".encode())
+
+    def _probe(self, guest: Guest) -> Outcome:
+        report, decision = self._decide(guest, trial_mode=requested_trial(guest))
+        return Outcome(1, err=reply(guest, as_dict(report, decision)))
+
+
+def decided(report: Report, guest: Guest, settings: Configuration) -> tuple[Report, Decision]:
+    """The decision by the host's policy and the guest's, and the report, which names its typos."""
+    requested = read_policy(guest.metadata) if settings.guest_override else {}
+    report, policy = with_guest_policy(report, settings.policy, requested)
+    return report, decide(report, policy, settings.vsc_tolerant)
+
+
+def _internal(error: Exception) -> str:
+    """Type and place of an unexpected error; its text could hold something from the XML."""
+    frame, last = error.__traceback__, None
+    while frame is not None:
+        last, frame = frame, frame.tb_next
+    place = ""
+    if last is not None:
+        file = os.path.basename(last.tb_frame.f_code.co_filename)
+        place = f" in {file}, line {last.tb_lineno}"
+    return f"internal error ({type(error).__name__}{place}); please report it"

@@ -1,0 +1,120 @@
+"""One line for each decision, to syslog or a file: libvirt drops what a hook that passes says.
+
+Lines hold verdicts, codes, names and reasons; never XML, never a secret.
+
+The log is for the operator's sake; it must neither decide about a guest nor hold one up. A full
+disk fails whoever writes, a socket or FIFO that nobody reads blocks, and a time-out cannot be put
+around ``syslog(3)``. So the line is written by a process of its own, which holds nothing that
+libvirt waits for and dies by itself, and the caller waits for it for a moment only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import time
+from typing import NoReturn
+
+IDENT = "vfio-preflight"
+# Seconds that the caller waits, so that usually the line is there when the hook ends.
+PATIENCE = 0.5
+# Whole seconds after which the process that writes gives up.
+LIFETIME = 2
+# Beyond any descriptor that a hook has.
+_DESCRIPTORS = 1024
+
+
+def write(log: str, line: str, *, warning: bool = False, patience: float = PATIENCE) -> None:
+    """Log ``line`` to ``log``: ``syslog``, ``none`` or an absolute path.
+
+    Never raises, and returns within ``patience`` seconds, whether the line was written or not.
+    """
+    if log == "none":
+        return
+    clean = "".join(char if char.isprintable() else "?" for char in line)
+    try:
+        written = _start(log, clean, warning)
+    except OSError:
+        _without_process(log, clean)
+        return
+    try:
+        select.select([written], [], [], max(0.0, patience))
+    finally:
+        # The process is not waited for: the hook is at its end, and whoever inherits it will.
+        os.close(written)
+
+
+def _start(log: str, line: str, warning: bool) -> int:
+    """Start the process that writes; return a descriptor that is readable once it has ended."""
+    written, held = os.pipe()
+    try:
+        if os.fork() == 0:
+            _process(held, log, line, warning)
+    except OSError:
+        os.close(written)
+        raise
+    finally:
+        os.close(held)
+    return written
+
+
+def _process(held: int, log: str, line: str, warning: bool) -> NoReturn:
+    try:
+        _detach(held)
+        _deliver(log, line, warning)
+    finally:
+        os._exit(0)
+
+
+def _detach(held: int) -> None:
+    """Keep nothing of the caller's but ``held``, and live for :data:`LIFETIME` at most."""
+    import signal
+
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(LIFETIME)
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.dup2(held, 3)
+    os.closerange(4, _DESCRIPTORS)
+
+
+def _deliver(log: str, line: str, warning: bool) -> None:
+    if log == "syslog":
+        _syslog(line, warning)
+        return
+    try:
+        _append(log, line)
+    except OSError:
+        _syslog(line, warning=True)
+
+
+def _without_process(log: str, line: str) -> None:
+    """For a host that can start no process, nor an emulator: a file is all that may not block."""
+    try:
+        if log != "syslog":
+            _append(log, line)
+    except OSError:
+        return
+
+
+def _syslog(line: str, warning: bool) -> None:
+    import syslog
+
+    syslog.openlog(IDENT, syslog.LOG_PID, syslog.LOG_DAEMON)
+    syslog.syslog(syslog.LOG_WARNING if warning else syslog.LOG_INFO, line)
+
+
+def _append(path: str, line: str) -> None:
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    data = f"{stamp} {IDENT}[{os.getpid()}]: {line}\n".encode()
+    # O_NONBLOCK: a FIFO without a reader, or with one that does not read, is an error.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    descriptor = os.open(path, flags, 0o640)
+    try:
+        if os.write(descriptor, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    finally:
+        os.close(descriptor)

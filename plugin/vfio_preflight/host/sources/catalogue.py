@@ -1,0 +1,31 @@
+"""The catalogue: what another device with the same traits was seen to present."""
+
+from __future__ import annotations
+
+from .. import catalogue
+from ..sysfs import HostError
+from ..traits import read_traits
+from .request import NOTHING, Answer, Request
+
+
+def read(request: Request) -> Answer:
+    """The catalogue's state for the device's traits.
+
+    Raises ``HostError`` where it has several: then the traits do not determine the bytes, and what
+    the source sends says nothing of them either.
+    """
+    here = read_traits(request.name, request.root)
+    if not request.catalogue or not here.vendor or not here.type:
+        return NOTHING
+    entry = catalogue.find(catalogue.under(request.root, request.catalogue), here)
+    if entry is None:
+        return NOTHING
+    shown = " ".join(filter(None, here))
+    if len(entry.states) > 1:
+        raise HostError(
+            f"the catalogue has {len(entry.states)} different states for {shown}, and does not show"
+            " which one applies"
+        )
+    (seen,) = entry.states
+    origin = f"{seen.evidence} evidence of {entry.time} on {entry.host} for {shown}"
+    return Answer(seen._replace(evidence="catalogue", origin=origin))

@@ -1,0 +1,65 @@
+"""An operator's file in the states directory.
+
+It is named by PCI address, mdev UUID, or mdev or vGPU type, with any of the suffixes in
+:data:`SUFFIXES`, in any format of ``pci.formats``. It goes before everything else, because it is
+there for a reason; its evidence is ``file``, whatever it says of itself, for nothing proves that it
+is still right.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from ...guest.addresses import is_mdev
+from ...pci.state import ConfigState
+from .. import sysfs
+from .request import NOTHING, Answer, Request
+
+SUFFIXES = ("", ".json", ".txt", ".bin")
+
+
+def read(request: Request) -> Answer:
+    """The file's state. Raises ``HostError``, ``FormatError``, ``ConfigSpaceError``."""
+    path = find_file(request.name, request.states, request.root)
+    return NOTHING if path is None else Answer(_read(path))
+
+
+def find_file(name: str, states: str, root: str = "/") -> str | None:
+    """The operator's file for a device, or for its mdev or vGPU type."""
+    directory = os.path.join(root, states.lstrip("/"))
+    kind = sysfs.mdev_type(name, root) if is_mdev(name) else sysfs.vgpu_type(name, root)
+    paths = _candidates(directory, (name, kind))
+    # A dangling link is a file that cannot be read, not one that is not there.
+    return next((path for path in paths if os.path.lexists(path)), None)
+
+
+def _candidates(directory: str, names: tuple[str | None, ...]) -> Iterator[str]:
+    for name in names:
+        for suffix in SUFFIXES if name else ():
+            yield os.path.join(directory, f"{name}{suffix}")
+
+
+def _read(path: str) -> ConfigState:
+    from ...pci.formats import read_file
+
+    for place in (os.path.dirname(path), path):
+        _require_operators(place)
+    state = read_file(path)
+    if state.evidence == "file":
+        return state
+    return state._replace(evidence="file", origin=f"{state.evidence} evidence by {state.origin}")
+
+
+def _require_operators(place: str) -> None:
+    """Raise HostError if somebody other than root or the caller could have written there."""
+    try:
+        info = os.stat(place)
+    except OSError:
+        return  # reading it fails as well, and reports the reason
+    if info.st_uid not in (0, os.geteuid()) or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise sysfs.HostError(
+            f"{place}: is writable by users other than root, so it may not be the operator's; chown"
+            " it to root, and chmod go-w"
+        )

@@ -1,0 +1,33 @@
+"""The PASID capability that QEMU may add to a device, by what the host's IOMMU has.
+
+Source: QEMU 11.1, ``vfio_pci_synthesize_pasid_cap`` in ``hw/vfio/pci.c``.
+"""
+
+from __future__ import annotations
+
+from .. import codes
+from ..context import Context
+from ..findings import Finding
+
+# Emulators with this property can add the capability; it has no compat entry, so that the release
+# decides, whatever the machine type.
+OFFSET = "x-vpasid-cap-offset"
+
+
+def check_pasid(context: Context) -> tuple[Finding, ...]:
+    """A finding where it is not known whether QEMU adds the capability, on either side."""
+    device, emulator = context.device, context.emulator
+    if not context.guest.pasid or "iommufd" not in device.properties or device.kind == "mdev":
+        return ()
+    # On a conventional bus the guest sees no extended capabilities, and QEMU adds none.
+    if emulator is None or device.placement == "conventional":
+        return ()
+    if OFFSET not in emulator.properties.get(device.driver, {}):
+        return ()
+    text = (
+        "the device uses iommufd, and the guest's virtual IOMMU may offer PASID: QEMU adds a"
+        " capability for it if the host's IOMMU supports it, and compares it; the config states do"
+        " not show it"
+    )
+    remedy = "make sure that the IOMMUs of both hosts have the same PASID support, or disable PASID"
+    return (Finding(codes.PASID_UNDECIDED, text, remedy),)

@@ -1,0 +1,246 @@
+"""Finding codes: the stable names that operators' scripts, annotations and logs rely on.
+
+One table, :data:`CODES`, and a constant for each row. A code carries what the rest of the pipeline
+decides by, so that nothing compares names:
+
+    >>> REALISE_HANG, REALISE_HANG.verdict, REALISE_HANG.blocks_always
+    ('realise-hang', 'fail', True)
+
+A :class:`Code` is a string, because that is what JSON, XML and the log hold.
+"""
+
+from __future__ import annotations
+
+from .verdicts import FAIL, PASS, TOLERATED, UNKNOWN
+
+# Where QEMU would stop, in the order in which it comes to it; "" is for codes that predict nothing
+# of the kind. What QEMU got past refutes the predictions of earlier stages (judge.confirm).
+REALISE = "realise"  # the destination's device is not realised
+SOURCE = "source"  # the source's device could not have been realised
+COMPARE = "compare"  # the loaded bytes are refused
+
+
+class Code(str):
+    """The name of a kind of finding, the verdict it leads to, and its meaning for the README.
+
+    ``stage`` is one of :data:`REALISE`, :data:`SOURCE`, :data:`COMPARE` for a code that predicts
+    that QEMU stops there. ``blocks_always``: the migration is blocked whatever the policy says.
+    """
+
+    __slots__ = ("blocks_always", "meaning", "stage", "verdict")
+    verdict: str
+    meaning: str
+    stage: str
+    blocks_always: bool
+
+    def __new__(
+        cls, name: str, verdict: str, meaning: str, stage: str = "", blocks_always: bool = False
+    ) -> Code:
+        code = super().__new__(cls, name)
+        code.verdict, code.meaning, code.stage = verdict, meaning, stage
+        code.blocks_always = blocks_always
+        CODES[name] = code
+        return code
+
+
+CODES: dict[str, Code] = {}
+
+# --- config space ---------------------------------------------------------------------------------
+
+CONFIG_IDENTICAL = Code(
+    "config-identical", PASS, "all bytes that QEMU compares are equal on both hosts"
+)
+VSC_BODY_TOLERATED = Code(
+    "vsc-body-tolerated",
+    TOLERATED,
+    "Vendor Specific Information differs, in bytes that skip-vsc-check exempts",
+)
+VSC_BODY_DIFFERS = Code(
+    "vsc-body-differs",
+    FAIL,
+    "Vendor Specific Information differs and QEMU compares it for this machine type",
+    COMPARE,
+)
+VSC_CHECK_UNDECIDED = Code(
+    "vsc-check-undecided",
+    UNKNOWN,
+    "Vendor Specific Information differs and it is not known whether QEMU compares it",
+    COMPARE,
+)
+CONFIG_DIFFERS = Code(
+    "config-differs",
+    FAIL,
+    "a compared byte outside Vendor Specific Information differs",
+    COMPARE,
+)
+CONFIG_SIZE_DIFFERS = Code(
+    "config-size-differs", FAIL, "256 bytes of configuration space against 4096", COMPARE
+)
+BAR_SIZE_DIFFERS = Code(
+    "bar-size-differs",
+    UNKNOWN,
+    "a BAR differs in size; whether QEMU notices depends on the address programmed into it",
+)
+PASID_UNDECIDED = Code(
+    "pasid-undecided",
+    UNKNOWN,
+    "QEMU may add a PASID capability to the device; whether it does on both hosts is not known",
+)
+REALISE_ERROR = Code(
+    "realise-error", FAIL, "QEMU on the destination refuses to realise the device", REALISE
+)
+REALISE_ABORT = Code(
+    "realise-abort", FAIL, "QEMU on the destination would abort or crash on the device", REALISE
+)
+REALISE_HANG = Code(
+    "realise-hang",
+    FAIL,
+    "QEMU on the destination would hang on the device forever",
+    REALISE,
+    blocks_always=True,
+)
+LOAD_ABORT = Code(
+    "load-abort",
+    FAIL,
+    "QEMU on the destination would abort while loading the device's state, or soon after",
+)
+SOURCE_NOT_REALISABLE = Code(
+    "source-not-realisable",
+    UNKNOWN,
+    "no guest can be running with the source's state: QEMU would not realise the device",
+    SOURCE,
+)
+
+# --- states and evidence --------------------------------------------------------------------------
+
+SOURCE_UNKNOWN = Code(
+    "source-unknown", UNKNOWN, "it is not known what the source will send for the device"
+)
+DESTINATION_UNKNOWN = Code(
+    "destination-unknown", UNKNOWN, "it is not known what the destination's device presents"
+)
+RECORD_DAMAGED = Code(
+    "record-damaged", UNKNOWN, "the guest's record, or its entry for a device, is damaged"
+)
+RECORD_STRAY = Code(
+    "record-stray", PASS, "the record has an entry for a device that the guest does not have"
+)
+RECORD_LATE = Code(
+    "record-late",
+    PASS,
+    "the record was made long after QEMU started; earlier changes are not in it",
+)
+IMAGE_UNREAD = Code(
+    "image-unread",
+    PASS,
+    "the save image could not be read, or lacks the device; the record was used instead",
+)
+EVIDENCE_CONTRADICTS = Code(
+    "evidence-contradicts",
+    UNKNOWN,
+    "two pieces of evidence of one device's state cannot both be right",
+)
+EVIDENCE_WEAK = Code(
+    "evidence-weak",
+    UNKNOWN,
+    "a state's evidence is weaker than the policy demands; the state is ignored",
+)
+STATE_INFERRED = Code(
+    "state-inferred",
+    PASS,
+    "the destination's bytes were not read; everything that determines them equals the source's",
+)
+PLACEMENT_ASSUMED = Code(
+    "placement-assumed",
+    UNKNOWN,
+    "it is not known where the guest sees the device, and the verdict depends on it",
+)
+NETWORK_UNRESOLVED = Code(
+    "network-unresolved",
+    UNKNOWN,
+    "it is not known whether one of the guest's networks provides VFIO devices",
+)
+NOT_CHECKED = Code(
+    "not-checked", UNKNOWN, "the check could not be made; the on-error policy decided"
+)
+GUEST_POLICY_UNUSABLE = Code(
+    "guest-policy-unusable",
+    PASS,
+    "an action requested in the guest's own policy does not exist; it is ignored",
+)
+
+# --- machine and emulator -------------------------------------------------------------------------
+
+MACHINE_MISSING = Code(
+    "machine-missing", FAIL, "the destination's emulator lacks the guest's machine type"
+)
+EMULATOR_TOO_OLD = Code(
+    "emulator-too-old",
+    FAIL,
+    "the destination's emulator (QEMU before 8.0) cannot migrate VFIO devices",
+)
+MACHINE_ALIAS = Code(
+    "machine-alias", PASS, "the machine type is an alias; libvirt replaces it by its target"
+)
+MACHINE_DEPRECATED = Code(
+    "machine-deprecated", PASS, "the machine type is deprecated and will be removed"
+)
+EMULATOR_UNKNOWN = Code(
+    "emulator-unknown", UNKNOWN, "the destination's emulator could not be queried"
+)
+COMPAT_UNKNOWN = Code(
+    "compat-unknown",
+    PASS,
+    "the emulator (QEMU before 9.1) does not report the compat properties of machine types",
+)
+SKIP_VSC_CHECK = Code(
+    "skip-vsc-check", PASS, "whether QEMU compares Vendor Specific Information, and why"
+)
+EMULATOR_UNVERIFIED = Code(
+    "emulator-unverified",
+    PASS,
+    "the model was not verified on the release of the destination's emulator",
+)
+
+# --- trial ----------------------------------------------------------------------------------------
+
+TRIAL_AGREES = Code("trial-agrees", PASS, "the emulator was tried and does what the model predicts")
+TRIAL_REFUSES = Code(
+    "trial-refuses",
+    FAIL,
+    "the emulator was tried and refuses, where the model predicts success",
+)
+TRIAL_DIFFERS = Code(
+    "trial-differs",
+    FAIL,
+    "the emulator was tried and refuses in another way than the model predicts",
+)
+TRIAL_ACCEPTS = Code(
+    "trial-accepts",
+    TOLERATED,
+    "the emulator was tried and accepts, where the model predicts a refusal",
+)
+TRIAL_UNAVAILABLE = Code("trial-unavailable", PASS, "a trial was requested and could not be made")
+
+# --- device ---------------------------------------------------------------------------------------
+
+PROPERTY_UNKNOWN = Code(
+    "property-unknown", FAIL, "a property set on the device does not exist in the emulator"
+)
+PROPERTY_INVALID = Code(
+    "property-invalid",
+    FAIL,
+    "a property set on the device has a value that QEMU rejects",
+    REALISE,
+)
+MIGRATION_DISABLED = Code("migration-disabled", FAIL, "the device has enable-migration=off")
+DEVICE_NOT_MIGRATABLE = Code(
+    "device-not-migratable",
+    FAIL,
+    "the driver of the source's or the destination's device does not support migration",
+)
+FAILOVER_UNPLUGGED = Code(
+    "failover-unplugged",
+    PASS,
+    "a failover (teaming) device is unplugged before migration; nothing is compared",
+)

@@ -1,0 +1,76 @@
+"""What surrounds a device on the destination, worked out once for all checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from ..guest.addresses import is_mdev
+from ..guest.domain import Global, Guest, GuestDevice, Property
+from ..qemu.emulator.machines import EmulatorFacts
+from ..qemu.model import properties as qemu
+from ..qemu.model.versions import Behaviour, behaviour
+from ..qemu.model.vfio_pci import Environment
+
+# The types a VFIO device descends from, for an emulator that could not be asked.
+_USUAL_LINEAGE = ("vfio-pci", "pci-device", "device")
+
+
+class Context(NamedTuple):
+    """A device, its guest, the destination's emulator (None: not known), and what follows.
+
+    ``globals`` are the properties that ``-global`` sets on the device, in QEMU's order;
+    ``properties`` the effective ones: the device's own go before any ``-global``.
+    """
+
+    guest: Guest
+    device: GuestDevice
+    emulator: EmulatorFacts | None
+    globals: tuple[tuple[str, Property], ...]
+    properties: Mapping[str, Property]
+    environment: Environment
+
+    def placed(self, placement: str) -> Context:
+        """The same device, seen by the guest at another ``placement``."""
+        return self._replace(
+            device=self.device._replace(placement=placement),
+            environment=self.environment._replace(placement=placement),
+        )
+
+    @property
+    def is_unplugged_to_migrate(self) -> bool:
+        """A failover primary leaves the guest before migration (QEMU ``hw/net/virtio-net.c``)."""
+        return "failover_pair_id" in self.properties
+
+
+def context_of(guest: Guest, device: GuestDevice, emulator: EmulatorFacts | None) -> Context:
+    """The context of one of the guest's devices."""
+    globals_ = tuple(_globals(guest, device, emulator))
+    properties = {**dict(globals_), **device.properties}
+    environment = Environment(
+        placement=device.placement,
+        express_root=guest.express,
+        properties={name: value.value for name, value in properties.items()},
+        behaviour=behaviour(emulator.version) if emulator else Behaviour(),
+        mdev=device.kind == "mdev" or (device.host is not None and is_mdev(device.host)),
+    )
+    return Context(guest, device, emulator, globals_, properties, environment)
+
+
+def _globals(
+    guest: Guest, device: GuestDevice, emulator: EmulatorFacts | None
+) -> Iterator[tuple[str, Property]]:
+    for entry in guest.globals:
+        if _applies(entry, device, emulator):
+            origin = f"-global {entry.driver}.{entry.property}={entry.value}"
+            yield entry.property, Property(entry.value, origin, qemu.GLOBAL)
+
+
+def _applies(entry: Global, device: GuestDevice, emulator: EmulatorFacts | None) -> bool:
+    """Whether a ``-global`` names the device's QOM type, or one that it descends from.
+
+    Source: ``object_apply_global_props()``, qom/object.c.
+    """
+    usual = (device.driver, *_USUAL_LINEAGE)
+    lineage = emulator.lineage.get(device.driver, usual) if emulator else usual
+    return entry.driver in lineage

@@ -1,0 +1,55 @@
+"""What is known of both sides before anything is judged.
+
+    >>> facts.devices[0].source.evidence, facts.devices[0].destination.evidence
+    ('vfio', 'catalogue')
+
+Facts are gathered (``gather``) without judging, and judged here without gathering.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..guest.domain import Guest, GuestDevice
+from ..guest.record import RecordEntry
+from ..pci.state import ANY_EVIDENCE, ConfigState, Missing, State
+from ..qemu.emulator.machines import EmulatorFacts
+
+
+class DeviceFacts(NamedTuple):
+    """A guest's device on both hosts.
+
+    ``source`` is what the source will send, or presented to its QEMU; ``destination`` what the
+    destination's device presents. ``entry`` is the guest's record of the device, None without one;
+    ``source`` is the very state in it unless there is better evidence, such as a save image.
+    ``second_opinion`` is what else is known of the destination's device.
+    """
+
+    device: GuestDevice
+    source: State
+    destination: State
+    entry: RecordEntry | None = None
+    second_opinion: ConfigState | None = None
+
+    @property
+    def source_is_recorded(self) -> bool:
+        """Whether ``source`` is the state in the guest's record."""
+        return self.entry is not None and self.source is self.entry.state
+
+
+class Facts(NamedTuple):
+    """A guest and its devices on both hosts, and the destination's emulator.
+
+    ``emulator`` is Missing where it could not be queried; ``verified`` are the releases that the
+    model was verified on. ``strays`` are keys for which the record has an entry and the guest no
+    device; ``image_problems`` say what could not be read of a save image. ``evidence`` is the
+    weakest grade of evidence that is accepted.
+    """
+
+    guest: Guest
+    devices: tuple[DeviceFacts, ...]
+    emulator: EmulatorFacts | Missing
+    verified: tuple[str, ...] = ()
+    strays: tuple[str, ...] = ()
+    image_problems: tuple[str, ...] = ()
+    evidence: str = ANY_EVIDENCE

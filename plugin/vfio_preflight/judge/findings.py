@@ -1,0 +1,110 @@
+"""What a judgement consists of: findings, what they predict of QEMU, and the report that holds
+them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..guest.domain import GuestDevice
+from ..pci.state import ConfigState
+from ..qemu.model.values import ABORT, CRASH, ERROR, HANG
+from ..qemu.model.vfio_pci import Mismatch
+from .codes import Code
+from .verdicts import worst
+
+if TYPE_CHECKING:
+    from ..qemu.trial.endings import Result
+
+# Outcomes of a trial (``qemu.trial.endings``), and whose device it is that QEMU does not realise.
+PASS, FAIL = "pass", "fail"
+DESTINATION, SOURCE = "destination", "source"
+# A device that QEMU does not realise, for whatever reason.
+NOT_REALISED = (ERROR, ABORT, CRASH, HANG)
+
+
+class Finding(NamedTuple):
+    """One fact.
+
+    ``text`` is a sentence for an operator, ``remedy`` what can be done about it. ``mismatches`` are
+    the bytes concerned, by offset; QEMU names the first one of a device.
+    """
+
+    code: Code
+    text: str
+    remedy: str = ""
+    mismatches: tuple[Mismatch, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """What this finding alone leads to."""
+        return self.code.verdict
+
+
+class Prediction(NamedTuple):
+    """What the model predicts of QEMU on one device, in the words of a trial's result.
+
+    ``outcomes`` are of ``qemu.trial.endings.OUTCOMES``. ``side`` is whose device is not realised,
+    empty where both are. ``lines`` are the lines that a failed load may end with; with none, any
+    line will do: what follows a configuration space of another size is not predicted.
+    ``findings`` are those that say so, and that QEMU refutes by doing something else.
+    """
+
+    outcomes: tuple[str, ...] = (PASS,)
+    side: str = ""
+    lines: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    def matches(self, result: Result) -> bool:
+        """Whether ``result`` is what was predicted."""
+        if result.outcome not in self.outcomes:
+            return False
+        if result.outcome == FAIL:
+            return not self.lines or result.line in self.lines
+        return result.outcome == PASS or result.side == self.side
+
+    def __str__(self) -> str:
+        words = ("/".join(self.outcomes), self.side, *map(repr, self.lines))
+        return " ".join(word for word in words if word)
+
+
+class DeviceReport(NamedTuple):
+    """The findings on one device, and the states they rest on.
+
+    ``mendable``: every failing byte is Vendor Specific Information, and ``skip-vsc-check`` can be
+    set on the device. ``quote`` is the line QEMU on the destination would fail with, or empty.
+    ``prediction`` is None where the states were not compared, so that a trial has nothing to
+    confirm.
+    """
+
+    device: GuestDevice
+    source: ConfigState | None
+    destination: ConfigState | None
+    findings: tuple[Finding, ...]
+    mendable: bool = False
+    quote: str = ""
+    prediction: Prediction | None = None
+
+    @property
+    def verdict(self) -> str:
+        """The worst of its findings."""
+        return worst(finding.verdict for finding in self.findings)
+
+
+class Report(NamedTuple):
+    """Everything found about a guest's move to a destination.
+
+    ``emulator`` is a description for people, e.g. ``QEMU 10.0.2 (/usr/bin/qemu-system-x86_64)``.
+    """
+
+    guest: str
+    uuid: str
+    machine: str
+    emulator: str
+    findings: tuple[Finding, ...]
+    devices: tuple[DeviceReport, ...]
+
+    @property
+    def verdict(self) -> str:
+        """The worst of the guest's own findings and of its devices'."""
+        own = [finding.verdict for finding in self.findings]
+        return worst([*own, *(device.verdict for device in self.devices)])

@@ -1,0 +1,225 @@
+"""The model's judgement: facts -> report, without an emulator.
+
+    >>> preflight(facts).devices[0].verdict
+    'fail'
+
+For each device: its context on the destination, the checks of the guest's own settings, and, where
+both states are known, the comparison of the two as the destination's QEMU would make it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..guest.domain import Guest, GuestDevice
+from ..guest.placement import possible
+from ..pci.space import identity
+from ..pci.state import DAMAGED, NOT_MIGRATABLE, UNKNOWN, ConfigState, Missing, State
+from ..qemu.emulator.machines import EmulatorFacts
+from ..qemu.model.untried import UNTRIED
+from ..qemu.model.values import ERROR
+from ..qemu.model.vfio_pci import PropertyError
+from . import codes
+from .checks.config_space import (
+    REMEDY_MEND,
+    REMEDY_MEND_COMMANDLINE,
+    REMEDY_NO_PROPERTY,
+    Verdict,
+    check_config_space,
+)
+from .checks.device import check_device, invalid_properties
+from .checks.evidence import check_evidence, check_inferred, check_strength
+from .checks.machine import SKIP_VSC_CHECK, Effective, check_machine, skip_vsc_check
+from .checks.pasid import check_pasid
+from .context import Context, context_of
+from .facts import DeviceFacts, Facts
+from .findings import DESTINATION, DeviceReport, Finding, Prediction, Report
+from .verdicts import worst
+
+SOURCE_CODES = {
+    UNKNOWN: codes.SOURCE_UNKNOWN,
+    DAMAGED: codes.RECORD_DAMAGED,
+    NOT_MIGRATABLE: codes.DEVICE_NOT_MIGRATABLE,
+}
+DESTINATION_CODES = {**SOURCE_CODES, UNKNOWN: codes.DESTINATION_UNKNOWN}
+
+
+def preflight(facts: Facts) -> Report:
+    """Judge every device of the guest, and the guest as a whole."""
+    guest = facts.guest
+    emulator = None if isinstance(facts.emulator, Missing) else facts.emulator
+    return Report(
+        guest.name,
+        guest.uuid,
+        guest.machine,
+        _describe(guest, emulator),
+        (*check_machine(guest, facts.emulator), *_guest_findings(facts)),
+        tuple(_judge(facts, device, emulator) for device in facts.devices),
+    )
+
+
+def _describe(guest: Guest, emulator: EmulatorFacts | None) -> str:
+    return f"QEMU {emulator.version} ({emulator.path})" if emulator else f"{guest.emulator}"
+
+
+def _guest_findings(facts: Facts) -> tuple[Finding, ...]:
+    strays = tuple(
+        Finding(
+            codes.RECORD_STRAY,
+            f"the record has an entry for {key[:80]!a}, where the guest has no VFIO device; it is"
+            " ignored",
+        )
+        for key in facts.strays
+    )
+    networks = tuple(
+        Finding(
+            codes.NETWORK_UNRESOLVED,
+            f"network {name[:80]!a} is not defined on this host: whether it provides VFIO devices"
+            " is not known",
+            "define the network on the destination",
+        )
+        for name in facts.guest.unresolved
+    )
+    used_instead = "the guest's record, if it has one, was used instead of the image"
+    images = tuple(
+        Finding(codes.IMAGE_UNREAD, f"{problem}; {used_instead}")
+        for problem in facts.image_problems
+    )
+    return (*strays, *networks, *images)
+
+
+def _judge(facts: Facts, known: DeviceFacts, emulator: EmulatorFacts | None) -> DeviceReport:
+    """The report on one device."""
+    context = context_of(facts.guest, known.device, emulator)
+    own = (*check_device(context), *check_evidence(known, context))
+    source, destination = _state(known.source), _state(known.destination)
+    if context.is_unplugged_to_migrate:
+        return DeviceReport(known.device, source, destination, own)
+    if source is None or destination is None:
+        findings = (*own, *_absences(known), *_fatal_alone(context, destination))
+        return DeviceReport(known.device, source, destination, findings)
+    effective = skip_vsc_check(context)
+    judged = _with_invalid(_placed(context, source, destination, effective), context, own)
+    own = (*own, *check_inferred(destination), Finding(codes.SKIP_VSC_CHECK, _value(effective)))
+    verdict = worst(finding.verdict for finding in judged.findings)
+    weak = check_strength(source, destination, facts.evidence, verdict)
+    if weak:
+        return DeviceReport(
+            known.device, source, destination, (*weak, *_always_blocking(judged), *own)
+        )
+    return DeviceReport(known.device, source, destination, (*judged.findings, *own), *judged[1:])
+
+
+def _absences(known: DeviceFacts) -> tuple[Finding, ...]:
+    """Findings for the states that are missing."""
+    sides = ((known.source, SOURCE_CODES), (known.destination, DESTINATION_CODES))
+    return tuple(
+        Finding(table[side.kind], side.reason, side.remedy)
+        for side, table in sides
+        if isinstance(side, Missing)
+    )
+
+
+def _fatal_alone(context: Context, destination: ConfigState | None) -> tuple[Finding, ...]:
+    """What blocks in any case, by the destination's state alone: QEMU must not find it out."""
+    if destination is None:
+        return ()
+    return _always_blocking(_compare(context, destination, destination, skip_vsc_check(context)))
+
+
+def _always_blocking(judged: Verdict) -> tuple[Finding, ...]:
+    return tuple(finding for finding in judged.findings if finding.code.blocks_always)
+
+
+def _with_invalid(judged: Verdict, context: Context, own: tuple[Finding, ...]) -> Verdict:
+    """``judged``, predicting an error where a check of the device's own found an invalid property.
+
+    The model knows few properties, the emulator reports all of them: what the model raised is among
+    ``own`` already. A trial leaves out properties that name something of the host, and so cannot
+    refute what is said of them.
+    """
+    if not any(finding.code is codes.PROPERTY_INVALID for finding in own):
+        return judged
+    judged = judged._replace(findings=_without_invalid(judged.findings))
+    tried = tuple(invalid_properties(context, besides=UNTRIED))
+    if not tried:
+        return judged
+    earlier = _without_invalid(judged.prediction.findings) if judged.prediction else ()
+    prediction = Prediction((ERROR,), DESTINATION, findings=(*earlier, *tried))
+    return judged._replace(prediction=prediction)
+
+
+def _without_invalid(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    return tuple(f for f in findings if f.code is not codes.PROPERTY_INVALID)
+
+
+def _placed(
+    context: Context, source: ConfigState, destination: ConfigState, effective: Effective
+) -> Verdict:
+    """The comparison where the guest sees the device, or wherever it may, if that is not known."""
+    device = context.device
+    places = possible(context.guest.express) if device.assumption else (device.placement,)
+    found = {
+        place: _compare(context.placed(place), source, destination, effective) for place in places
+    }
+    verdicts = {place: worst(f.verdict for f in judged.findings) for place, judged in found.items()}
+    if len(set(verdicts.values())) > 1:
+        assumed = _placement_assumed(device, verdicts)
+        return Verdict((assumed, *_always_blocking(found[device.placement])))
+    mendable = all(judged.mendable for judged in found.values())
+    return found[device.placement]._replace(mendable=mendable)
+
+
+def _placement_assumed(device: GuestDevice, verdicts: Mapping[str, str]) -> Finding:
+    each = ", ".join(f"{verdict} at {place}" for place, verdict in verdicts.items())
+    return Finding(
+        codes.PLACEMENT_ASSUMED,
+        f"{device.assumption}: {device.placement} would be assumed, but the verdict depends on it:"
+        f" {each}",
+        "judge the guest by complete XML (virsh dumpxml): with an <address> for the device, and the"
+        " <controller> of its bus",
+    )
+
+
+def _compare(
+    context: Context, source: ConfigState, destination: ConfigState, effective: Effective
+) -> Verdict:
+    device, emulator = context.device, context.emulator
+    has_property = emulator is None or SKIP_VSC_CHECK in emulator.properties.get(device.driver, {})
+    remedy = _remedy(device, identity(destination.config)) if has_property else REMEDY_NO_PROPERTY
+    try:
+        found = check_config_space(
+            source, destination, context.environment, effective.value, remedy
+        )
+    except PropertyError as error:
+        invalid = Finding(codes.PROPERTY_INVALID, str(error), "correct it in the guest")
+        prediction = Prediction((ERROR,), DESTINATION, findings=(invalid,))
+        return Verdict((invalid,), prediction=prediction)
+    can_be_set = (
+        has_property
+        and SKIP_VSC_CHECK not in device.properties
+        and _alias_is_certain(context.guest, device)
+    )
+    return found._replace(
+        findings=(*found.findings, *check_pasid(context)), mendable=found.mendable and can_be_set
+    )
+
+
+def _alias_is_certain(guest: Guest, device: GuestDevice) -> bool:
+    """An unresolved network may become a hostdev and shift all numbers libvirt gives after it."""
+    return not guest.unresolved or (device.alias or "").startswith("ua-")
+
+
+def _remedy(device: GuestDevice, vendor_device: str) -> str:
+    if device.kind == "commandline" or device.alias is None:
+        return REMEDY_MEND_COMMANDLINE
+    return REMEDY_MEND.format(identity=vendor_device)
+
+
+def _state(state: State) -> ConfigState | None:
+    return None if isinstance(state, Missing) else state
+
+
+def _value(effective: Effective) -> str:
+    value = {True: "on", False: "off", None: "not known"}[effective.value]
+    return f"skip-vsc-check is {value} ({effective.origin})"

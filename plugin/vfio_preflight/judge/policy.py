@@ -1,0 +1,97 @@
+"""Report + configuration -> decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ..pci.space import identity
+from . import codes
+from .findings import DeviceReport, Finding, Report
+from .verdicts import BLOCK, CHOICES, DEFAULT_POLICY, FAIL, MEND, STRICTNESS
+
+HANGS = "a device that hangs QEMU is blocked whatever the policy"
+
+
+class Decision(NamedTuple):
+    """What is to be done: ``action``, the aliases to mend, and why mending was not possible."""
+
+    action: str
+    mend: tuple[str, ...] = ()
+    note: str = ""
+
+
+def decide(report: Report, policy: Mapping[str, str], vsc_tolerant: tuple[str, ...]) -> Decision:
+    """Apply ``policy`` (verdict -> action). ``vsc_tolerant`` are ``vendor:device`` patterns.
+
+    Each finding's verdict asks for an action, and the strictest one is taken: a device that fails
+    and may pass does not make something unknown pass that must not. A guest is mended only as a
+    whole: one failing device that cannot be mended blocks it.
+
+    No policy lets pass what is known to hang QEMU: libvirt would wait for it.
+    """
+    findings = [*report.findings, *(f for device in report.devices for f in device.findings)]
+    verdicts = {report.verdict, *(finding.verdict for finding in findings)}
+    actions = {policy.get(verdict, DEFAULT_POLICY[verdict]) for verdict in verdicts}
+    strictest = max(actions, key=STRICTNESS.index)
+    if strictest not in (MEND, BLOCK) and any(finding.code.blocks_always for finding in findings):
+        return Decision(BLOCK, (), HANGS)
+    if strictest != MEND:
+        return Decision(strictest)
+    obstacle = next(iter(_obstacles(report, vsc_tolerant)), None)
+    if obstacle is not None:
+        return Decision(BLOCK, (), f"not mended: {obstacle}")
+    failing = (device for device in report.devices if device.verdict == FAIL)
+    return Decision(MEND, tuple(d.device.alias for d in failing if d.device.alias))
+
+
+def with_guest_policy(
+    report: Report, policy: Mapping[str, str], requested: Mapping[str, str]
+) -> tuple[Report, dict[str, str]]:
+    """The host's ``policy`` overridden by the guest's, and ``report``, which names its typos.
+
+    An action that does not exist is no reason to leave the guest unchecked: it is ignored.
+    """
+    usable = {v: a for v, a in requested.items() if a in CHOICES.get(v, ())}
+    unusable = [f"{v[:40]}={a[:40]!a}" for v, a in requested.items() if v not in usable]
+    if unusable:
+        known = "; ".join(f"{verdict}: {', '.join(c)}" for verdict, c in CHOICES.items())
+        more = f" (and {len(unusable) - 1} more)" if len(unusable) > 1 else ""
+        finding = Finding(
+            codes.GUEST_POLICY_UNUSABLE,
+            f"<policy {unusable[0]}>{more} in the guest's metadata is not supported and is ignored",
+            f"correct it; supported are {known}",
+        )
+        report = report._replace(findings=(*report.findings, finding))
+    return report, {**policy, **usable}
+
+
+def _obstacles(report: Report, vsc_tolerant: tuple[str, ...]) -> list[str]:
+    own = [f.text for f in report.findings if f.verdict == FAIL]
+    failing = [device for device in report.devices if device.verdict == FAIL]
+    return own + [why for device in failing for why in _unmendable(device, vsc_tolerant)]
+
+
+def _unmendable(device: DeviceReport, vsc_tolerant: tuple[str, ...]) -> list[str]:
+    name = device.device.alias or device.device.key
+    failing = [finding.code for finding in device.findings if finding.verdict == FAIL]
+    if any(code is not codes.VSC_BODY_DIFFERS for code in failing):
+        return [f"more than Vendor Specific Information differs on {name}"]
+    if device.device.kind == "commandline" or device.device.alias is None:
+        return [f"{name} is on the QEMU command line, where <qemu:override> does not apply"]
+    if not device.mendable:
+        return [
+            f"skip-vsc-check cannot be set on {name}: the emulator lacks it or was not seen to"
+            " accept the device with it, the guest's XML sets it itself, or the device's alias is"
+            " not certain"
+        ]
+    if device.destination is None or not is_tolerant(device, vsc_tolerant):
+        return [f"{name} is not listed under vsc-tolerant"]
+    return []
+
+
+def is_tolerant(device: DeviceReport, patterns: tuple[str, ...]) -> bool:
+    """Whether ``vendor:device`` of both states is listed; ``10de:*`` lists all of a vendor."""
+    states = [state for state in (device.source, device.destination) if state is not None]
+    names = [identity(state.config) for state in states]
+    return all(name in patterns or f"{name[:4]}:*" in patterns for name in names)

@@ -1,0 +1,41 @@
+"""The four verdicts, and what an operator may want done for each. Constants only: costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+PASS = "pass"
+TOLERATED = "tolerated"
+UNKNOWN = "unknown"
+FAIL = "fail"
+
+# Worst last: the verdict of several findings is the last of theirs in this order.
+VERDICTS = (PASS, TOLERATED, UNKNOWN, FAIL)
+
+ALLOW = "allow"
+ANNOTATE = "annotate"
+BLOCK = "block"
+MEND = "mend"
+
+# The strictest last.
+STRICTNESS = (ALLOW, ANNOTATE, MEND, BLOCK)
+
+# The actions that may be configured for each verdict; the first is the default.
+CHOICES = {
+    PASS: (ANNOTATE, ALLOW),
+    TOLERATED: (ANNOTATE, ALLOW, BLOCK),
+    UNKNOWN: (ANNOTATE, ALLOW, BLOCK),
+    FAIL: (BLOCK, ANNOTATE, ALLOW, MEND),
+}
+DEFAULT_POLICY = {verdict: choices[0] for verdict, choices in CHOICES.items()}
+
+# When the emulator itself is tried ([hook] trial).
+NEVER = "never"
+WHEN_UNVERIFIED = "when-unverified"
+ALWAYS = "always"
+TRIAL_MODES = (NEVER, WHEN_UNVERIFIED, ALWAYS)
+
+
+def worst(verdicts: Iterable[str]) -> str:
+    """The worst of ``verdicts``; ``pass`` if there are none."""
+    return max(verdicts, key=VERDICTS.index, default=PASS)

@@ -1,0 +1,251 @@
+"""What a guest's emulator can do, asked of the binary itself and remembered.
+
+    >>> facts = emulator_facts("/usr/bin/qemu-system-x86_64", cache_dir=None, deadline=now + 3.0)
+    >>> facts.version, "skip-vsc-check" in facts.properties["vfio-pci"]
+    ('10.0.2', True)
+
+Version numbers prove nothing: distributions have machine types and backports of their own. So the
+binary is asked over QMP, once for as long as it is the same file. A wrapper script is
+asked every time, since it stays the same file when what it starts changes. QEMU's loadable modules
+are not part of the identity: they are of the same build, and no VFIO device comes from one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ...errors import PreflightError
+from ...osutil import jsondir
+from ...osutil.executable import (
+    Executable,
+    ExecutableError,
+    trusted_executable,
+    unprivileged_user,
+)
+from .machines import VFIO_TYPES, EmulatorFacts, MachineType, Property, natural_key
+
+__all__ = ["EmulatorError", "EmulatorFacts", "MachineType", "Property", "emulator_facts"]
+
+_SCHEMA = 1  # of a cached entry: raise it whenever _pack() changes
+_ARGUMENTS = (
+    # The same form as libvirt's own probe, so that wrapper scripts cope; TCG first, since it needs
+    # no device and makes no virtual machine.
+    *("-machine", "none,accel=tcg:kvm"),
+    *("-S", "-no-user-config", "-nodefaults", "-display", "none", "-qmp", "stdio"),
+)
+_MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
+
+
+class EmulatorError(PreflightError):
+    """An emulator that must not be run, cannot be run, or does not answer."""
+
+
+class _Replies(NamedTuple):
+    """What comes back for ``_queries()``, in that order."""
+
+    machines_with_compat: Mapping[str, Any]
+    machines: Mapping[str, Any]
+    types: Mapping[str, Any]
+    properties: Mapping[str, Any]
+    nohotplug_properties: Mapping[str, Any]
+
+
+def emulator_facts(
+    path: str, *, cache_dir: str | None, deadline: float, root: str = "/"
+) -> EmulatorFacts:
+    """Return what the emulator at ``path`` can do, from the cache or from the emulator.
+
+    ``deadline`` is on the clock of ``time.monotonic()``, in seconds; the emulator is dead by then.
+    ``cache_dir`` is made if need be; None, or one that cannot be used, means that the emulator is
+    asked each time. ``root`` is where ``path`` is looked up: see ``trusted_executable()``.
+
+    Raises EmulatorError if the emulator must not be run or does not answer.
+    """
+    try:
+        executable = trusted_executable(path, root)
+    except ExecutableError as error:
+        raise EmulatorError(
+            f"emulator {error}; correct the guest's <emulator>, or install that program"
+        ) from error
+    usable_cache = None if executable.script else cache_dir
+    facts = _cached(usable_cache, executable)
+    if facts is None:
+        facts = _ask(executable, deadline)
+        if usable_cache is not None:
+            jsondir.store(usable_cache, _cache_name(executable), _pack(executable, facts))
+    return facts
+
+
+def _ask(executable: Executable, deadline: float) -> EmulatorFacts:
+    from .client import ProcessError
+
+    try:
+        greeting, replies = _converse(executable, deadline)
+        return _facts(executable.path, greeting["version"], _Replies(*replies))
+    except (ProcessError, ExecutableError) as error:
+        raise EmulatorError(
+            f"emulator {executable.path}: {error}; run it by hand to see what is wrong with it"
+        ) from error
+    except _MALFORMED as error:
+        raise EmulatorError(
+            f"emulator {executable.path}: its answers over QMP are not those of a QEMU"
+            f" ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _converse(executable: Executable, deadline: float) -> tuple[Any, list[Mapping[str, Any]]]:
+    """The greeting, and the answers to all queries.
+
+    The queries are in the pipe before the first answer is read. ``quit`` is not among them: QEMU
+    obeys it at once, and of the answers, which take more than a pipe holds, those that a slow
+    reader on a busy host has not yet read would be lost.
+    """
+    from .client import Emulator, ProcessError, wait
+
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise ProcessError("was not asked: no time was left")
+    argv = (executable.realpath, *_ARGUMENTS)
+    # Processor time is limited in case this process is killed before it can end the emulator.
+    cpu = int(min(left, 3600.0)) + 2
+    queries = [("qmp_capabilities", {}), *_queries()]
+    with Emulator(argv, user=unprivileged_user(), cpu=cpu) as emulator:
+        emulator.send_all(queries)
+        replies = emulator.replies
+        wait(lambda: emulator.is_silent or len(replies) >= len(queries), [emulator], deadline)
+        negotiated, *answers = replies or [{}]
+        if "error" in negotiated:
+            raise ProcessError(f"refuses to negotiate QMP: {str(negotiated)[:200]}")
+        if len(replies) < len(queries):
+            raise ProcessError(emulator.failure())
+        return emulator.greeting, answers
+
+
+def _queries() -> list[tuple[str, Mapping[str, object]]]:
+    return [
+        ("query-machines", {"compat-props": True}),
+        ("query-machines", {}),  # for QEMU before 9.1, where the former is an error
+        ("qom-list-types", {"implements": "pci-device", "abstract": True}),
+        *(("device-list-properties", {"typename": name}) for name in VFIO_TYPES),
+    ]
+
+
+def _facts(path: str, version: Mapping[str, Any], replies: _Replies) -> EmulatorFacts:
+    """Turn QMP's answers into facts; raises what ``_MALFORMED`` lists if they are not QEMU's."""
+    lineage = _lineage(replies.types["return"])
+    known = "return" in replies.machines_with_compat
+    machines = (replies.machines_with_compat if known else replies.machines)["return"]
+    reaching = {ancestor for ancestors in lineage.values() for ancestor in ancestors}
+    numbers = version["qemu"]
+    return EmulatorFacts(
+        path=path,
+        version=f"{numbers['major']:d}.{numbers['minor']:d}.{numbers['micro']:d}",
+        package=str(version.get("package", "")).strip(),
+        machines={
+            machine["name"]: _machine(machine, reaching)
+            for machine in sorted(machines, key=lambda machine: natural_key(machine["name"]))
+        },
+        properties={
+            name: _properties(reply["return"])
+            for name, reply in zip(VFIO_TYPES, replies[-len(VFIO_TYPES) :])
+            if "return" in reply
+        },
+        lineage=lineage,
+        compat_props_known=known,
+    )
+
+
+def _lineage(types: list[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Map each VFIO type to itself and its ancestors, from the answer of ``qom-list-types``."""
+    parents = {entry["name"]: entry.get("parent") for entry in types}
+    return {name: tuple(_ancestry(name, parents)) for name in VFIO_TYPES if name in parents}
+
+
+def _ancestry(name: str | None, parents: Mapping[str, str | None]) -> list[str]:
+    line: list[str] = []
+    while name is not None and name not in line:
+        line.append(name)
+        name = parents.get(name)
+    return line
+
+
+def _machine(entry: Mapping[str, Any], reaching: set[str]) -> MachineType:
+    compat = (
+        (prop["qom-type"], prop["property"], prop["value"])
+        for prop in entry.get("compat-props", ())
+        if prop["qom-type"] in reaching
+    )
+    return MachineType(
+        name=entry["name"],
+        alias=entry.get("alias"),
+        deprecated=bool(entry.get("deprecated", False)),
+        is_default=bool(entry.get("is-default", False)),
+        compat=tuple(compat),
+    )
+
+
+def _properties(entries: list[Mapping[str, Any]]) -> dict[str, Property]:
+    return {
+        entry["name"]: Property(entry["type"], entry.get("default-value"))
+        for entry in sorted(entries, key=lambda entry: str(entry["name"]))
+    }
+
+
+def _cached(cache_dir: str | None, executable: Executable) -> EmulatorFacts | None:
+    if cache_dir is None:
+        return None
+    packed = jsondir.load(cache_dir, _cache_name(executable))
+    try:
+        return _unpack(executable.path, packed) if packed["key"] == _key(executable) else None
+    except _MALFORMED:
+        return None
+
+
+def _cache_name(executable: Executable) -> str:
+    """One entry a path, so that an upgraded emulator's replaces the old one's."""
+    return executable.realpath[1:].replace("/", "!")
+
+
+def _key(executable: Executable) -> list[Any]:
+    return [_SCHEMA, executable.realpath, *executable.identity]
+
+
+def _pack(executable: Executable, facts: EmulatorFacts) -> dict[str, Any]:
+    """Turn facts into JSON; the few distinct compat entries are written once and referred to."""
+    entries = list(dict.fromkeys(e for m in facts.machines.values() for e in m.compat))
+    index = {entry: number for number, entry in enumerate(entries)}
+    return {
+        "key": _key(executable),
+        "version": facts.version,
+        "package": facts.package,
+        "compat-props-known": facts.compat_props_known,
+        "lineage": facts.lineage,
+        "properties": facts.properties,
+        "compat-entries": entries,
+        "machines": [
+            [*machine[:-1], [index[entry] for entry in machine.compat]]
+            for machine in facts.machines.values()
+        ],
+    }
+
+
+def _unpack(path: str, packed: Mapping[str, Any]) -> EmulatorFacts:
+    entries = [tuple(entry) for entry in packed["compat-entries"]]
+    machines = (
+        MachineType(name, alias, deprecated, is_default, tuple(entries[n] for n in numbers))
+        for name, alias, deprecated, is_default, numbers in packed["machines"]
+    )
+    return EmulatorFacts(
+        path=path,
+        version=packed["version"],
+        package=packed["package"],
+        machines={machine.name: machine for machine in machines},
+        properties={
+            name: {key: Property(*value) for key, value in properties.items()}
+            for name, properties in packed["properties"].items()
+        },
+        lineage={name: tuple(ancestors) for name, ancestors in packed["lineage"].items()},
+        compat_props_known=packed["compat-props-known"],
+    )

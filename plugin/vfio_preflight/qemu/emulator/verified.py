@@ -1,0 +1,20 @@
+"""The releases of QEMU on which the conformance suite found the model to be right.
+
+The suite writes them (``python -m conformance --record``) to ``verified.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from ..model.versions import numbers
+
+VERIFIED_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "verified.json")
+
+
+def verified_versions() -> tuple[str, ...]:
+    """The versions, oldest first."""
+    with open(VERIFIED_FILE, encoding="ascii") as file:
+        versions = (entry["version"] for entry in json.load(file)["verified"])
+        return tuple(sorted(versions, key=numbers))

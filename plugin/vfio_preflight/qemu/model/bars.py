@@ -1,0 +1,132 @@
+"""Base address registers, as QEMU takes them (``vfio_bar_prepare``, hw/vfio/pci.c).
+
+What a BAR is, QEMU learns from the low bits of its register; its size, from VFIO. Where sizes are
+not known, model and trial go by the same guess, in which nothing is too small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ...pci.ids import PCI_CAP_ID_MSIX
+from ...pci.space import PCI_CAPABILITY_LIST, PCI_STATUS, PCI_STATUS_CAP_LIST, dword, word
+from ...pci.state import Bar, ConfigState
+
+ROM_BAR = 6
+_MEMORY, _PORTS, _ROM = 0x10000, 0x80, 0x10000  # bytes of what has a size we do not know
+
+
+class Region(NamedTuple):
+    """A BAR: ``size`` in bytes, ``type`` the low bits of its register (PCI 3.0, 6.2.5.1)."""
+
+    size: int
+    type: int
+
+    @property
+    def is_io(self) -> bool:
+        """Whether it is in I/O space."""
+        return bool(self.type & 1)
+
+    @property
+    def is_64bit(self) -> bool:
+        """Whether its register has 8 bytes; so if bit 2 is set, whatever bit 1 says."""
+        return not self.is_io and bool(self.type & 4)
+
+
+class MsixRegisters(NamedTuple):
+    """What an MSI-X capability says; offsets in bytes."""
+
+    entries: int
+    table_bar: int
+    table_offset: int
+    pba_bar: int
+    pba_offset: int
+
+    @property
+    def table_end(self) -> int:
+        """Where the table ends in its BAR."""
+        return self.table_offset + 16 * self.entries
+
+    @property
+    def pba_end(self) -> int:
+        """Where the pending bits end in their BAR."""
+        return self.pba_offset + (self.entries + 63 & ~63) // 8
+
+
+def parse_msix(config: bytes, offset: int) -> MsixRegisters:
+    """The MSI-X capability at ``offset`` (PCI 3.0, 6.8.2)."""
+    table, pba = dword(config, offset + 4), dword(config, offset + 8)
+    entries = (word(config, offset + 2) & 0x7FF) + 1
+    return MsixRegisters(entries, table & 7, table & ~7, pba & 7, pba & ~7)
+
+
+def regions(state: ConfigState) -> dict[int, Region]:
+    """The state's BARs by number, but for the ROM."""
+    return {
+        bar.number: _region(bar.size, state.config[0x10 + 4 * bar.number])
+        for bar in likely_bars(state)
+        if bar.number != ROM_BAR and bar.size
+    }
+
+
+def rom_size(state: ConfigState) -> int:
+    """Bytes of the expansion ROM, 0 for none."""
+    return next((bar.size for bar in likely_bars(state) if bar.number == ROM_BAR), 0)
+
+
+def likely_bars(state: ConfigState) -> tuple[Bar, ...]:
+    """The state's BARs. Where they are not known: registers that are not zero, and, since one may
+    be there that reads as zero, BAR 0 and what an MSI-X capability lies in.
+    """
+    if state.bars:
+        return state.bars
+    needs = dict(_msix_needs(state.config))
+    found = dict(_registers(state.config))
+    for number in (0, *needs):
+        found.setdefault(number, Bar(number, _MEMORY, "mem32"))
+    return tuple(
+        bar._replace(size=max(bar.size, 1 << (needs.get(number, 0) - 1).bit_length()))
+        for number, bar in sorted(found.items())
+    )
+
+
+def _region(size: int, low: int) -> Region:
+    return Region(size, low & (0x3 if low & 1 else 0xF))
+
+
+def _registers(config: bytes) -> Iterator[tuple[int, Bar]]:
+    number = 0
+    while number < ROM_BAR:
+        value = dword(config, 0x10 + 4 * number)
+        region = _region(_MEMORY, value & 0xFF)
+        if region.is_io:
+            yield number, Bar(number, _PORTS, "io")
+        elif value:
+            yield number, Bar(number, _MEMORY, "mem64" if region.is_64bit else "mem32")
+        number += 2 if region.is_64bit else 1
+    if dword(config, 0x30):
+        yield ROM_BAR, Bar(ROM_BAR, _ROM, "mem32")
+
+
+def _msix_needs(config: bytes) -> Iterator[tuple[int, int]]:
+    """BARs with the bytes that MSI-X takes of them."""
+    offset = _first_msix(config)
+    if offset is None:
+        return
+    msix = parse_msix(config, offset)
+    ends = ((msix.table_bar, msix.table_end), (msix.pba_bar, msix.pba_end))
+    for number in sorted({msix.table_bar, msix.pba_bar} - {6, 7}):
+        yield number, max(end for bar, end in ends if bar == number)
+
+
+def _first_msix(config: bytes) -> int | None:
+    if not config[PCI_STATUS] & PCI_STATUS_CAP_LIST:
+        return None
+    offset, seen = config[PCI_CAPABILITY_LIST], set[int]()
+    while offset and offset not in seen:
+        if config[offset] == PCI_CAP_ID_MSIX and offset + 12 <= len(config):
+            return offset
+        seen.add(offset)
+        offset = config[offset + 1 & 0xFF]
+    return None

@@ -1,0 +1,90 @@
+"""What QEMU's ``vfio-pci`` makes of a config state, and how it compares the result with a stream.
+
+``realise`` repeats, on a copy of the bytes, what QEMU does between opening the device and the end
+of ``vfio_realize()``: it clears and registers BARs, rebuilds the capability list from its end,
+adjusts the PCIe capability to the bus the guest sees, rebuilds the extended list, and along the way
+marks which bytes must agree (``cmask``), which the guest writes (``wmask``) and which it clears by
+writing ones (``w1cmask``). ``compare`` is ``get_pci_config_device()``.
+
+The steps are in ``header``, ``msi``, ``msix``, ``capabilities``, ``extended``, ``quirks`` and
+``reset``, and work on a ``device.Device``. What releases of QEMU do differently is in ``versions``.
+That all of it is right is the conformance suite's business (tests/conformance), which asks real
+QEMU.
+
+Pure: bytes and values in, values out. Sources: QEMU 10.0.2, ``vfio_realize`` in ``hw/vfio/pci.c``;
+``pci_qdev_realize`` and ``get_pci_config_device`` in ``hw/pci/pci.c``.
+"""
+
+from __future__ import annotations
+
+from ...pci.ids import PCI_EXT_CAP_ID_ARI
+from ...pci.space import PCIE_CONFIG_SPACE_SIZE
+from ...pci.state import ConfigState
+from . import capabilities, extended, header, msix, quirks, reset
+from .device import Device
+from .properties import PropertyError, parse_bool
+from .settings import require_valid
+from .values import Environment, Mismatch, Refusal, RefusedError, VirtualConfig
+
+__all__ = [
+    "Environment",
+    "Mismatch",
+    "PropertyError",
+    "Refusal",
+    "VirtualConfig",
+    "compare",
+    "parse_bool",
+    "realise",
+]
+
+
+def compare(stream: bytes, device: VirtualConfig) -> tuple[Mismatch, ...]:
+    """All bytes at which loading ``stream`` into ``device`` fails; QEMU names the first alone.
+
+    Both must be of one size: where they are not, QEMU reads one side's bytes as something else.
+    """
+    if len(stream) != len(device.config):
+        raise ValueError(f"stream of {len(stream)} bytes, device of {len(device.config)}")
+    if stream == device.config:
+        return ()
+    compared = device.compared()
+    return tuple(
+        Mismatch(i, s, d, device.cmask[i], device.wmask[i], device.w1cmask[i])
+        for i, (s, d, mask) in enumerate(zip(stream, device.config, compared))
+        if (s ^ d) & mask
+    )
+
+
+def realise(state: ConfigState, environment: Environment) -> VirtualConfig | Refusal:
+    """What ``vfio-pci`` presents to the guest for ``state``, or why there is no device.
+
+    Raises :class:`PropertyError` where QEMU would not even take one of the device's properties.
+
+    Where ``state.bars`` is empty, BARs are guessed from the registers (``bars.likely_bars``): type
+    bits are compared, and MSI-X fits.
+    """
+    require_valid(environment.properties)
+    device = Device(state, environment)
+    try:
+        _realise(device)
+    except RefusedError as refused:
+        return refused.refusal
+    return device.result()
+
+
+def _realise(device: Device) -> None:
+    """``vfio_realize``, what ``pci_qdev_realize`` does after it, and the machine's reset."""
+    header.init_masks(device)
+    header.override_identifiers(device)
+    header.clear_bars(device)
+    header.register_rom(device)
+    placed = msix.early_setup(device)
+    header.register_bars(device)
+    if capabilities.add_standard_capabilities(device, placed):
+        extended.add_extended_capabilities(device)
+    quirks.emulate_igd(device)
+    quirks.require_bars(device)
+    reset.check_interrupt_pin(device)
+    if device.size == PCIE_CONFIG_SPACE_SIZE:
+        extended.find_extended(device, PCI_EXT_CAP_ID_ARI)
+    reset.reset(device)

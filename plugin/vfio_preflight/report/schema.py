@@ -1,0 +1,156 @@
+"""A report as plain data: JSON of schema 1, the source of every output.
+
+What the hook prints, what ``check`` shows, the annotation and what another host answers all start
+from a :class:`ReportDict`. Finding codes and keys are stable.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from .. import __version__
+from ..judge.findings import DeviceReport, Finding, Report
+from ..judge.policy import Decision
+from ..pci.registers import locate
+from ..pci.space import identity
+from ..pci.state import ConfigState
+from ..qemu.model.vfio_pci import Mismatch
+
+SCHEMA = 1
+
+
+class MismatchDict(TypedDict):
+    """A byte that differs: its place, both values, and the line QEMU prints for it."""
+
+    offset: int
+    where: str
+    register: str
+    source: int
+    destination: int
+    line: str
+
+
+class _FindingRequired(TypedDict):
+    code: str
+    verdict: str
+    text: str
+
+
+class FindingDict(_FindingRequired, total=False):
+    """A finding; ``remedy`` and ``mismatches`` only where there are any."""
+
+    remedy: str
+    mismatches: list[MismatchDict]
+
+
+class StateDict(TypedDict):
+    """What a verdict rests on; ``size`` in bytes of configuration space."""
+
+    evidence: str
+    origin: str
+    size: int
+
+
+class DeviceDict(TypedDict):
+    """A device; ``source`` and ``destination`` are None where the state is not known.
+
+    ``qemu`` is the line QEMU would fail with, or empty.
+    """
+
+    key: str
+    kind: str
+    host: str | None
+    alias: str | None
+    driver: str
+    placement: str
+    identity: str | None
+    verdict: str
+    mendable: bool
+    qemu: str
+    source: StateDict | None
+    destination: StateDict | None
+    findings: list[FindingDict]
+
+
+class ReportDict(TypedDict):
+    """A report; ``action`` is None where nothing is about to migrate."""
+
+    schema: int
+    version: str
+    guest: str
+    uuid: str
+    machine: str
+    emulator: str
+    verdict: str
+    action: str | None
+    note: str
+    findings: list[FindingDict]
+    devices: list[DeviceDict]
+
+
+def as_dict(report: Report, decision: Decision | None) -> ReportDict:
+    """``report`` and what policy makes of it, None where nothing is about to migrate."""
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "guest": report.guest,
+        "uuid": report.uuid,
+        "machine": report.machine,
+        "emulator": report.emulator,
+        "verdict": report.verdict,
+        "action": decision.action if decision else None,
+        "note": decision.note if decision else "",
+        "findings": [_finding(finding, None) for finding in report.findings],
+        "devices": [_device(device) for device in report.devices],
+    }
+
+
+def _device(report: DeviceReport) -> DeviceDict:
+    known = report.destination or report.source
+    config = known.config if known else None
+    return {
+        "key": report.device.key,
+        "kind": report.device.kind,
+        "host": report.device.host,
+        "alias": report.device.alias,
+        "driver": report.device.driver,
+        "placement": report.device.placement,
+        "identity": identity(config) if config else None,
+        "verdict": report.verdict,
+        "mendable": report.mendable,
+        "qemu": report.quote,
+        "source": _state(report.source),
+        "destination": _state(report.destination),
+        "findings": [_finding(finding, config) for finding in report.findings],
+    }
+
+
+def _state(state: ConfigState | None) -> StateDict | None:
+    if state is None:
+        return None
+    return {"evidence": state.evidence, "origin": state.origin, "size": len(state.config)}
+
+
+def _finding(finding: Finding, config: bytes | None) -> FindingDict:
+    found: FindingDict = {
+        "code": str(finding.code),
+        "verdict": finding.verdict,
+        "text": finding.text,
+    }
+    if finding.remedy:
+        found["remedy"] = finding.remedy
+    if finding.mismatches and config is not None:
+        found["mismatches"] = [_mismatch(mismatch, config) for mismatch in finding.mismatches]
+    return found
+
+
+def _mismatch(mismatch: Mismatch, config: bytes) -> MismatchDict:
+    place = locate(config, mismatch.offset)
+    return {
+        "offset": mismatch.offset,
+        "where": place.where,
+        "register": place.register,
+        "source": mismatch.stream,
+        "destination": mismatch.device,
+        "line": mismatch.line,
+    }

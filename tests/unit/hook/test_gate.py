@@ -1,0 +1,376 @@
+"""The gate, with an emulator that is made up and this host's devices given as files."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from unit.domains import KEY, make_domain, report_of
+from unit.makers import HOST, PMC, UUID, VSC_BODY, differing, make_emulator, make_state
+from unit.streams import make_image, make_stream, vfio
+from vfio_preflight.configuration import Configuration, ConfigurationError
+from vfio_preflight.gather import here
+from vfio_preflight.guest.domain import read_guest
+from vfio_preflight.guest.mend import Mend, only_ours_changed
+from vfio_preflight.guest.metadata import read_record
+from vfio_preflight.guest.xml import parse_domain
+from vfio_preflight.hook import journal
+from vfio_preflight.hook.gate import Gate
+from vfio_preflight.hook.probe import MARK, NAME_PREFIX
+from vfio_preflight.hook.supervise import Outcome
+from vfio_preflight.judge.verdicts import DEFAULT_POLICY
+from vfio_preflight.pci.formats import to_json
+from vfio_preflight.pci.state import ConfigState
+from vfio_preflight.qemu.model.vfio_pci import Environment, VirtualConfig, realise
+
+OTHER = "0000:06:00.5"
+RECORD = {KEY: make_state()}
+SECRET = "<graphics type='vnc' passwd='s3cret'/>"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configuration:
+    monkeypatch.setattr(here, "emulator_facts", lambda *_args, **_options: make_emulator())
+    (tmp_path / "states").mkdir()
+    return Configuration(
+        states=str(tmp_path / "states"), runtime=str(tmp_path / "run"), log=str(tmp_path / "log")
+    )
+
+
+def present(settings: Configuration, state: ConfigState, host: str = HOST) -> None:
+    """Have this host's device present ``state``."""
+    (Path(settings.states) / f"{host}.json").write_text(to_json(state))
+
+
+def with_policy(settings: Configuration, **policy: str) -> Configuration:
+    return settings._replace(policy={**DEFAULT_POLICY, **policy}, vsc_tolerant=("10de:*",))
+
+
+def judge(settings: Configuration, xml: bytes, operation: str = "migrate") -> Outcome:
+    return Gate("g1", settings, time.monotonic() + 5).judge(operation, xml)
+
+
+def migrated(
+    settings: Configuration, xml: bytes, mends: tuple[Mend, ...] = ()
+) -> tuple[str, str, bytes]:
+    """Verdict and action of a migration that passes, and its XML, changed in nothing else."""
+    outcome = judge(settings, xml)
+    assert (outcome.status, outcome.err) == (0, b"")
+    assert only_ours_changed(parse_domain(xml), parse_domain(outcome.out), mends)
+    report = report_of(outcome.out)
+    return str(report.get("verdict")), str(report.get("action")), outcome.out
+
+
+# --- migrate -------------------------------------------------------------------------------------
+
+
+def test_pass_is_annotated(settings: Configuration) -> None:
+    present(settings, make_state())
+    verdict, action, out = migrated(settings, make_domain(RECORD))
+    assert (verdict, action) == ("pass", "annotate")
+    (device,) = report_of(out).findall("device")
+    names = ("key", "verdict", "alias", "host", "source", "destination")
+    shown = [device.get(name) for name in names]
+    assert shown == [KEY, "pass", "hostdev0", HOST, "sysfs", "file"]
+    codes = [finding.get("code") for finding in device.findall("finding")]
+    assert codes == ["config-identical", "skip-vsc-check"]
+
+
+def test_record_travels_on_unchanged(settings: Configuration) -> None:
+    present(settings, differing(VSC_BODY))
+    xml = make_domain(RECORD, machine="pc-q35-9.1")
+    _, _, out = migrated(settings, xml)
+    before, after = (read_guest(parse_domain(text)) for text in (xml, out))
+    assert read_record(after.metadata) == read_record(before.metadata)
+
+
+def test_tolerated_is_annotated(settings: Configuration) -> None:
+    present(settings, differing(VSC_BODY))
+    verdict, action, _ = migrated(settings, make_domain(RECORD, machine="pc-q35-9.1"))
+    assert (verdict, action) == ("tolerated", "annotate")
+
+
+def test_fail_is_blocked(settings: Configuration) -> None:
+    present(settings, differing(VSC_BODY))
+    outcome = judge(settings, make_domain(RECORD))
+    assert (outcome.status, outcome.out) == (1, b"")
+    first = outcome.err.decode().splitlines()[0]
+    assert first.startswith("vfio-preflight: migration blocked: guest 'g1' (pc-q35-9.0): fail: ")
+    for part in ("hostdev0", "VSC at 0x60", "0x63", "Bad config data: i=0x63", "to do:"):
+        assert part in first
+
+
+def test_without_record_is_unknown(settings: Configuration) -> None:
+    present(settings, make_state())
+    verdict, action, out = migrated(settings, make_domain())
+    assert (verdict, action) == ("unknown", "annotate")
+    assert b"carries no record of this device" in out
+    assert judge(with_policy(settings, unknown="block"), make_domain()).status == 1
+
+
+@pytest.mark.parametrize("wish", ["<policy/>", "<policy fail='allow' unknown='allow'/>"])
+@pytest.mark.parametrize("evidence", ["file", "stream"])
+def test_what_hangs_qemu_never_passes(settings: Configuration, wish: str, evidence: str) -> None:
+    present(settings, make_state(b"\xff" * 256))
+    lenient = with_policy(settings, fail="annotate", unknown="allow")._replace(evidence=evidence)
+    xml = make_domain(RECORD).replace(b"<record", f"{wish}<record".encode(), 1)
+    assert wish.encode() in xml
+    outcome = judge(lenient, xml)
+    assert (outcome.status, outcome.out) == (1, b"")
+    assert b"whatever the policy" in outcome.err.splitlines()[0]
+
+
+@pytest.mark.parametrize("policy", [{"fail": "allow", "pass": "allow"}, {"fail": "annotate"}])
+def test_fail_may_pass(policy: dict[str, str], settings: Configuration) -> None:
+    present(settings, differing(PMC))
+    outcome = judge(with_policy(settings, **policy), make_domain(RECORD))
+    assert outcome.status == 0
+    assert bool(outcome.out) == (policy["fail"] == "annotate")
+
+
+def test_annotate_never(settings: Configuration) -> None:
+    present(settings, make_state())
+    never = settings._replace(annotate="never")
+    assert judge(never, make_domain(RECORD)) == Outcome(0)
+    assert judge(never, make_domain()) == Outcome(0)
+
+
+def test_guest_without_vfio_devices(settings: Configuration) -> None:
+    assert judge(settings, make_domain(hosts=())) == Outcome(0)
+
+
+# --- mend ----------------------------------------------------------------------------------------
+
+
+def test_mend(settings: Configuration) -> None:
+    present(settings, differing(VSC_BODY))
+    mends = (Mend("hostdev0", "skip-vsc-check", True),)
+    verdict, action, out = migrated(with_policy(settings, fail="mend"), make_domain(RECORD), mends)
+    assert (verdict, action) == ("fail", "mend")
+    assert out.count(b'name="skip-vsc-check" type="bool" value="true"') == 1
+
+
+def test_mend_touches_no_other_device(settings: Configuration) -> None:
+    present(settings, make_state())
+    present(settings, differing(VSC_BODY), OTHER)
+    record = {KEY: make_state(), "0000:00:06.0": make_state()}
+    xml = make_domain(record, (HOST, OTHER))
+    mends = (Mend("hostdev1", "skip-vsc-check", True),)
+    _, action, _ = migrated(with_policy(settings, fail="mend"), xml, mends)
+    assert action == "mend"
+
+
+def test_mend_without_annotation(settings: Configuration) -> None:
+    present(settings, differing(VSC_BODY))
+    never = with_policy(settings, fail="mend")._replace(annotate="never")
+    outcome = judge(never, make_domain(RECORD))
+    assert outcome.status == 0
+    assert b"skip-vsc-check" in outcome.out and b"<report" not in outcome.out
+
+
+def test_mend_does_not_help_with_other_bytes(settings: Configuration) -> None:
+    present(settings, differing(PMC))
+    outcome = judge(with_policy(settings, fail="mend"), make_domain(RECORD))
+    assert outcome.status == 1
+    assert b"note: not mended: more than Vendor Specific Information" in outcome.err
+
+
+def test_mend_needs_the_device_listed(settings: Configuration) -> None:
+    present(settings, differing(VSC_BODY))
+    unlisted = with_policy(settings, fail="mend")._replace(vsc_tolerant=("15b3:*",))
+    outcome = judge(unlisted, make_domain(RECORD))
+    assert outcome.status == 1 and b"not listed under vsc-tolerant" in outcome.err
+
+
+# --- the guest's own policy ----------------------------------------------------------------------
+
+
+def wishing(attributes: str, record: Mapping[str, ConfigState] | None = None) -> bytes:
+    ours = f"<p:preflight xmlns:p='urn:vfio-preflight:1'><policy {attributes}/></p:preflight>"
+    return make_domain(record, metadata=ours)
+
+
+def test_guests_policy(settings: Configuration) -> None:
+    assert judge(settings, wishing("unknown='block'")).status == 1
+    assert judge(settings, wishing("unknown='allow'")) == Outcome(0)
+
+
+def test_guests_policy_not_allowed(settings: Configuration) -> None:
+    closed = settings._replace(guest_override=False)
+    assert judge(closed, wishing("unknown='block'")).status == 0
+
+
+@pytest.mark.parametrize("wish", ["fial='annotate'", "fail='banana'", "fail='banana' x='y'"])
+def test_guests_policy_that_does_not_exist(wish: str, settings: Configuration) -> None:
+    """A typo does not switch the check off: the host's policy applies, and the report tells."""
+    present(settings, differing(PMC))
+    blocked = judge(settings, wishing(wish, RECORD))
+    assert blocked.status == 1 and b"PM at 0x40" in blocked.err.splitlines()[0]
+    assert b"guest-policy-unusable: <policy " + wish.split()[0].encode() in blocked.err
+    assert b"to do for the guest: correct it; supported are pass: annotate, allow; " in blocked.err
+
+
+def test_guests_policy_that_does_not_exist_leaves_the_others(settings: Configuration) -> None:
+    assert judge(settings, wishing("fial='annotate' unknown='block'")).status == 1
+    verdict, action, out = migrated(settings, wishing("fial='annotate'"))
+    assert (verdict, action) == ("unknown", "annotate")
+    assert b"guest-policy-unusable" in out
+
+
+# --- what goes wrong -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_error", ["allow", "block"])
+def test_configuration_error(on_error: str, settings: Configuration) -> None:
+    trouble = ConfigurationError("/etc/x.conf: [policy] fial: no such setting")
+    gate = Gate("g1", settings._replace(on_error=on_error), time.monotonic() + 5, trouble)
+    outcome = gate.judge("migrate", make_domain(RECORD))
+    told = outcome.err if on_error == "block" else outcome.out
+    assert outcome.status == (1 if on_error == "block" else 0)
+    assert b"[policy] fial: no such setting" in told
+
+
+@pytest.mark.parametrize("on_error", ["allow", "block"])
+def test_internal_error_tells_no_secret(
+    on_error: str, settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_args: object, **_options: object) -> None:
+        raise RuntimeError("s3cret from the XML")
+
+    monkeypatch.setattr("vfio_preflight.hook.gate.facts_here", break_down)
+    outcome = judge(settings._replace(on_error=on_error), make_domain(RECORD))
+    told = outcome.err if on_error == "block" else outcome.out
+    assert b"internal error (RuntimeError in test_gate.py, line " in told
+    assert b"s3cret" not in told and b"Traceback" not in told
+
+
+def test_log_has_no_xml(settings: Configuration) -> None:
+    present(settings, differing(PMC))
+    xml = make_domain(RECORD).replace(b"<vcpu>", SECRET.encode() + b"<vcpu>")
+    judge(settings, xml)
+    line = Path(settings.log).read_text()
+    assert "migrate guest 'g1': fail, blocked [hostdev0=config-differs]" in line
+    assert "s3cret" not in line and "<" not in line
+
+
+def test_changed_xml_is_checked(settings: Configuration, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vfio_preflight.hook.annotation.only_ours_changed", lambda *_: False)
+    with pytest.raises(RuntimeError, match="differs in more than was meant"):
+        judge(settings, make_domain())
+
+
+# --- restore, prepare ----------------------------------------------------------------------------
+
+
+def refused(settings: Configuration) -> bytes:
+    """The XML of a restore that is to be refused."""
+    present(settings, differing(PMC))
+    outcome = judge(settings, make_domain(RECORD), "restore")
+    assert (outcome.status, outcome.err) == (0, b"")
+    return outcome.out
+
+
+def test_restore_is_refused_by_prepare(settings: Configuration) -> None:
+    xml = refused(settings)
+    outcome = judge(settings, xml, "prepare")
+    assert (outcome.status, outcome.out) == (1, b"")
+    assert outcome.err.startswith(b"vfio-preflight: restore blocked: guest 'g1'")
+
+
+def test_refusal_is_for_one_attempt(settings: Configuration) -> None:
+    xml = refused(settings)
+    assert judge(settings, xml, "prepare").status == 1
+    assert judge(settings, xml, "prepare") == Outcome(0)
+
+
+def test_refusal_does_not_meet_a_cold_start(settings: Configuration) -> None:
+    xml = refused(settings)
+    assert judge(settings, make_domain(RECORD), "prepare") == Outcome(0)
+    assert judge(settings, xml, "prepare") == Outcome(0), "it was used up"
+
+
+def test_refusal_does_not_meet_the_next_attempt(settings: Configuration) -> None:
+    first, second = refused(settings), refused(settings)
+    assert judge(settings, first, "prepare") == Outcome(0)
+    assert refused(settings) != second
+    assert judge(settings, second, "prepare") == Outcome(0)
+
+
+def test_restore_without_a_record_has_no_source_to_record_on(settings: Configuration) -> None:
+    present(settings, make_state())
+    strict = with_policy(settings, unknown="block")
+    xml = judge(strict, make_domain(), "restore").out
+    restore = judge(strict, xml, "prepare").err.decode()
+    assert "check --image FILE" in restore and "vfio-preflight record" not in restore
+    migrate = judge(strict, make_domain()).err.decode()
+    assert "on the source, run: vfio-preflight record g1" in migrate
+
+
+def test_restore_that_passes(settings: Configuration) -> None:
+    present(settings, make_state())
+    outcome = judge(settings, make_domain(RECORD), "restore")
+    assert report_of(outcome.out).get("verdict") == "pass"
+    assert judge(settings, outcome.out, "prepare") == Outcome(0)
+
+
+def test_restore_is_judged_by_the_image_that_is_open(
+    settings: Configuration, tmp_path: Path
+) -> None:
+    """This process stands for libvirt's; the record is wrong."""
+    present(settings, make_state())
+    xml = make_domain({KEY: differing(PMC)}).replace(
+        b"<name>g1<", f"<uuid>{UUID}</uuid><name>g1<".encode()
+    )
+    made = realise(make_state(), Environment("root-complex"))
+    assert isinstance(made, VirtualConfig)
+    path = tmp_path / "g1.img"
+    path.write_bytes(make_image(make_stream([vfio(made.config, KEY)]), xml=xml))
+    with path.open("rb"):
+        gate = Gate("g1", settings, time.monotonic() + 5, libvirt=os.getpid())
+        report = report_of(gate.judge("restore", xml).out)
+    assert report.get("verdict") == "pass"
+    (device,) = report.findall("device")
+    assert device.get("source") == "stream"
+    assert report.findall("finding") == []
+
+
+def test_restore_without_its_image_says_so(settings: Configuration) -> None:
+    present(settings, make_state())
+    report = report_of(judge(settings, make_domain(RECORD), "restore").out)
+    assert (report.get("verdict"), report[-1].get("source")) == ("pass", "sysfs")
+    (finding,) = report.findall("finding")
+    assert (finding.get("code"), finding.get("verdict")) == ("image-unread", "pass")
+    assert "no save image of the guest is open" in str(finding.text)
+    assert report_of(judge(settings, make_domain(RECORD)).out).findall("finding") == []
+
+
+def test_refusal_that_cannot_be_left_is_logged(
+    settings: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(journal, "write", lambda _log, line, **_options: lines.append(line))
+    (tmp_path / "file").write_text("")
+    present(settings, differing(PMC))
+    nowhere = settings._replace(runtime=str(tmp_path / "file"))
+    assert judge(nowhere, make_domain(RECORD), "restore") == Outcome(0)
+    assert (
+        f"cannot be refused: in {nowhere.runtime}: Not a directory; " in lines[-1]
+        and "PM at 0x40" in lines[-1]
+    )
+
+
+# --- the dry run's stand-in ----------------------------------------------------------------------
+
+
+def test_probe_is_answered_and_never_let_in(settings: Configuration) -> None:
+    present(settings, make_state())
+    ours = "<p:preflight xmlns:p='urn:vfio-preflight:1'><p:probe part='0'/></p:preflight>"
+    xml = make_domain(metadata=ours).replace(b"<name>g1<", f"<name>{NAME_PREFIX}1<".encode())
+    outcome = judge(settings, xml)
+    assert (outcome.status, outcome.out) == (1, b"")
+    assert outcome.err.startswith(f"{MARK} 0 ".encode())
+    assert judge(settings, xml, "restore").status == 0

@@ -1,0 +1,184 @@
+"""What the hook does with whom, and that nothing of its own can stop a guest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from unit.domains import KEY, make_domain, report_of
+from unit.hooked import QUIET, Host, assert_blocked, assert_let_pass, domain, present
+from unit.makers import HOST, PMC
+from vfio_preflight.hook import entry as hook
+from vfio_preflight.hook import journal
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    made = Host(tmp_path)
+    made.configure()
+    return made
+
+
+# --- what the hook has no business with ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["g1"],
+        ["g1", "migrate"],
+        ["g1", "migrate", "end", "-"],
+        *(["g1", operation, "begin", "-"] for operation in ("start", "started", "stopped")),
+        *(["g1", operation, "begin", "-"] for operation in ("reconnect", "attach", "release")),
+        ["g1", "prepare", "end", "-"],
+        ["g1", "MIGRATE", "begin", "-"],
+    ],
+)
+def test_ignored_operation(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hook, "_read_input", lambda: pytest.fail("it read its input"))
+    assert hook.main(arguments) == 0
+
+
+def test_guest_without_vfio_devices(host: Host) -> None:
+    result = host.run(make_domain(hosts=()))
+    assert_let_pass(result)
+    unwanted = {"lxml", "lxml.etree", "argparse", "logging", "rich", "libvirt", "subprocess"}
+    assert not result.modules & unwanted
+    assert "vfio_preflight.hook.gate" not in result.modules
+    assert host.log == ""
+
+
+@pytest.mark.parametrize("operation", ["restore", "prepare"])
+def test_guest_without_vfio_devices_restored(operation: str, host: Host) -> None:
+    assert_let_pass(host.run(make_domain(hosts=()), operation))
+
+
+def test_may_have_vfio(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hook.may_have_vfio(b"<hostdev type='pci'/>")
+    assert hook.may_have_vfio(b"<qemu:arg value='vfio-pci,host=06:00.4'/>")
+    assert hook.may_have_vfio(b"<interface type='hostdev'/>")
+    assert not hook.may_have_vfio(b"<domain></domain>\n")
+    for cut in (b"", b" \n", b"<domain>", b"<domain></domain", b"<domain></domain>x"):
+        assert hook.may_have_vfio(cut)
+    for network in (True, False):
+        where = "vfio_preflight.host.networks.any_hands_out_devices"
+        monkeypatch.setattr(where, lambda answer=network: answer)
+        assert hook.may_have_vfio(b"<interface type='network'/></domain>") is network
+
+
+# --- verdicts, through processes and pipes -------------------------------------------------------
+
+
+def test_annotated(host: Host) -> None:
+    present(host)
+    result = host.run(domain())
+    assert (result.status, result.err) == (0, "")
+    report = report_of(result.out)
+    assert (report.get("verdict"), report.get("action")) == ("unknown", "annotate")
+    assert "migrate guest 'g1': unknown, annotate [emulator-unknown" in host.log
+
+
+def test_blocked(host: Host) -> None:
+    present(host, PMC)
+    assert_blocked(host.run(domain()), "PM at 0x40, PMC")
+
+
+def test_restore_is_refused_by_prepare(host: Host) -> None:
+    present(host, PMC)
+    restored = host.run(domain(), "restore")
+    assert (restored.status, restored.err) == (0, "")
+    prepared = host.run(restored.out, "prepare")
+    assert (prepared.status, prepared.out) == (1, b"")
+    assert prepared.err.startswith("vfio-preflight: restore blocked: ")
+    assert_let_pass(host.run(restored.out, "prepare"))
+
+
+# --- records, states, configuration --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "part"),
+    [
+        (b'schema="1"', b'schema="9"', "has schema '9'"),
+        (b'size="256"', b'size="4096"', "256 bytes where its size says '4096'"),
+        (b'evidence="sysfs"', b'evidence="hearsay"', "unknown evidence"),
+        (b">eN", b">AA", "cannot be decoded"),
+        (KEY.encode(), b"0000:09:00.0", "carries no record of this device"),
+    ],
+)
+def test_damaged_record(old: bytes, new: bytes, part: str, host: Host) -> None:
+    present(host)
+    xml = domain()
+    assert xml.count(old) == 1
+    annotated = host.run(xml.replace(old, new))
+    assert (annotated.status, annotated.err) == (0, "")
+    assert report_of(annotated.out).get("verdict") == "unknown"
+    host.configure(unknown="block")
+    blocked = host.run(xml.replace(old, new))
+    assert blocked.status == 1 and part in blocked.err
+
+
+def test_unreadable_state(host: Host) -> None:
+    (host.directory / "states" / HOST).mkdir(parents=True)
+    host.configure(unknown="block")
+    result = host.run(domain())
+    assert result.status == 1 and "cannot be read: Is a directory" in result.err
+
+
+@pytest.mark.parametrize("typo", ["fial = allow", "no equals sign", "[polcy]"])
+def test_configuration_with_a_typo(typo: str, host: Host) -> None:
+    present(host)
+    host.configure(typo=typo)
+    result = host.run(domain(), patch=QUIET)
+    assert (result.status, result.err) == (0, "")
+    (finding,) = report_of(result.out).findall("finding")
+    assert finding.get("code") == "not-checked"
+    assert finding.text is not None and "x.conf" in finding.text
+
+
+def test_configuration_with_a_typo_blocks_if_it_says_so(host: Host) -> None:
+    host.configure(on_error="block", typo="fial = allow")
+    assert_blocked(host.run(domain(), patch=QUIET), "[policy] fial: no such setting")
+
+
+# --- main() never raises -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["_read_input", "may_have_vfio", "_judge"])
+@pytest.mark.parametrize("operation", ["migrate", "restore", "prepare"])
+def test_own_failure_is_logged_and_let_pass(
+    name: str, operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> None:
+        raise RuntimeError("broken installation")
+
+    lines: list[str] = []
+    monkeypatch.setattr(hook, "_read_input", lambda: b"<hostdev/>")
+    monkeypatch.setattr(hook, name, fail)
+    monkeypatch.setattr(journal, "write", lambda _log, line, **_options: lines.append(line))
+    assert hook.main(["g1", operation, "begin", "-"]) == 0
+    assert lines == [f"{operation} begin: nothing checked: RuntimeError: broken installation"]
+
+
+@pytest.mark.parametrize(
+    "module", ["hook.supervise", "configuration", "hook.journal", "judge.verdicts"]
+)
+@pytest.mark.parametrize("operation", ["migrate", "restore"])
+def test_broken_installation_lets_pass(module: str, operation: str, host: Host) -> None:
+    """Above all it must not fail a restore: libvirt 11.3 would delete the saved state."""
+    broken = f"sys.modules['vfio_preflight.{module}'] = None\n"
+    broken = broken if module == "hook.journal" else QUIET + broken
+    patch = broken + "from vfio_preflight.hook import supervise\nsupervise.supervised = None\n"
+    if module == "hook.supervise":
+        patch = broken
+    assert_let_pass(host.run(domain(), operation, patch=patch))
+
+
+def test_no_process_can_be_started(host: Host) -> None:
+    patch = "import os\ndef fork(): raise OSError('no more processes')\nos.fork = fork"
+    assert_let_pass(host.run(domain(), patch=patch))
+    assert "no process could be started: no more processes" in host.log
+    host.configure(on_error="block")
+    assert_blocked(host.run(domain(), patch=patch), "no process could be started")

@@ -1,0 +1,196 @@
+"""Children that hang, crash and shout; each is a process, so their time is kept short."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from vfio_preflight.hook.supervise import Outcome, supervised
+
+LATE = 5.0
+
+
+def hang() -> Outcome:
+    time.sleep(30)
+    return Outcome(0, b"too late")
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, or is about to, within a second."""
+    for _ in range(100):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_result_is_relayed(status: int) -> None:
+    outcome = supervised(lambda: Outcome(status, b"<domain/>", b"why\n"), LATE)
+    assert outcome == Outcome(status, b"<domain/>", b"why\n")
+
+
+def test_large_result_is_relayed_whole() -> None:
+    out = bytes(range(256)) * 20_000
+    assert supervised(lambda: Outcome(0, out, b"e" * 200_000), LATE).out == out
+
+
+def test_child_does_the_work_not_the_parent() -> None:
+    outcome = supervised(lambda: Outcome(0, str(os.getpid()).encode()), LATE)
+    assert int(outcome.out) != os.getpid()
+
+
+def test_deadline(tmp_path: Path) -> None:
+    started = time.monotonic()
+    outcome = supervised(hang, 0.2)
+    assert 0.2 <= time.monotonic() - started < 1.5
+    assert outcome == Outcome(70, failure="no result within the deadline")
+
+
+def test_deadline_kills_the_child_and_its_children(tmp_path: Path) -> None:
+    def spawn() -> Outcome:
+        process = subprocess.Popen(["sleep", "30"])
+        (tmp_path / "pids").write_text(f"{os.getpid()} {process.pid}")
+        return hang()
+
+    assert supervised(spawn, 0.4).failure
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 2 and all(map(gone, pids))
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go; what another test has looked up does not count."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return tmp_path
+
+
+@pytest.mark.parametrize("work", ["ends", "fails", "crashes", "hangs"])
+def test_no_temporary_file_is_left(temporary: Path, work: str) -> None:
+    made, write = os.pipe()
+
+    def untidy() -> Outcome:
+        directory = tempfile.mkdtemp(prefix="vfio-preflight-")
+        Path(directory, "device").write_text("x")
+        os.write(write, directory.encode())
+        if work == "fails":
+            raise KeyError
+        if work == "crashes":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return hang() if work == "hangs" else Outcome(0)
+
+    supervised(untidy, 0.4 if work == "hangs" else LATE)
+    directory = Path(os.read(made, 4096).decode())
+    os.close(made)
+    os.close(write)
+    assert directory.parent.parent == temporary
+    assert list(temporary.iterdir()) == []
+
+
+def test_nowhere_to_put_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/nonexistent")
+    outcome = supervised(lambda: Outcome(0, os.environ["TMPDIR"].encode()), LATE)
+    assert outcome == Outcome(0, b"/nonexistent")
+
+
+def test_child_that_ignores_signals_is_killed(tmp_path: Path) -> None:
+    def stubborn() -> Outcome:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        return hang()
+
+    assert supervised(stubborn, 0.2).failure
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_grandchild_that_holds_the_pipes_does_not_hold_the_parent() -> None:
+    def leave_behind() -> Outcome:
+        subprocess.Popen(["sleep", "30"])
+        return Outcome(0, b"done")
+
+    started = time.monotonic()
+    outcome = supervised(leave_behind, 0.3)
+    assert time.monotonic() - started < 1.5
+    assert outcome.failure or outcome.out == b"done"
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])
+def test_crash(number: signal.Signals) -> None:
+    def crash() -> Outcome:
+        faulthandler.disable()  # pytest's, which would tell everybody
+        os.kill(os.getpid(), number)
+        return hang()
+
+    assert supervised(crash, LATE) == Outcome(70, failure=f"ended by signal {number.value}")
+
+
+def test_crash_takes_along_what_the_child_had_started(tmp_path: Path) -> None:
+    def crash() -> Outcome:
+        process = subprocess.Popen(
+            ["sleep", "30"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        (tmp_path / "pid").write_text(str(process.pid))
+        os.kill(os.getpid(), signal.SIGKILL)
+        return hang()
+
+    assert supervised(crash, LATE).failure == "ended by signal 9"
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_exception_is_a_failure_without_traceback() -> None:
+    def fail() -> Outcome:
+        raise KeyError("x")
+
+    outcome = supervised(fail, LATE)
+    assert (outcome.status, outcome.out, outcome.err) == (70, b"", b"")
+    assert outcome.failure == "KeyError: 'x'"
+
+
+def test_exit_is_a_failure() -> None:
+    def leave() -> Outcome:
+        sys.exit(0)
+
+    assert supervised(leave, LATE).failure == "SystemExit: 0"
+
+
+def test_out_of_memory_is_a_failure() -> None:
+    def devour() -> Outcome:
+        raise MemoryError
+
+    assert supervised(devour, LATE).failure.startswith("MemoryError")
+
+
+def test_half_a_result_is_none() -> None:
+    def half() -> Outcome:
+        os.write(1, b"<domain>")
+        raise RuntimeError("x")
+
+    outcome = supervised(half, LATE)
+    assert outcome.out == b"" and outcome.failure
+
+
+@pytest.mark.parametrize("status", [2, 70, 255])
+def test_other_status_is_a_failure(status: int) -> None:
+    assert supervised(lambda: Outcome(status, b"", b"why"), LATE) == Outcome(status, failure="why")
+    assert supervised(lambda: Outcome(status), LATE).failure == f"exit {status}"
+
+
+def test_no_descriptor_is_left_open() -> None:
+    before = os.listdir("/proc/self/fd")
+    for work in (lambda: Outcome(0), hang):
+        supervised(work, 0.1)
+    assert len(os.listdir("/proc/self/fd")) == len(before)

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import pytest
+
+from lab.configs import make_config
+from unit.makers import make_device, make_device_report, make_report, make_state
+from vfio_preflight.guest.domain import GuestDevice
+from vfio_preflight.judge.codes import CODES
+from vfio_preflight.judge.findings import DeviceReport, Finding, Report
+from vfio_preflight.judge.policy import Decision, decide, is_tolerant
+from vfio_preflight.judge.verdicts import CHOICES, DEFAULT_POLICY, STRICTNESS, VERDICTS, worst
+from vfio_preflight.pci.state import ConfigState
+
+TOLERANT = ("10de:1eb8",)
+CODE = {
+    "pass": "config-identical",
+    "tolerated": "vsc-body-tolerated",
+    "unknown": "source-unknown",
+    "fail": "config-differs",
+}
+
+
+def make_mendable(alias: str = "hostdev0", state: ConfigState | None = None) -> DeviceReport:
+    device = make_device(key=alias, alias=alias)
+    return make_device_report("vsc-body-differs", device=device, mendable=True, state=state)
+
+
+def mend(report: Report, tolerant: tuple[str, ...] = TOLERANT, **policy: str) -> Decision:
+    return decide(report, {**DEFAULT_POLICY, "fail": "mend", **policy}, tolerant)
+
+
+def note(report: Report, tolerant: tuple[str, ...] = TOLERANT) -> str:
+    decision = mend(report, tolerant)
+    assert (decision.action, decision.mend) == ("block", ())
+    assert decision.note.startswith("not mended: ")
+    return decision.note
+
+
+def test_codes_used_here_have_the_verdicts_meant() -> None:
+    assert {verdict: CODES[code].verdict for verdict, code in CODE.items()} == {
+        verdict: verdict for verdict in VERDICTS
+    }
+
+
+@pytest.mark.parametrize(
+    ("verdict", "action"),
+    [(v, a) for v, choices in CHOICES.items() for a in choices if a != "mend"],
+)
+def test_every_choice_for_every_verdict(verdict: str, action: str) -> None:
+    report = make_report(make_device_report(CODE[verdict]))
+    assert decide(report, {**DEFAULT_POLICY, verdict: action}, ()) == Decision(action)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "action"),
+    [("pass", "annotate"), ("tolerated", "annotate"), ("unknown", "annotate"), ("fail", "block")],
+)
+def test_defaults(verdict: str, action: str) -> None:
+    assert decide(make_report(make_device_report(CODE[verdict])), {}, ()).action == action
+
+
+@pytest.mark.parametrize("verdict", ["pass", "tolerated", "unknown"])
+def test_mending_is_for_what_fails(verdict: str) -> None:
+    assert mend(make_report(make_device_report(CODE[verdict]))) == Decision("annotate")
+
+
+def test_guest_without_devices_passes() -> None:
+    assert decide(make_report(), DEFAULT_POLICY, ()).action == "annotate"
+
+
+def test_findings_on_the_guest_count() -> None:
+    report = make_report(findings=(Finding(CODES["machine-missing"], "no pc-q35-11.1"),))
+    assert decide(report, DEFAULT_POLICY, ()) == Decision("block")
+    assert note(report) == "not mended: no pc-q35-11.1"
+
+
+@pytest.mark.parametrize(
+    ("policy", "action"),
+    [
+        ({"fail": "annotate", "unknown": "block"}, "block"),
+        ({"fail": "allow", "unknown": "annotate"}, "annotate"),
+        ({"fail": "allow", "unknown": "allow"}, "allow"),
+        ({"fail": "mend", "unknown": "block"}, "block"),
+    ],
+)
+def test_strictest_wish_of_all_devices_is_granted(policy: dict[str, str], action: str) -> None:
+    unknown = make_device_report("source-unknown", device=make_device("other", alias="hostdev1"))
+    report = make_report(make_mendable(), unknown)
+    assert decide(report, {**DEFAULT_POLICY, **policy}, TOLERANT).action == action
+
+
+@pytest.mark.parametrize("action", ["allow", "annotate", "block", "mend"])
+def test_what_hangs_qemu_is_blocked_whatever_the_policy(action: str) -> None:
+    report = make_report(make_device_report("evidence-weak", "realise-hang"))
+    decision = decide(report, {**DEFAULT_POLICY, "unknown": "allow", "fail": action}, ("10de:*",))
+    assert (decision.action, decision.mend) == ("block", ())
+    assert ("whatever the policy" in decision.note) == (action in ("allow", "annotate"))
+
+
+# --- mend ----------------------------------------------------------------------------------------
+
+
+def test_mend() -> None:
+    assert mend(make_report(make_mendable())) == Decision("mend", ("hostdev0",))
+
+
+def test_mend_exactly_the_devices_that_fail() -> None:
+    passing = make_device_report("config-identical", device=make_device("b", alias="hostdev1"))
+    report = make_report(make_mendable(), passing, make_mendable("ua-gpu"))
+    assert mend(report).mend == ("hostdev0", "ua-gpu")
+
+
+def test_mend_with_an_unknown_device_that_may_pass() -> None:
+    unknown = make_device_report("source-unknown", device=make_device("b", alias="hostdev1"))
+    assert mend(make_report(make_mendable(), unknown)) == Decision("mend", ("hostdev0",))
+
+
+def test_not_mended_device_that_is_not_listed() -> None:
+    report = make_report(make_mendable())
+    assert note(report, ()) == "not mended: hostdev0 is not listed under vsc-tolerant"
+    assert "not listed" in note(report, ("10de:1eb9", "15b3:*"))
+
+
+def test_not_mended_more_than_the_vsc_differs() -> None:
+    codes = ("config-differs", "vsc-body-differs")
+    assert note(make_report(make_device_report(*codes))) == (
+        "not mended: more than Vendor Specific Information differs on hostdev0"
+    )
+
+
+@pytest.mark.parametrize("code", [c for c in CODES if CODES[c].verdict == "fail"])
+def test_not_mended_for_any_other_failure(code: str) -> None:
+    if code == "vsc-body-differs":
+        return
+    report = make_report(make_device_report("vsc-body-differs", code, mendable=True))
+    assert "more than Vendor Specific Information" in note(report)
+
+
+def test_not_mended_what_cannot_be_set() -> None:
+    told = note(make_report(make_device_report("vsc-body-differs")))
+    assert told.startswith("not mended: skip-vsc-check cannot be set on hostdev0: ")
+
+
+@pytest.mark.parametrize(
+    "device", [make_device(kind="commandline"), make_device(kind="pci", alias=None)]
+)
+def test_not_mended_on_the_command_line(device: GuestDevice) -> None:
+    report = make_device_report("vsc-body-differs", mendable=True)._replace(device=device)
+    assert "QEMU command line" in note(make_report(report))
+
+
+def test_not_mended_if_one_of_two_cannot_be() -> None:
+    other = make_state(make_config(vendor=0x15B3))
+    report = make_report(make_mendable(), make_mendable("hostdev1", other))
+    assert "hostdev1 is not listed" in note(report)
+
+
+# --- vsc-tolerant --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("patterns", "tolerant"),
+    [
+        (("10de:1eb8",), True),
+        (("10de:*",), True),
+        (("15b3:101e", "10de:1eb8"), True),
+        ((), False),
+        (("10de:1eb9",), False),
+        (("*:1eb8", "*", "10de"), False),
+    ],
+)
+def test_is_tolerant(patterns: tuple[str, ...], tolerant: bool) -> None:
+    assert is_tolerant(make_mendable(), patterns) == tolerant
+
+
+def test_is_tolerant_asks_both_sides() -> None:
+    report = make_mendable()._replace(source=make_state(make_config(device=0x1EB9)))
+    assert not is_tolerant(report, ("10de:1eb8",))
+    assert is_tolerant(report, ("10de:1eb8", "10de:1eb9"))
+
+
+# --- verdicts ------------------------------------------------------------------------------------
+
+
+def test_worst() -> None:
+    assert worst([]) == "pass"
+    assert worst(["tolerated", "pass"]) == "tolerated"
+    assert worst(["unknown", "tolerated", "pass"]) == "unknown"
+    assert worst(["unknown", "fail", "pass"]) == "fail"
+
+
+def test_choices_are_complete() -> None:
+    assert tuple(CHOICES) == VERDICTS
+    assert {action for choices in CHOICES.values() for action in choices} == set(STRICTNESS)
+    assert all("mend" not in CHOICES[verdict] for verdict in VERDICTS if verdict != "fail")
+    assert "block" not in CHOICES["pass"]
