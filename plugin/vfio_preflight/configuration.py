@@ -10,7 +10,6 @@ from __future__ import annotations
 import configparser
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from .errors import PreflightError
 from .judge.verdicts import (
@@ -23,6 +22,7 @@ from .judge.verdicts import (
     TRIAL_MODES,
     WHEN_UNVERIFIED,
 )
+from .osutil.light import NamedTuple
 from .osutil.regular import read_regular
 from .pci.state import ANY_EVIDENCE, EVIDENCE
 

@@ -11,14 +11,17 @@ import os
 import sys
 from argparse import Namespace, _SubParsersAction
 from collections.abc import Iterator
-from typing import Any
 
 from ..configuration import load
 from ..host import catalogue
 from ..host.catalogue import CatalogueError, Entry
+from ..osutil.light import TYPE_CHECKING
 from ..pci.space import identity
 from ..qemu.model.equivalence import equivalent_to_qemu
 from . import output
+
+if TYPE_CHECKING:
+    from typing import Any
 
 SCHEMA = 1
 MAX_FILE = 1 << 26

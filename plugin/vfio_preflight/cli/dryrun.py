@@ -13,22 +13,24 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
 
 from lxml import etree
 
 from ..guest.domain import Guest, parse_domain, read_guest, to_bytes
-from ..guest.metadata import ELEMENT, NAMESPACE, PREFIX, find_ours
-from ..hook.probe import ELEMENT as PROBE
-from ..hook.probe import MARK, NAME_PREFIX, decode
+from ..guest.metadata import ELEMENT, NAMESPACE, PREFIX, PROBE, PROBE_NAME_PREFIX, find_ours
+from ..hook.probe import MARK, decode
 from ..judge import codes
 from ..judge.checks.machine import machine_missing
 from ..judge.findings import Finding, Report
 from ..judge.policy import Decision
 from ..judge.verdicts import ALWAYS, ANNOTATE, BLOCK
+from ..osutil.light import TYPE_CHECKING
 from ..qemu.emulator.machines import EmulatorFacts, MachineType
 from ..report.schema import ReportDict, as_dict
 from .connection import LibvirtError, library
+
+if TYPE_CHECKING:
+    from typing import Any
 
 # What a stand-in needs to keep: all that decides which VFIO devices there are, where, and what they
 # are called. Everything else goes, and with it what refers to it: libvirt would not define that.
@@ -147,7 +149,7 @@ def stand_in_xml(xml: str, identifier: str, part: int, trial: bool = False) -> s
     _reduce_os(root.find("os"))
     _reduce_devices(root.find("devices"))
     name = etree.Element("name")
-    name.text = NAME_PREFIX + identifier
+    name.text = PROBE_NAME_PREFIX + identifier
     number = etree.Element("uuid")
     number.text = identifier
     root.insert(0, name)

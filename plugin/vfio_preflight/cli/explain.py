@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace, _SubParsersAction
-from typing import BinaryIO
 
 from ..configuration import load
 from ..errors import PreflightError
+from ..osutil.light import TYPE_CHECKING
 from ..qemu.messages import Explanation, explain
 from . import output
 from .alone import load_state
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 # Lines that only say that another line's failure was one.
 CONSEQUENCES = ("load-failed", "migration-failed")

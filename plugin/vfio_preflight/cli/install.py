@@ -16,9 +16,9 @@ import shutil
 from argparse import Namespace, _SubParsersAction
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
 
 from .. import __version__
+from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..qemu.trial import shim
 from . import output
 from .payload import (
@@ -38,6 +38,9 @@ from .payload import (
     data_file,
     payload,
 )
+
+if TYPE_CHECKING:
+    from typing import Any
 
 SCHEMA = 1
 

@@ -10,7 +10,6 @@ import time
 from argparse import Namespace, _SubParsersAction
 from collections.abc import Iterator
 from itertools import groupby
-from typing import NamedTuple
 
 from ..configuration import load
 from ..errors import PreflightError
@@ -19,6 +18,7 @@ from ..guest.domain import Guest
 from ..judge.checks.machine import skip_vsc_check
 from ..judge.context import context_of
 from ..judge.pipeline import unverified
+from ..osutil.light import NamedTuple
 from ..pci.registers import locate
 from ..pci.space import PCI_CONFIG_SPACE_SIZE
 from ..pci.state import ConfigState, Missing

@@ -6,11 +6,14 @@ import json
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from typing import Any
 
 from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
+from ..osutil.light import TYPE_CHECKING
 from ..report.schema import DeviceDict, FindingDict, MismatchDict, ReportDict, StateDict
 from ..report.text import HEADLINES, details, evidence_used, guest_address, remedies
+
+if TYPE_CHECKING:
+    from typing import Any
 
 STYLES = {
     "pass": "bold green",

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from ..errors import PreflightError
+from ..osutil.light import NamedTuple
 
 LIBRARY = "usr/lib/vfio-preflight"
 MANIFEST = f"{LIBRARY}/manifest.json"

@@ -18,11 +18,11 @@ import time
 import traceback
 from argparse import Namespace, _SubParsersAction
 from collections.abc import Collection
-from typing import NamedTuple
 
 from ..configuration import Configuration, load
 from ..errors import PreflightError
 from ..gather.recorder import DROPPED, KEPT, MISSING, RECORDED, Entry
+from ..osutil.light import NamedTuple
 from .connection import (
     LOCAL,
     BusyError,

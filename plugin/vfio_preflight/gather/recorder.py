@@ -23,7 +23,6 @@ import contextlib
 import os
 import time
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
 
 from lxml import etree
 
@@ -39,6 +38,7 @@ from ..host.sources.request import Request
 from ..host.states import state_of
 from ..host.traits import read_traits
 from ..host.vfio import read_in_use
+from ..osutil.light import NamedTuple
 from ..pci.space import identity
 from ..pci.state import ConfigState, Missing, State
 from ..qemu.model.equivalence import equivalent_to_qemu

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from lxml import etree
 
@@ -28,6 +27,7 @@ from ..images.save_image import (
     read_head,
 )
 from ..images.stream import Stream
+from ..osutil.light import NamedTuple
 from ..pci.state import UNKNOWN, ConfigState, Missing, State
 
 MANAGED_SAVES = "var/lib/libvirt/qemu/save"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+
+from ..osutil.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..judge.confirm import Attempt, TryStates

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from lxml import etree
 
+from ..osutil.light import NamedTuple
 from ..qemu.model.properties import BOOLEAN, NULL, NUMBER, STRING
 from .xml import QEMU_NS, GuestError
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from lxml import etree
 
+from ..osutil.light import NamedTuple
 from .addresses import pci_address, unsigned
 from .aliases import user_alias
 from .xml import GuestError

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 from lxml import etree
 
+from ..osutil.light import NamedTuple
 from ..qemu.model.properties import TEXT
 from . import aliases
 from .addresses import host_address, pci_address, sysfs_device, uuid

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
 
 from lxml import etree
 
+from ..osutil.light import NamedTuple
 from .metadata import ELEMENT, NAMESPACE
 from .xml import QEMU_NS, GuestError
 

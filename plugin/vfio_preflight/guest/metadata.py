@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from lxml import etree
 
+from ..osutil.light import NamedTuple
 from .record import Record, RecordEntry, RecordError, parse_record, write_record
 from .xml import name_of, parse_fragment
 
@@ -22,12 +23,16 @@ __all__ = [
     "ELEMENT",
     "NAMESPACE",
     "PREFIX",
+    "PROBE",
+    "PROBE_NAME_PREFIX",
+    "Probe",
     "Record",
     "RecordEntry",
     "RecordError",
     "find_ours",
     "from_get_metadata",
     "read_policy",
+    "read_probe",
     "read_record",
     "set_record",
     "set_report",
@@ -39,8 +44,18 @@ NAMESPACE = "urn:vfio-preflight:1"
 PREFIX = "preflight"
 ELEMENT = "preflight"
 _TAG = f"{{{NAMESPACE}}}{ELEMENT}"
+# A dry run's stand-in for a guest (``hook.probe``) has this in its metadata, and such a name.
+PROBE = "probe"
+PROBE_NAME_PREFIX = "vfio-preflight-probe-"
 # <metadata> may stand anywhere in a <domain>; libvirt writes it behind these.
 _BEFORE_METADATA = ("name", "uuid", "genid", "title", "description", "hwuuid")
+
+
+class Probe(NamedTuple):
+    """A dry run's question: which part of the answer, and the trial mode, empty for the host's."""
+
+    part: int
+    trial: str = ""
 
 
 def find_ours(root: etree._Element) -> etree._Element | None:
@@ -52,6 +67,19 @@ def read_policy(ours: etree._Element | None) -> dict[str, str]:
     """Return the attributes of ``<policy>``, as written; empty where there is none."""
     policy = _child(ours, "policy")
     return {} if policy is None else {str(name): str(value) for name, value in policy.items()}
+
+
+def read_probe(name: str, ours: etree._Element | None) -> Probe | None:
+    """Return the question of a dry run's stand-in; None for a guest.
+
+    A part that is not a number is the first.
+    """
+    probe = _child(ours, PROBE)
+    if probe is None or not name.startswith(PROBE_NAME_PREFIX):
+        return None
+    part = probe.get("part", "0")
+    number = int(part) if part.isascii() and part.isdigit() and len(part) < 6 else 0
+    return Probe(number, probe.get("trial", ""))
 
 
 def read_record(ours: etree._Element | None) -> Record | None:

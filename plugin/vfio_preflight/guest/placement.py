@@ -9,10 +9,10 @@ conventional bus apart: below an Express root complex QEMU drops the PCIe capabi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from lxml import etree
 
+from ..osutil.light import NamedTuple
 from ..qemu.model.boards import board_of
 from .controllers import read_controllers
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from lxml import etree
 
+from ..osutil.light import NamedTuple
 from ..qemu.model.properties import BOOLEAN, NUMBER, STRING, TEXT
 from .xml import QEMU_NS
 

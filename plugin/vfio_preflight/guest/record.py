@@ -16,11 +16,11 @@ import binascii
 import re
 import zlib
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from lxml import etree
 
 from ..errors import PreflightError
+from ..osutil.light import NamedTuple
 from ..pci import codec
 from ..pci.codec import CodecError
 from ..pci.space import identity

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from lxml import etree
 
+from ..osutil.light import NamedTuple
 from ..qemu.model.boards import board_of
 from .controllers import Controller, read_controllers
 from .domain import GuestDevice

@@ -8,7 +8,8 @@ rest on that. A record keeps the traits of each device that it has a state of, u
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from ..osutil.light import NamedTuple
 
 NAMES = ("vendor", "device", "subsystem", "type", "driver", "driver-version", "firmware")
 

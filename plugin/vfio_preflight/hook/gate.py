@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
 
 from lxml import etree
 
@@ -14,22 +13,22 @@ from ..gather.here import REMEDY_RECORD, REMEDY_RESTORE, facts_here
 from ..gather.trials import trials
 from ..guest.domain import Guest, read_guest
 from ..guest.mend import Mend
-from ..guest.metadata import read_policy
+from ..guest.metadata import Probe, read_policy, read_probe
 from ..guest.xml import parse_domain
 from ..host.networks import hands_out_devices
-from ..host.sightings import remember_all
 from ..judge import codes
 from ..judge.checks.machine import SKIP_VSC_CHECK
+from ..judge.facts import Facts
 from ..judge.findings import Finding, Report
 from ..judge.pipeline import examine
 from ..judge.policy import Decision, decide, with_guest_policy
-from ..judge.verdicts import ALLOW, ANNOTATE, BLOCK, MEND, NEVER
-from ..qemu.model.equivalence import equivalent_to_qemu
+from ..judge.verdicts import ALLOW, ALWAYS, ANNOTATE, BLOCK, MEND, NEVER
+from ..osutil.light import TYPE_CHECKING, NamedTuple
+from ..pci.state import ConfigState
 from ..report.schema import ReportDict, as_dict
 from ..report.text import headline, refusal, summary
-from . import journal, refusals
+from . import journal
 from .annotation import annotated, token_of
-from .probe import is_probe, reply, requested_trial
 from .supervise import Outcome
 
 if TYPE_CHECKING:
@@ -57,8 +56,9 @@ class Gate(NamedTuple):
         guest = read_guest(root, hands_out_devices)
         if not guest.devices and not guest.unresolved:
             return Outcome(0)
-        if operation == "migrate" and is_probe(guest):
-            return self._probe(guest)
+        probe = read_probe(guest.name, guest.metadata)
+        if operation == "migrate" and probe is not None:
+            return self._probe(guest, probe)
         saved = self._saved(guest, root) if operation == "restore" else None
         decided, decision = self._decide(guest, saved)
         report = as_dict(decided, decision)
@@ -110,11 +110,7 @@ class Gate(NamedTuple):
             remedy=REMEDY_RESTORE if saved else REMEDY_RECORD,
             image_problems=saved.problems if saved else (),
         )
-        remember_all(
-            [(known.device.host, known.destination) for known in facts.devices],
-            settings.catalogue,
-            equivalent_to_qemu,
-        )
+        _remember(facts, settings.catalogue)
         report = examine(facts, trial_mode or settings.trial, trials(guest.emulator, self.end))
         return decided(report, guest, settings)
 
@@ -122,6 +118,8 @@ class Gate(NamedTuple):
         message = "\n".join(refusal(report, "migration" if operation == "migrate" else "restore"))
         if operation == "migrate":
             return Outcome(1, err=f"{message}\n".encode())
+        from . import refusals
+
         token = os.urandom(16).hex()
         changed = annotated(xml, report, token=token)
         try:
@@ -144,6 +142,8 @@ class Gate(NamedTuple):
         return Outcome(0, annotated(xml, noted, mends))
 
     def _prepare(self, xml: bytes) -> Outcome:
+        from . import refusals
+
         waiting = refusals.take(self.settings.runtime, self.guest)
         if waiting is None:
             return Outcome(0)
@@ -152,9 +152,26 @@ class Gate(NamedTuple):
             return Outcome(0)
         return Outcome(1, err=f"{message}\n".encode())
 
-    def _probe(self, guest: Guest) -> Outcome:
-        report, decision = self._decide(guest, trial_mode=requested_trial(guest))
-        return Outcome(1, err=reply(guest, as_dict(report, decision)))
+    def _probe(self, guest: Guest, probe: Probe) -> Outcome:
+        from .probe import reply
+
+        trial_mode = ALWAYS if probe.trial == ALWAYS else ""
+        report, decision = self._decide(guest, trial_mode=trial_mode)
+        return Outcome(1, err=reply(probe.part, as_dict(report, decision)))
+
+
+def _remember(facts: Facts, catalogue: str) -> None:
+    """What was read from the devices themselves goes into the catalogue."""
+    seen = [
+        (known.device.host, known.destination)
+        for known in facts.devices
+        if isinstance(known.destination, ConfigState) and known.destination.evidence == "vfio"
+    ]
+    if seen:
+        from ..host.sightings import remember_all
+        from ..qemu.model.equivalence import equivalent_to_qemu
+
+        remember_all(seen, catalogue, equivalent_to_qemu)
 
 
 def decided(report: Report, guest: Guest, settings: Configuration) -> tuple[Report, Decision]:

@@ -14,7 +14,11 @@ import errno
 import os
 import select
 import time
-from typing import NoReturn
+
+from ..osutil.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 IDENT = "vfio-preflight"
 # Seconds that the caller waits, so that usually the line is there when the hook ends.

@@ -18,9 +18,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
 
 from ..errors import PreflightError
+from ..osutil.light import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # Seconds to wait for a child that was killed; one that is stuck in the kernel is left behind.
 GRACE = 0.3

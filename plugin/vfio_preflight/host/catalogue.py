@@ -16,16 +16,19 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
 
 from ..errors import PreflightError
 from ..guest.traits import NAMES, Traits
 from ..osutil import jsondir
+from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..pci import codec
 from ..pci.codec import CodecError
 from ..pci.space import ConfigSpaceError
 from ..pci.state import ConfigState
 from .traits import MAX_LENGTH
+
+if TYPE_CHECKING:
+    from typing import Any
 
 SCHEMA = 1
 MAX_ENTRIES = 256

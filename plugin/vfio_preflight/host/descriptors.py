@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import NamedTuple
+
+from ..osutil.light import NamedTuple
 
 SYSPATH = "vfio-device-syspath:"
 ANONYMOUS = "anon_inode:[vfio-device]"

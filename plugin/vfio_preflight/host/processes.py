@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from ..guest.commandline import parse_device
 from ..guest.xml import GuestError
+from ..osutil.light import NamedTuple
 
 PID_FILES = "run/libvirt/qemu"
 # A guest that is migrated in or restored, or that goes on from a snapshot.

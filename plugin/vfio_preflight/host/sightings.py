@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from ..errors import PreflightError
+from ..osutil.light import TYPE_CHECKING
 from ..pci.state import ConfigState, State
 from . import sysfs
 

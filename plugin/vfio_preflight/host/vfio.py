@@ -24,9 +24,9 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from ..guest.addresses import host_address, uuid
+from ..osutil.light import NamedTuple
 from ..pci.space import dword, validate
 from ..pci.state import NO_MIGRATION, Bar, ConfigState
 from .descriptors import descriptor_of, duplicate

@@ -14,16 +14,18 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
+from typing import Protocol
 
 from ..errors import PreflightError
 from ..osutil import program
 from ..osutil.executable import ExecutableError, trusted_executable, unprivileged_user
+from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..osutil.program import Limits, ProgramError
 from .stream import MAX_SLACK
 
 if TYPE_CHECKING:
     import subprocess
+    from typing import IO
 
 KEPT = 32 << 20  # bytes at the end: all devices' sections and their description
 HEAD = 512

@@ -33,12 +33,15 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, NamedTuple
 
 from ..errors import PreflightError
+from ..osutil.light import TYPE_CHECKING, NamedTuple
 from .decompress import DecompressError, read_ends
 from .stream import MAGIC, MAX_SLACK, Stream, read_machine, read_stream, read_tail
 from .tail import Tail
+
+if TYPE_CHECKING:
+    from typing import IO
 
 QEMU_SAVE_MAGIC = b"LibvirtQemudSave"
 QEMU_SAVE_PARTIAL = b"LibvirtQemudPart"

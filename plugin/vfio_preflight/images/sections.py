@@ -19,10 +19,13 @@ Source: QEMU 10.0.2, ``hw/vfio/migration.c``, ``hw/vfio/pci.c``, ``hw/pci/pci.c`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
 
+from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..pci.ids import PCI_CAP_ID_EXP, PCI_CAP_ID_MSIX
 from ..pci.space import PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE, capabilities, vendor_id, word
+
+if TYPE_CHECKING:
+    from typing import Any
 
 VFIO_MIG_FLAG_END_OF_STATE = bytes.fromhex("ffffffffef100001")
 VFIO_MIG_FLAG_DEV_CONFIG_STATE = bytes.fromhex("ffffffffef100002")

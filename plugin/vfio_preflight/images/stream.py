@@ -28,11 +28,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
 
+from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..pci.state import UNKNOWN, ConfigState, Missing, State
 from .sections import BadSectionError, Place, find_place, number
 from .tail import Readable, StreamError, Tail
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Section", "Stream", "StreamError", "read_machine", "read_stream", "read_tail"]
 

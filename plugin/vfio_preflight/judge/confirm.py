@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import NamedTuple
 
 from .. import __version__
 from ..guest.commandline import from_option
 from ..guest.domain import Guest
+from ..osutil.light import NamedTuple
 from ..pci.state import ConfigState
 from ..qemu.emulator.machines import EmulatorFacts
 from ..qemu.model.properties import JSON_TYPES

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from ..guest.addresses import is_mdev
 from ..guest.domain import Global, Guest, GuestDevice, Property
+from ..osutil.light import NamedTuple
 from ..qemu.emulator.machines import EmulatorFacts
 from ..qemu.model import properties as qemu
 from ..qemu.model.versions import Behaviour, behaviour

@@ -8,10 +8,9 @@ Facts are gathered (``gather``) without judging, and judged here without gatheri
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..guest.domain import Guest, GuestDevice
 from ..guest.record import RecordEntry
+from ..osutil.light import NamedTuple
 from ..pci.state import ANY_EVIDENCE, ConfigState, Missing, State
 from ..qemu.emulator.machines import EmulatorFacts
 

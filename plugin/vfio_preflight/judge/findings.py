@@ -3,9 +3,8 @@ them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from ..guest.domain import GuestDevice
+from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..pci.state import ConfigState
 from ..qemu.model.values import ABORT, CRASH, ERROR, HANG
 from ..qemu.model.vfio_pci import Mismatch

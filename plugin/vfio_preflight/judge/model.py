@@ -16,7 +16,7 @@ from ..guest.placement import possible
 from ..pci.space import identity
 from ..pci.state import DAMAGED, NOT_MIGRATABLE, UNKNOWN, ConfigState, Missing, State
 from ..qemu.emulator.machines import EmulatorFacts
-from ..qemu.model.untried import UNTRIED
+from ..qemu.model.properties import UNTRIED
 from ..qemu.model.values import ERROR
 from ..qemu.model.vfio_pci import PropertyError
 from . import codes

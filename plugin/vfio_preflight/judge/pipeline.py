@@ -8,8 +8,7 @@ The model judges first; where ``trial_mode`` demands it, the emulator itself is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ..osutil.light import TYPE_CHECKING
 from ..pci.state import Missing
 from ..qemu.emulator.machines import EmulatorFacts
 from ..qemu.model.versions import is_covered

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
+from ..osutil.light import NamedTuple
 from ..pci.space import identity
 from . import codes
 from .findings import DeviceReport, Finding, Report

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import NamedTuple
 
 from ..errors import PreflightError
+from .light import NamedTuple
 
 _USERS = ("libvirt-qemu", "qemu", "nobody")  # Debian and Ubuntu; RHEL and SUSE; anywhere
 

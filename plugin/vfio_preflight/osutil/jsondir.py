@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any
+
+from .light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _MAX_BYTES = 1 << 20
 _MAX_ENTRIES = 16

@@ -13,14 +13,12 @@ and JSON of ``state --image``, if the image has one VFIO device.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
 
 from ..errors import PreflightError
 from . import codec
 from .codec import CodecError
 from .space import PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE, validate
-from .state import Bar, ConfigState
+from .state import ConfigState
 
 SCHEMA = 1
 MAX_FILE = 1 << 20
@@ -53,8 +51,14 @@ def parse(data: bytes, origin: str, evidence: str = "file") -> ConfigState:
     text = data.decode("utf-8", "replace")
     if text.lstrip().startswith("{"):
         return from_json(text, origin, evidence)
-    config = validate(_hexdump(text, origin), origin)
-    return ConfigState(config, tuple(_regions(text)), evidence, origin)
+    # Regular expressions that the hook has no use for.
+    from . import dumps
+
+    try:
+        config = validate(dumps.hexdump(text), origin)
+    except dumps.DumpError as error:
+        raise FormatError(f"{origin}: {error}; {HINT}") from error
+    return ConfigState(config, tuple(dumps.regions(text)), evidence, origin)
 
 
 def _is_text(data: bytes) -> bool:
@@ -98,90 +102,3 @@ def _only_device(devices: list[object], origin: str) -> dict[str, object]:
     if len(found) != 1:
         raise FormatError(f"{origin}: holds {len(found)} VFIO devices; give one")
     return {"evidence": "stream", "origin": found[0]["device"], **found[0]}
-
-
-# --- dumps --------------------------------------------------------------------------------------
-
-_ROW = re.compile(r"^\s*(?:0x)?([0-9a-f]{2,8})(:|\s)\s*(.*)$", re.IGNORECASE)
-# Two bytes at once only after a colon, as xxd has it: hexdump and od print them swapped.
-_HEX = {
-    ":": re.compile(r"(?:[0-9a-f]{2}){1,2}", re.IGNORECASE),
-    " ": re.compile(r"[0-9a-f]{2}", re.IGNORECASE),
-}
-_DEVICE = re.compile(r"^(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] ", re.IGNORECASE)
-
-
-def _hexdump(text: str, origin: str) -> bytes:
-    found = bytearray()
-    repeat = False
-    devices = sum(1 for line in text.splitlines() if _DEVICE.match(line))
-    if devices > 1:
-        raise FormatError(f"{origin}: holds {devices} devices; give one (lspci -s ADDRESS)")
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip() == "*":
-            repeat = True
-            continue
-        row = _row(line)
-        if row is None:
-            continue
-        offset, values = row
-        if repeat and len(found) >= 16 and len(found) < offset <= PCIE_CONFIG_SPACE_SIZE:
-            found += (bytes(found[-16:]) * PCIE_CONFIG_SPACE_SIZE)[: offset - len(found)]
-        repeat = False
-        if values and offset != len(found):
-            raise FormatError(
-                f"{origin}: line {number} stands at {offset:#x}, {len(found):#x} is next; {HINT}"
-            )
-        found += values
-        if len(found) > PCIE_CONFIG_SPACE_SIZE:
-            raise FormatError(f"{origin}: line {number} goes beyond 4096 bytes; {HINT}")
-    if not found:
-        raise FormatError(f"{origin}: no bytes found; {HINT}")
-    return bytes(found)
-
-
-def _row(line: str) -> tuple[int, bytes] | None:
-    """Offset and up to 16 bytes of a dump's line; no bytes for the closing line of ``hexdump``."""
-    if _DEVICE.match(line):
-        return None
-    match = _ROW.match(line + " ")
-    if match is None:
-        return None
-    values = bytearray()
-    unit = _HEX[":" if match[2] == ":" else " "]
-    for token in match[3].partition("|")[0].split():
-        if len(values) >= 16 or not unit.fullmatch(token):
-            break
-        values += bytes.fromhex(token)
-    if not values and match[3].strip():
-        return None
-    return int(match[1], 16), bytes(values[:16])
-
-
-_REGION = re.compile(
-    r"^[ \t]+Region (?P<index>[0-5]): (?P<space>Memory|I/O ports) at [^(\[\n]*"
-    r"(?P<attributes>\([^)\n]*\))?[^\n]*\[size=(?P<size>\d+)(?P<unit>[KMGT]?)\]",
-    re.MULTILINE,
-)
-_ROM = re.compile(
-    r"^[ \t]+(?:\[virtual\] )?Expansion ROM at [^\n]*\[size=(?P<size>\d+)(?P<unit>[KMGT]?)\]",
-    re.MULTILINE,
-)
-_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
-
-
-def _regions(text: str) -> Iterator[Bar]:
-    """BARs from the lines that ``lspci -v`` prints."""
-    for match in _REGION.finditer(text):
-        attributes = match["attributes"] or ""
-        memory = "mem64" if "64-bit" in attributes else "mem32"
-        kind = "io" if match["space"] == "I/O ports" else memory
-        prefetchable = "non-prefetchable" not in attributes and "prefetchable" in attributes
-        yield Bar(int(match["index"]), _size(match), kind, prefetchable)
-    rom = _ROM.search(text)
-    if rom:
-        yield Bar(6, _size(rom), "mem32")
-
-
-def _size(match: re.Match[str]) -> int:
-    return int(match["size"]) << _UNITS[match["unit"]]

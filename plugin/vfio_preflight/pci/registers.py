@@ -6,8 +6,7 @@ Register names are those of ``linux/pci_regs.h`` and ``setpci --dumpregs``. Sour
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from ..osutil.light import NamedTuple
 from .ids import PCI_CAP_ID_VNDR
 from .space import (
     PCI_CONFIG_HEADER_SIZE,

@@ -13,9 +13,8 @@ Source: PCI Local Bus 3.0, 6.1 and 6.7; PCI Express Base 5.0, 7.5.1 and 7.6.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..errors import PreflightError
+from ..osutil.light import NamedTuple
 from .ids import CAPABILITIES, EXTENDED_CAPABILITIES
 
 PCI_CONFIG_SPACE_SIZE = 0x100

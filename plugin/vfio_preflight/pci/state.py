@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from ..osutil.light import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Union
 
 # Evidence, best first: where a config state came from (README, "Evidence").
 EVIDENCE = ("stream", "vfio", "catalogue", "inferred", "sysfs", "file")
@@ -55,4 +58,7 @@ class Missing(NamedTuple):
     remedy: str = ""
 
 
-State = Union[ConfigState, Missing]
+if TYPE_CHECKING:
+    State = Union[ConfigState, Missing]
+else:
+    State = (ConfigState, Missing)

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
+from ..osutil.light import NamedTuple
 from ..pci.registers import locate
 from ..pci.space import PCI_CONFIG_SPACE_SIZE
 from .model.vfio_pci import Mismatch

@@ -6,11 +6,10 @@ from a :class:`ReportDict`. Finding codes and keys are stable.
 
 from __future__ import annotations
 
-from typing import TypedDict
-
 from .. import __version__
 from ..judge.findings import DeviceReport, Finding, Report
 from ..judge.policy import Decision
+from ..osutil.light import TypedDict
 from ..pci.registers import locate
 from ..pci.space import identity
 from ..pci.state import ConfigState

@@ -13,8 +13,8 @@ from unit.makers import HOST, make_facts, make_state
 from vfio_preflight.cli import dryrun
 from vfio_preflight.cli.connection import LibvirtError
 from vfio_preflight.guest.domain import Guest, parse_domain, read_guest
-from vfio_preflight.guest.metadata import read_record
-from vfio_preflight.hook.probe import NAME_PREFIX, is_probe, reply
+from vfio_preflight.guest.metadata import PROBE_NAME_PREFIX, Probe, read_probe, read_record
+from vfio_preflight.hook.probe import reply
 from vfio_preflight.judge.model import preflight
 from vfio_preflight.judge.policy import Decision
 from vfio_preflight.report.schema import ReportDict, as_dict
@@ -36,6 +36,10 @@ def stand_in(part: int = 0) -> Guest:
     return read_guest(parse_domain(dryrun.stand_in_xml(XML, UUID, part).encode()))
 
 
+def probe_of(guest: Guest) -> Probe | None:
+    return read_probe(guest.name, guest.metadata)
+
+
 def test_stand_in_keeps_what_is_asked_about() -> None:
     guest, original = stand_in(), read_guest(parse_domain(XML.encode()))
     assert guest.devices == original.devices
@@ -46,9 +50,9 @@ def test_stand_in_keeps_what_is_asked_about() -> None:
 
 def test_stand_in_is_known_as_one() -> None:
     guest = stand_in(3)
-    assert (guest.name, guest.uuid) == (NAME_PREFIX + UUID, UUID)
-    assert is_probe(guest)
-    assert b" 0 1 " in reply(guest, as_dict(preflight(make_facts()), None)), (
+    assert (guest.name, guest.uuid) == (PROBE_NAME_PREFIX + UUID, UUID)
+    assert probe_of(guest) == Probe(3)
+    assert b" 0 1 " in reply(3, as_dict(preflight(make_facts()), None)), (
         "of one part, the last is what there is"
     )
 
@@ -76,7 +80,7 @@ def test_stand_in_has_graphics_for_the_display_of_a_device_alone(display: str) -
 def test_stand_in_of_a_guest_without_metadata() -> None:
     xml = make_domain().decode()
     guest = read_guest(parse_domain(dryrun.stand_in_xml(xml, UUID, 0).encode()))
-    assert is_probe(guest)
+    assert probe_of(guest) == Probe(0)
 
 
 # --- asking, with connections that are made up ---------------------------------------------------
@@ -131,7 +135,9 @@ class Domain:
         if destination.told is None:
             destination.defineXML(xml)
             return
-        words = reply(read_guest(parse_domain(xml.encode())), destination.told).decode()
+        probe = probe_of(read_guest(parse_domain(xml.encode())))
+        assert probe is not None
+        words = reply(probe.part, destination.told).decode()
         raise StubError(f"Hook script execution failed: (… migrate begin -) status 1: {words}")
 
     def undefine(self) -> None:
@@ -152,7 +158,7 @@ def ask(destination: Connection, xml: str = XML) -> ReportDict:
 
 def test_ask() -> None:
     told = as_dict(preflight(make_facts()), Decision("annotate"))
-    told["guest"] = f"{NAME_PREFIX}x"
+    told["guest"] = f"{PROBE_NAME_PREFIX}x"
     report = ask(Connection(told))
     assert report == {**told, "guest": "g1", "uuid": ""}
 

@@ -9,12 +9,15 @@ from lxml import etree
 
 from vfio_preflight.guest.domain import parse_domain, read_guest, to_bytes
 from vfio_preflight.guest.metadata import (
+    PROBE_NAME_PREFIX,
+    Probe,
     Record,
     RecordEntry,
     RecordError,
     find_ours,
     from_get_metadata,
     read_policy,
+    read_probe,
     read_record,
     set_record,
     set_report,
@@ -107,3 +110,17 @@ def test_set_metadata_has_no_namespace_and_keeps_the_policy() -> None:
 def test_get_metadata_is_read() -> None:
     element = from_get_metadata(to_set_metadata(write_record(RECORD)))
     assert read_record(element) == RECORD
+
+
+def test_read_probe() -> None:
+    name = f"{PROBE_NAME_PREFIX}x"
+    assert read_probe(name, ours("<probe/>")) == Probe(0)
+    assert read_probe(name, ours("<probe part='3' trial='always'/>")) == Probe(3, "always")
+    assert read_probe("g1", ours("<probe/>")) is None
+    assert read_probe(name, ours("<policy/>")) is None
+    assert read_probe(name, None) is None
+
+
+@pytest.mark.parametrize("part", ["-1", "x", "", "9" * 50, "\u0661"])
+def test_read_probe_with_a_part_that_is_no_number(part: str) -> None:
+    assert read_probe(f"{PROBE_NAME_PREFIX}x", ours(f"<probe part='{part}'/>")) == Probe(0)

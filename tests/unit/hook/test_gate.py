@@ -16,11 +16,11 @@ from vfio_preflight.configuration import Configuration, ConfigurationError
 from vfio_preflight.gather import here
 from vfio_preflight.guest.domain import read_guest
 from vfio_preflight.guest.mend import Mend, only_ours_changed
-from vfio_preflight.guest.metadata import read_record
+from vfio_preflight.guest.metadata import PROBE_NAME_PREFIX, read_record
 from vfio_preflight.guest.xml import parse_domain
 from vfio_preflight.hook import journal
 from vfio_preflight.hook.gate import Gate
-from vfio_preflight.hook.probe import MARK, NAME_PREFIX
+from vfio_preflight.hook.probe import MARK
 from vfio_preflight.hook.supervise import Outcome
 from vfio_preflight.judge.verdicts import DEFAULT_POLICY
 from vfio_preflight.pci.formats import to_json
@@ -369,7 +369,7 @@ def test_refusal_that_cannot_be_left_is_logged(
 def test_probe_is_answered_and_never_let_in(settings: Configuration) -> None:
     present(settings, make_state())
     ours = "<p:preflight xmlns:p='urn:vfio-preflight:1'><p:probe part='0'/></p:preflight>"
-    xml = make_domain(metadata=ours).replace(b"<name>g1<", f"<name>{NAME_PREFIX}1<".encode())
+    xml = make_domain(metadata=ours).replace(b"<name>g1<", f"<name>{PROBE_NAME_PREFIX}1<".encode())
     outcome = judge(settings, xml)
     assert (outcome.status, outcome.out) == (1, b"")
     assert outcome.err.startswith(f"{MARK} 0 ".encode())

@@ -191,11 +191,11 @@ def printed(command: tuple[str, ...], config: bytes) -> bytes:
         (lspci(SMALL[:64]), "64 bytes are not a PCI configuration space"),
         (lspci(SMALL[:128]), "read it as root"),
         (lspci(LARGE + bytes(16)), "goes beyond 4096 bytes"),
-        (lspci(SMALL).replace("\n20: ", "\n30: "), "stands at 0x30, 0x20 is next"),
-        (lspci(SMALL).replace("\n10: ", "\n00: "), "stands at 0x0, 0x10 is next"),
-        (lspci(SMALL).replace("\n10: ", "\n* "), "stands at 0x20, 0x10 is next"),
+        (lspci(SMALL).replace("\n20: ", "\n30: "), "is at 0x30, where 0x20 is expected"),
+        (lspci(SMALL).replace("\n10: ", "\n00: "), "is at 0x0, where 0x10 is expected"),
+        (lspci(SMALL).replace("\n10: ", "\n* "), "is at 0x20, where 0x10 is expected"),
         ("00: de 10\n", "2 bytes are not a PCI configuration space"),
-        ("*\n100: 00\n", "stands at 0x100, 0x0 is next"),
+        ("*\n100: 00\n", "is at 0x100, where 0x0 is expected"),
     ],
 )
 def test_not_a_dump(text: str | bytes, part: str) -> None:

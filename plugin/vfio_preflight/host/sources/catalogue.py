@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .. import catalogue
+import os
+
 from ..sysfs import HostError
-from ..traits import read_traits
 from .request import NOTHING, Answer, Request
 
 
@@ -14,10 +14,17 @@ def read(request: Request) -> Answer:
     Raises ``HostError`` where it has several: then the traits do not determine the bytes, and what
     the source sends says nothing of them either.
     """
-    here = read_traits(request.name, request.root)
-    if not request.catalogue or not here.vendor or not here.type:
+    directory = os.path.join(request.root, request.catalogue.lstrip("/"))
+    if not request.catalogue or not os.path.isdir(directory):
         return NOTHING
-    entry = catalogue.find(catalogue.under(request.root, request.catalogue), here)
+    # Imported and read late: many hosts have no catalogue.
+    from .. import catalogue
+    from ..traits import read_traits
+
+    here = read_traits(request.name, request.root)
+    if not here.vendor or not here.type:
+        return NOTHING
+    entry = catalogue.find(directory, here)
     if entry is None:
         return NOTHING
     shown = " ".join(filter(None, here))

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from ...pci.state import ConfigState
 from ..sysfs import HostError
-from . import file, sysfs, vfio
-from .request import Answer, Request, Source
+from . import file, sysfs
+from .request import FAILED, Answer, Request, Source
 
 
-def _catalogue(request: Request) -> Answer:
-    from .catalogue import read  # imported late: of most devices sysfs knows
+def _late(name: str) -> Source:
+    """A source that is imported when it is asked: most devices need none of these."""
 
-    return read(request)
+    def read(request: Request) -> Answer:
+        answer: Answer = import_module(f"{__package__}.{name}").read(request)
+        return answer
 
-
-def _inferred(request: Request) -> Answer:
-    from .inferred import read
-
-    return read(request)
+    return read
 
 
+_catalogue, _inferred, _vfio = map(_late, ("catalogue", "inferred", "vfio"))
 # A new source is a module with a read() and its place here.
-SOURCES: tuple[Source, ...] = (file.read, vfio.read, sysfs.read, _catalogue, _inferred)
+SOURCES: tuple[Source, ...] = (file.read, _vfio, sysfs.read, _catalogue, _inferred)
 # What sysfs and the catalogue say, beside a better source.
 SEEN_OTHERWISE: tuple[Source, ...] = (sysfs.read, _catalogue)
 
@@ -43,6 +44,6 @@ def read(request: Request, sources: tuple[Source, ...] | None = None) -> Answer:
 
 def _with_failure(state: ConfigState, offers: str, reasons: list[str]) -> Answer:
     """A device that was to be opened and could not be is worth a word in the origin."""
-    failures = [reason for reason in reasons if reason.startswith(vfio.FAILED)]
+    failures = [reason for reason in reasons if reason.startswith(FAILED)]
     origin = "; ".join([state.origin, *failures])
     return Answer(state._replace(origin=origin), offers=offers)

@@ -7,9 +7,9 @@ PreflightError where what it has is wrong, so that no source after it may answer
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ...guest.traits import Traits
+from ...osutil.light import NamedTuple
 from ...pci.state import ConfigState
 
 
@@ -49,4 +49,6 @@ class Answer(NamedTuple):
 
 
 NOTHING = Answer(None)
+# How the reason begins where a device was to be opened and could not be.
+FAILED = "could not be opened through VFIO"
 Source = Callable[[Request], Answer]

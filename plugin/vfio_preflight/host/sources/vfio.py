@@ -6,9 +6,7 @@ Opening resets it, and NVIDIA's driver wakes its vGPU manager: hence ``open-devi
 from __future__ import annotations
 
 from ...guest.addresses import is_mdev
-from .request import NOTHING, Answer, Request
-
-FAILED = "could not be opened through VFIO"
+from .request import FAILED, NOTHING, Answer, Request
 
 
 def read(request: Request) -> Answer:

@@ -7,8 +7,7 @@ only that property decides.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from ...osutil.light import NamedTuple
 from ...pci.registers import Place, locate
 from ...pci.state import Bar, ConfigState
 from ...qemu.model.loading import PIN_ASSERTION, loses_pin, uses_messages

@@ -8,9 +8,9 @@ QEMU sets a property, in rising precedence, from: its default; the machine type'
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from ...guest.domain import Guest
+from ...osutil.light import NamedTuple
 from ...pci.state import Missing
 from ...qemu.emulator.machines import EmulatorFacts, MachineType, is_newer, newest_machine
 from ...qemu.model.properties import TEXT, complaint, parse_bool

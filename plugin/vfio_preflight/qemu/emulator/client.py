@@ -19,13 +19,16 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import IO, Any
 
 from ...errors import PreflightError
 from ...osutil import program
 from ...osutil.executable import User
+from ...osutil.light import TYPE_CHECKING
 from ...osutil.program import Limits, ProgramError
 from ...osutil.text import printable
+
+if TYPE_CHECKING:
+    from typing import IO, Any
 
 _CHUNK = 1 << 20
 _MAX_OUTPUT = 32 << 20  # bytes; query-machines of QEMU 10.0 takes half a megabyte

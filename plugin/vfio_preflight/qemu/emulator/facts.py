@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 from ...errors import PreflightError
 from ...osutil import jsondir
@@ -24,7 +23,11 @@ from ...osutil.executable import (
     trusted_executable,
     unprivileged_user,
 )
+from ...osutil.light import TYPE_CHECKING, NamedTuple
 from .machines import VFIO_TYPES, EmulatorFacts, MachineType, Property, natural_key
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["EmulatorError", "EmulatorFacts", "MachineType", "Property", "emulator_facts"]
 

@@ -13,8 +13,8 @@ Pure: no file, no process. The facts are collected by ``qemu.emulator``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
+from ...osutil.light import NamedTuple
 from ..model.boards import BOARDS, canonical
 
 VFIO_TYPES = ("vfio-pci", "vfio-pci-nohotplug")

@@ -7,8 +7,8 @@ not known, model and trial go by the same guess, in which nothing is too small.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from ...osutil.light import NamedTuple
 from ...pci.ids import PCI_CAP_ID_MSIX
 from ...pci.space import PCI_CAPABILITY_LIST, PCI_STATUS, PCI_STATUS_CAP_LIST, dword, word
 from ...pci.state import Bar, ConfigState

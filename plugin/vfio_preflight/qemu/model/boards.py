@@ -12,7 +12,7 @@ Sources: QEMU 10.0.2, ``hw/i386/pc_piix.c``, ``pc_q35.c``, ``microvm.c``, ``hw/a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from ...osutil.light import NamedTuple
 
 _X86 = ("/usr/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm", "/usr/bin/kvm")
 _ARM = ("/usr/bin/qemu-system-aarch64", "/usr/libexec/qemu-kvm")

@@ -9,8 +9,7 @@ Source: QEMU 10.0.2, ``vfio_msi_setup`` in ``hw/vfio/pci.c``; ``msi_init``, ``ms
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from ...osutil.light import NamedTuple
 from ...pci.ids import PCI_CAP_ID_MSI
 from ...pci.space import word
 from .device import Device

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from ...errors import PreflightError
+from ...osutil.light import NamedTuple
 
 
 class PropertyError(PreflightError):
@@ -142,3 +142,16 @@ def _integer_complaint(name: str, type_: str, value: str, form: str) -> str | No
         word = {TEXT: "integer"}.get(form, "int64" if kind.signed else "uint64")
         return f"Parameter '{name}' expects {word}"
     return None if good else f"Parameter '{name}' expects {kind.name}"
+
+
+# They change no byte of the configuration space: they name something of the host or of the guest
+# that a trial does not have, or decide about migration as a whole. A trial leaves them out.
+UNTRIED = frozenset(
+    (
+        *("host", "sysfsdev", "fd", "iommufd", "vf-token", "id", "bus", "addr"),
+        *("bootindex", "acpi-index", "failover_pair_id", "enable-migration", "display", "ramfb"),
+        *("xres", "yres", "x-ramfb-migrate", "x-vga", "x-igd-opregion", "x-igd-lpc"),
+        *("x-igd-legacy-mode", "x-balloon-allowed", "x-pre-copy-dirty-page-tracking"),
+        *("x-device-dirty-page-tracking", "x-migration-multifd-transfer", "migration-events"),
+    )
+)

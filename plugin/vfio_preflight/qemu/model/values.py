@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
+from ...osutil.light import NamedTuple
 from .versions import Behaviour
 
 ERROR, ABORT, CRASH, HANG = "error", "abort", "crash", "hang"
+
+
+def number(data: bytes) -> int:
+    """The bytes as one number, of which bit n is bit ``n % 8`` of byte ``n // 8``."""
+    return int.from_bytes(data, "little")
 
 
 class Environment(NamedTuple):
@@ -26,6 +31,10 @@ class Environment(NamedTuple):
     behaviour: Behaviour = Behaviour()
     mdev: bool = False
 
+    def __hash__(self) -> int:
+        """Of what varies most; ``properties`` alone would make it unhashable."""
+        return hash((self.placement, self.skip_vsc_check, frozenset(self.properties.items())))
+
 
 class VirtualConfig(NamedTuple):
     """The configuration space a guest is given, with QEMU's masks; all four of one length."""
@@ -37,8 +46,8 @@ class VirtualConfig(NamedTuple):
 
     def compared(self) -> bytes:
         """Per byte, the bits a migration stream must agree in."""
-        masks = zip(self.cmask, self.wmask, self.w1cmask)
-        return bytes(c & ~w & ~w1 & 0xFF for c, w, w1 in masks)
+        bits = number(self.cmask) & ~number(self.wmask) & ~number(self.w1cmask)
+        return bits.to_bytes(len(self.cmask), "little")
 
 
 class Refusal(NamedTuple):

@@ -7,7 +7,7 @@ release does is decided by its version alone: none of this depends on the machin
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from ...osutil.light import NamedTuple
 
 
 class Behaviour(NamedTuple):

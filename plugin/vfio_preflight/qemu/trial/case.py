@@ -8,11 +8,14 @@ The conformance suite (tests/conformance) keeps its regressions in this form, an
 from __future__ import annotations
 
 import json
-from typing import Any
 
+from ...osutil.light import TYPE_CHECKING
 from ...pci.state import ConfigState
-from ..model.untried import UNTRIED
+from ..model.properties import UNTRIED
 from .workbench import Setting
+
+if TYPE_CHECKING:
+    from typing import Any
 
 ROW = 32
 ANCESTORS = ("device", "pci-device")  # of QOM types whose names begin with vfio

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from typing import NamedTuple
 
+from ...osutil.light import NamedTuple
 from ..emulator.client import Emulator, ProcessError, signal_name
 
 OUTCOMES = (PASS, FAIL, ERROR, ABORT, CRASH, HANG) = (

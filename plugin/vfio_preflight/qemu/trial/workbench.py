@@ -13,12 +13,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
 
 from ...osutil.executable import Executable, User, unprivileged_user
+from ...osutil.light import NamedTuple
 from ...pci.state import ConfigState
 from ..emulator.client import Emulator
-from ..model.untried import UNTRIED
+from ..model.properties import UNTRIED
 from ..model.vfio_pci import Environment
 from . import shim
 

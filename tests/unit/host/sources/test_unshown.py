@@ -11,8 +11,8 @@ from unit.host.hosts import MDEV, UUID, VGPU, link, make_mdev, make_vgpu, write
 from unit.makers import HOST, make_device, make_state
 from vfio_preflight.guest.domain import GuestDevice
 from vfio_preflight.guest.traits import Traits
+from vfio_preflight.host import traits as host_traits
 from vfio_preflight.host.catalogue import Entry, add, name_of
-from vfio_preflight.host.sources import catalogue
 from vfio_preflight.host.sources.request import Request, Sent
 from vfio_preflight.host.states import second_opinion, state_of
 from vfio_preflight.host.sysfs import shows_config
@@ -152,7 +152,8 @@ def test_plain_device_asks_neither_catalogue_nor_traits(
     def never(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(catalogue, "read_traits", never)
+    monkeypatch.setattr(host_traits, "read_traits", never)
+    know(tmp_path, SEEN)
     home = tmp_path / "sys/bus/pci/devices" / HOST
     home.mkdir(parents=True)
     (home / "resource").write_text("")
