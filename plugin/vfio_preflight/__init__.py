@@ -1,3 +1,3 @@
-"""vfio-preflight: tell before a migration whether QEMU will accept a guest's VFIO devices."""
+"""vfio-preflight: predict before a migration whether QEMU will accept a guest's VFIO devices."""
 
 __version__ = "0.1.0"

@@ -126,8 +126,8 @@ def _import(options: Namespace) -> int:
         changed = catalogue.add(directory, entry, equivalent_to_qemu)
         results.append((catalogue.name_of(entry.traits), "added" if changed else "known already"))
     if options.format == "json":
-        told = [{"name": name, "result": result} for name, result in results]
-        print(json.dumps({"schema": SCHEMA, "entries": told}, indent=2))
+        answers = [{"name": name, "result": result} for name, result in results]
+        print(json.dumps({"schema": SCHEMA, "entries": answers}, indent=2))
     else:
         print("\n".join(f"{result}: {name}" for name, result in results) or "nothing to import")
     return 0

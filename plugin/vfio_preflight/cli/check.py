@@ -141,7 +141,7 @@ def _read(path: str) -> bytes:
     if data.startswith(IMAGES):
         raise UsageError(f"{path} is a save image, not domain XML: say --image {path}")
     if len(data) > MAX_XML:
-        raise UsageError(f"{path} is no domain XML: it has over {MAX_XML} bytes")
+        raise UsageError(f"{path} is not domain XML: it has over {MAX_XML} bytes")
     return data
 
 

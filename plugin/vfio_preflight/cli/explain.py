@@ -28,7 +28,7 @@ class TextError(PreflightError):
 
 def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
     """Declare the command."""
-    parser = commands.add_parser("explain", help="put QEMU's error lines into plain words")
+    parser = commands.add_parser("explain", help="explain QEMU's error lines")
     parser.add_argument(
         "file",
         metavar="FILE",
@@ -56,7 +56,7 @@ def run(options: Namespace) -> int:
         print(json.dumps({"schema": 1, "explanations": lines}, indent=2))
     else:
         causes = [entry for entry in found if entry.kind not in CONSEQUENCES]
-        print("\n\n".join(map(_text, causes or found)) or "no line that is known here")
+        print("\n\n".join(map(_text, causes or found)) or "no known error line found")
     return 0 if found else 3
 
 
@@ -90,10 +90,10 @@ def _printable(text: str) -> str:
 
 
 def _text(entry: Explanation) -> str:
-    told = (
+    lines = (
         f"line {entry.line}: {entry.quote}",
         f"  what:  {entry.what}",
         f"  why:   {entry.why}",
         f"  to do: {entry.remedy}",
     )
-    return "\n".join(map(_printable, told))
+    return "\n".join(map(_printable, lines))

@@ -258,14 +258,14 @@ def _write_configuration(root: str) -> bool:
 
 
 def _shipped_digest(root: str, ours: Manifest) -> str:
-    """What tells uninstall an untouched configuration: this version's, or the one it came with."""
+    """The digest of an unchanged configuration: this version's, or that of the installed one."""
     shipped = _digest(data_file("etc/vfio-preflight.conf"))
     found = _digest_at(os.path.join(root, CONFIGURATION))
     return shipped if found == shipped else ours.configuration
 
 
 def _reload(root: str) -> str:
-    """Whether libvirt has to look for hooks anew, as far as files can tell.
+    """Whether libvirt has to look for hooks anew, as far as the files on disk show.
 
     It does so when its daemon starts; if it found a qemu hook then, it finds later ones by itself.
     """

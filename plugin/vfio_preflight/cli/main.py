@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = argparse.ArgumentParser(
         prog="vfio-preflight",
-        description="Tells before a migration whether QEMU on the destination will accept a guest's"
+        description="Predicts whether QEMU on the destination will accept a migrating guest's"
         " VFIO devices.",
         epilog="Exit status: 0 go, 1 no-go, 2 usage or input error, 3 undetermined.",
     )

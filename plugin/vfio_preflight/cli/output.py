@@ -27,7 +27,7 @@ ACTIONS = {
     "block": "the hook blocks it",
     "mend": "the hook mends it: skip-vsc-check=on for the devices that need it",
 }
-# What is said first, where the verdict alone would not tell whether it goes.
+# What is said first, where the verdict alone does not say whether the migration goes ahead.
 OUTCOMES = {MEND: ("MENDED", STYLES["tolerated"]), BLOCK: ("BLOCKED", STYLES["fail"])}
 COLUMNS = ("device", "host", "guest", "id", "source state", "destination", "verdict")
 # What findings are about stands in a column of its own, as wide as the longest verdict.
@@ -110,7 +110,7 @@ def _parts(report: ReportDict) -> Iterator[Any]:
 
 
 def _outcome(report: ReportDict) -> tuple[str, str]:
-    """The first word of a report, which agrees with the exit status, and its style."""
+    """The first word of a report, which matches the exit status, and its style."""
     verdict = report["verdict"]
     if verdict != FAIL or report["action"] == MEND:
         return OUTCOMES.get(report["action"] or "", (verdict.upper(), STYLES[verdict]))

@@ -114,7 +114,7 @@ def _revise(
     if process is None:
         raise LibvirtError(
             f"no process here is the QEMU of guest '{guest.name}': whether its devices were started"
-            " here cannot be told; run this on the guest's host, not in a container"
+            " here is not known; run this on the guest's host, not in a container"
         )
     running = Running(guest, process, live_aliases(root), _is_reverted(libvirt, domain), added)
     return revise(running, settings), guest.metadata

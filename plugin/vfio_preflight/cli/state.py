@@ -73,7 +73,7 @@ def _as_dict(state: State) -> dict[str, object]:
 
 def _summary(state: State) -> str:
     if isinstance(state, Missing):
-        return f"not to be had: {state.reason}"
+        return f"not available: {state.reason}"
     listed = (*capabilities(state.config), *extended_capabilities(state.config))
     names = ", ".join(f"{capability.name}@{capability.offset:x}" for capability in listed)
     return f"{identity(state.config)}, {len(state.config)} bytes: {names or 'no capabilities'}"

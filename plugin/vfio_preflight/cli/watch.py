@@ -1,6 +1,6 @@
 """``watch``: the service that keeps the records of all running guests true.
 
-Events only say which guest to look at; what there is to do, the guest itself tells (``recorder``).
+Events only say which guest to look at; what has to be done follows from its state (``recorder``).
 So an event too many does no harm, and whatever was missed while the service or libvirtd was down is
 made up for on connecting: callbacks first, then every running guest.
 
@@ -84,7 +84,7 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
         "watch",
         help="service: record every guest as it starts",
         description="Keeps the records of all guests that run on this host: see 'record'. Runs"
-        " until it is told to end (SIGTERM, SIGINT).",
+        " until SIGTERM or SIGINT.",
     )
     parser.add_argument("--connect", metavar="URI", default=LOCAL, help=f"libvirt URI ({LOCAL})")
     parser.set_defaults(run=run)
@@ -278,7 +278,7 @@ class Watch:
 
     def _fail(self, name: str, reason: str, *, aloud: bool = True) -> None:
         if not self._connection.isAlive():
-            self._lost = self._lost or "it broke"
+            self._lost = self._lost or "connection broken"
         elif aloud:
             say(f"{name}: not recorded: {reason}", WARNING)
 

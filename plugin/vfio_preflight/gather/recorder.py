@@ -3,10 +3,10 @@
 QEMU sends what a device presented when it was realised on the guest's first host, and every QEMU
 after that sends on what it was sent. So this host's bytes are the right ones in two cases only: the
 guest was started here, and not to load another QEMU's state; or the device was plugged in here. The
-arguments of the guest's QEMU tell which at any time, with one exception: a device that was
+arguments of the guest's QEMU show which at any time, with one exception: a device that was
 unplugged and plugged in again, the same at the same place, while nobody watched looks as if it had
-stayed, and keeps its entry. Its current bytes do not tell either: a running guest changes some that
-QEMU compares (link, power, errors).
+stayed, and keeps its entry. Its current bytes do not show it either: a running guest changes some
+that QEMU compares (link, power, errors).
 
 - A device that was migrated in or restored keeps its entry. Without one none is made: what this
   host's device presents is not what QEMU will send.

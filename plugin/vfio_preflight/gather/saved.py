@@ -1,7 +1,7 @@
 """What a restore will load: the config states inside save images, by the guest's devices.
 
-A hook is not told which file libvirt restores from. But libvirt holds it open meanwhile: it is the
-one among the daemon's open files that is a save image of this very guest. With ``--bypass-cache``
+libvirt does not pass the name of the image to the hook, but holds it open meanwhile: it is the one
+among the daemon's open files that is a save image of this very guest. With ``--bypass-cache``
 a helper holds it instead; then the guest's managed save is taken if it holds the same XML.
 
 An image's head says whose it is; of no other guest's more than that is read.
@@ -56,7 +56,7 @@ def saved_states(guest: Guest, root: etree._Element, stream: Stream) -> dict[str
 
 def _state(states: Mapping[str, State], path: str | None) -> State:
     if path is None:
-        return Missing(UNKNOWN, "the device's place in the save image cannot be told")
+        return Missing(UNKNOWN, "the device's place in the save image is not known")
     return states.get(path) or Missing(UNKNOWN, NOT_THERE)
 
 

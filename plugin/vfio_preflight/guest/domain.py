@@ -1,4 +1,4 @@
-"""The VFIO devices of a guest, read from its domain XML: what QEMU on the destination will be told.
+"""The VFIO devices of a guest, read from its domain XML, as libvirt will pass them to QEMU.
 
 >>> guest = read_guest(parse_domain(xml))
 >>> [(device.key, device.kind, device.alias, device.placement) for device in guest.devices]
@@ -38,7 +38,7 @@ __all__ = [
 # More host devices than any machine has slots for: what has more is not a guest.
 MAX_DEVICES = 1024
 
-# Is the network of this name of forward mode hostdev? None: that cannot be told.
+# Is the network of this name of forward mode hostdev? None: not known.
 Networks = Callable[[str], "bool | None"]
 
 
@@ -50,7 +50,7 @@ class GuestDevice(NamedTuple):
     QEMU's JSON form takes, such as ``0``), or ``hostdev:N`` without an address.
     ``kind`` is ``pci``, ``mdev``, ``interface``, ``network`` or ``commandline``.
     ``host`` is a PCI address (``0000:06:00.4``) or a lower-case mdev UUID, validated; None where it
-    is decided when the guest starts or cannot be told.
+    is decided when the guest starts or is not known.
     ``alias`` is the id QEMU will know it by; ``driver`` QEMU's device type.
     ``placement`` is ``root-complex``, ``root-port`` or ``conventional``; ``assumption`` says what
     had to be assumed for it, empty if nothing.
@@ -101,7 +101,7 @@ class _Found(NamedTuple):
 def read_guest(root: etree._Element, networks: Networks | None = None) -> Guest:
     """Return the guest that a ``<domain>`` element describes.
 
-    ``networks`` tells which libvirt networks hand out host devices; those it does not know end up
+    ``networks`` says which libvirt networks hand out host devices; those it does not know end up
     in ``unresolved`` and are taken not to. Raises GuestError for XML that libvirt would not accept
     where it bears on VFIO devices.
     """

@@ -7,8 +7,8 @@
     </preflight:preflight>
 
 libvirt keeps one element for each namespace, and adds or takes away the namespace of everything in
-it (``virDomainSetMetadata``, ``virDomainGetMetadata``): children are told by their local names.
-What we do not understand is kept.
+it (``virDomainSetMetadata``, ``virDomainGetMetadata``): children are known by their local names.
+What is not understood is kept.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Two questions matter to QEMU's ``vfio_setup_pcie_cap``: is the device's own bus PCI Express, and is
 it a root bus? ``root-complex``: Express and root; ``root-port``: Express and behind a port;
-``conventional``: not Express, wherever it hangs. :attr:`Buses.express` tells the two sorts of
-conventional bus apart: below an Express root complex QEMU drops the PCIe capability.
+``conventional``: not Express, wherever it hangs. :attr:`Buses.express` distinguishes the
+two kinds of conventional bus: below an Express root complex QEMU drops the PCIe capability.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Buses(NamedTuple):
         placement = self.by_name.get(name) or self.by_name.get(name.partition(".0")[0])
         if placement:
             return Place(placement)
-        return Place(self._usual(), f"the guest has no PCI bus {name[:60]!r} that can be told")
+        return Place(self._usual(), f"the guest has no PCI bus {name[:60]!r} whose kind is known")
 
     def _usual(self) -> str:
         """Where libvirt puts a hostdev by itself (``qemuDomainDeviceCalculatePCIConnectFlags``)."""

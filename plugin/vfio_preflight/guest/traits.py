@@ -15,7 +15,7 @@ NAMES = ("vendor", "device", "subsystem", "type", "driver", "driver-version", "f
 
 
 class Traits(NamedTuple):
-    """What is known of a device; empty where the host does not tell.
+    """What is known of a device; empty where the host does not report it.
 
     ``vendor`` and ``device`` are four hexadecimal digits, ``subsystem`` two such separated by a
     colon: of the device itself, for a mediated device those of its parent. ``type`` is that of a

@@ -37,7 +37,7 @@ def annotated(
     changed = to_bytes(root)
     # Both sides are parsed anew: what is compared is what libvirt sent and what it will get.
     if not only_ours_changed(parse_domain(xml), parse_domain(changed), mends):
-        raise RuntimeError("the changed XML differs in more than was meant")
+        raise RuntimeError("the changed XML differs in more than the annotation")
     return changed
 
 

@@ -109,7 +109,7 @@ def _configuration() -> tuple[Configuration, ConfigurationError | None]:
 
 
 def may_have_vfio(xml: bytes) -> bool:
-    """Whether it takes an XML parser to tell that the guest has no VFIO device."""
+    """Whether only an XML parser can decide that the guest has no VFIO device."""
     if any(hint in xml for hint in HINTS) or len(xml) > MAX_INPUT:
         return True
     if not xml.rstrip().endswith(ENDING):
@@ -151,7 +151,7 @@ def _write(descriptor: int, data: bytes) -> None:
         while data:
             data = data[os.write(descriptor, data) :]
     except OSError:
-        # libvirt went away; there is nobody left to tell.
+        # libvirt went away; nobody reads this any more.
         return
 
 

@@ -138,8 +138,8 @@ class Gate(NamedTuple):
         if silent and decision.action != MEND:
             return Outcome(0)
         mends = tuple(Mend(alias, SKIP_VSC_CHECK, True) for alias in decision.mend)
-        noted = None if self.settings.annotate == NEVER else report
-        return Outcome(0, annotated(xml, noted, mends))
+        shown = None if self.settings.annotate == NEVER else report
+        return Outcome(0, annotated(xml, shown, mends))
 
     def _prepare(self, xml: bytes) -> Outcome:
         from . import refusals

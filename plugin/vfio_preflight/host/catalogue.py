@@ -1,10 +1,10 @@
 """The catalogue: states that devices presented, by the traits that determine them.
 
 It stands in for devices that must not be opened. Kept are states that were truly read from such a
-device through VFIO; an operator's word does not become a fact by passing through here, and the
-bytes of a stream are what QEMU made of the device at its place in a guest. One file for each set of
-traits, so that a look-up opens one file. Two states seen for the same traits are both kept: then
-the traits do not determine the bytes, and nothing is predicted.
+device through VFIO; what an operator supplied does not become more certain by passing through
+here, and the bytes of a stream are what QEMU made of the device at its place in a guest. There is
+one file for each set of traits, so that a look-up opens one file. Two states seen for the same
+traits are both kept: then the traits do not determine the bytes, and nothing is predicted.
 
 Files are whole at any time, whoever writes at once (:mod:`vfio_preflight.osutil.jsondir`); of two
 that write the same entry the later wins, and the earlier will be seen again.
@@ -36,10 +36,10 @@ MAX_ENTRIES = 256
 MAX_STATES = 4
 MAX_ORIGIN = 1024
 # Evidence that is what the device itself presents. A stream is of QEMU's copy, which depends on the
-# device's place in the guest, too; traits do not tell that.
+# device's place in the guest, too; traits do not show that.
 SEEN = ("vfio",)
 
-# Do two states agree in all that matters?
+# Are two states the same to QEMU?
 Same = Callable[[ConfigState, ConfigState], bool]
 
 
@@ -50,7 +50,7 @@ class CatalogueError(PreflightError):
 class Entry(NamedTuple):
     """What devices with ``traits`` were seen to present: ``states`` with the latest first.
 
-    ``host`` and ``time`` (ISO 8601, UTC) are those of the latest sighting that told anything new.
+    ``host`` and ``time`` (ISO 8601, UTC) are those of the latest sighting that added anything.
     """
 
     traits: Traits
@@ -112,7 +112,7 @@ def add(directory: str, entry: Entry, same: Same) -> bool:
 
 
 def merged(old: Entry | None, new: Entry, same: Same) -> Entry:
-    """One entry out of two for the same traits; of states that agree, the older is kept."""
+    """One entry of two for the same traits; of states that are equal to QEMU the older is kept."""
     if old is None:
         return new
     latest = max((old, new), key=lambda entry: entry.time)

@@ -1,7 +1,7 @@
 """Which open file of a process is a given VFIO device, and a duplicate of it.
 
 A VFIO device that was opened through its group is an anonymous file: until Linux 6.18 nothing says
-which device it is. What cannot be told for certain is not told.
+which device it is. Where that is not certain there is no answer.
 
 Source: Linux ``Documentation/filesystems/proc.rst`` ("VFIO Device files"), pidfd_getfd(2).
 """

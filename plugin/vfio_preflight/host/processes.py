@@ -28,7 +28,7 @@ class Process(NamedTuple):
     """The QEMU of a running guest.
 
     ``instance`` names this process among all that ever ran, ``age`` is how long it has been running
-    (seconds). ``executable`` is the path of its binary, empty if that cannot be told or the file
+    (seconds). ``executable`` is the path of its binary, empty if that is not known or the file
     was replaced since. ``incoming`` is whether it was started to load another QEMU's state.
     ``devices`` are the VFIO devices it was started with: id to PCI address or mdev UUID on this
     host, empty where the arguments do not say.

@@ -40,7 +40,7 @@ def state_of(device: GuestDevice, side: str, request: Request) -> State:
 
 
 def _unnamed(device: GuestDevice) -> Missing:
-    reason = "the guest's XML does not tell which device of the host it is"
+    reason = "the guest's XML does not say which device of the host it is"
     if device.kind == "network":
         reason = "libvirt chooses the host's device when the guest starts; it is not known before"
     remedy = "name the device in the guest's XML, or migrate with an XML that does (--xml)"

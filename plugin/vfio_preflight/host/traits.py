@@ -60,7 +60,7 @@ def _version(module: str, root: str) -> str:
 
 
 def _firmware(home: str) -> str:
-    """The firmware that an RDMA device tells; a virtual function has its physical function's."""
+    """The firmware that an RDMA device reports; a virtual function has its physical function's."""
     for owner in (home, os.path.join(home, "physfn")):
         directory = os.path.join(owner, "infiniband")
         try:

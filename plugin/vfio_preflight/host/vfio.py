@@ -133,7 +133,7 @@ def read_in_use(name: str, pid: int, root: str = "/") -> VfioDevice:
         number = descriptor_of(directory, pid, root)
         if number is None:
             raise VfioError(
-                f"{name}: it cannot be told for certain which open file of process {pid} is the"
+                f"{name}: it is not certain which open file of process {pid} is the"
                 " device; from Linux 6.18 on it can"
             )
         opened = stack.enter_context(_closing(duplicate(pid, number)))

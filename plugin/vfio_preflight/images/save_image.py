@@ -195,9 +195,9 @@ def _check(header: _Header, name: str) -> None:
     elif header.format >= len(FORMATS):
         problem = f"is of format {header.format}; known are {', '.join(FORMATS)}"
     elif not 0 < header.data_len <= _MAX_DATA:
-        problem = f"is said to have {header.data_len} bytes of XML, which cannot be"
+        problem = f"has a header with {header.data_len} bytes of XML, which is not possible"
     elif header.cookie_offset >= header.data_len:
-        problem = "has its cookie outside of where it must be"
+        problem = "has its cookie at an invalid offset"
     if problem:
         raise SaveImageError(f"{name}: a libvirt save image, but it {problem}")
 

@@ -143,7 +143,7 @@ EVIDENCE_CONTRADICTS = Code(
 EVIDENCE_WEAK = Code(
     "evidence-weak",
     UNKNOWN,
-    "a state's evidence is weaker than the policy demands; the state is ignored",
+    "a state's evidence is weaker than the policy requires; the state is ignored",
 )
 STATE_INFERRED = Code(
     "state-inferred",

@@ -1,8 +1,8 @@
 """The model predicts, the trial proves: a report, held against what the emulator itself does.
 
-Where both are at hand they must agree: in the outcome, in whose device is not realised, and in the
-line that QEMU fails with. Where they do not, the trial is right, because it *is* QEMU, and the
-disagreement is a finding with everything that a bug report needs.
+Where both are at hand they must be the same in the outcome, in whose device is not realised, and
+in the line that QEMU fails with. Where they differ, the trial is right, because it *is* QEMU, and
+the disagreement is a finding with everything that a bug report needs.
 
 Pure: ``try_states``, which runs the emulator, is passed in (``gather.trials``).
 """
@@ -148,9 +148,9 @@ def _agreed(device: DeviceReport, tried: Trial) -> DeviceReport:
     elif result.outcome == FAIL and not device.quote:
         decided = {codes.VSC_CHECK_UNDECIDED: codes.VSC_BODY_DIFFERS}
         findings = tuple(f._replace(code=decided.get(f.code, f.code)) for f in findings)
-    agrees = Finding(codes.TRIAL_AGREES, tried.sentence("as predicted"))
+    confirmed = Finding(codes.TRIAL_AGREES, tried.sentence("as predicted"))
     quote = device.quote or ("" if result.side == SOURCE else result.line)
-    return device._replace(findings=(*findings, agrees), quote=quote)
+    return device._replace(findings=(*findings, confirmed), quote=quote)
 
 
 def _mend_confirmed(device: DeviceReport, tried: Trial, try_states: TryStates) -> DeviceReport:

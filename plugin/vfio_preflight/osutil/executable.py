@@ -28,7 +28,7 @@ class Executable(NamedTuple):
 
     ``identity`` is device, inode, size in bytes, and the times of modification and of status
     change in nanoseconds: it changes whenever a package manager or anybody else replaces the file.
-    ``script`` tells that it is a script ("#!"), whose identity says nothing of what it starts.
+    ``script``: it is a script ("#!"), whose identity says nothing about what it starts.
     """
 
     path: str

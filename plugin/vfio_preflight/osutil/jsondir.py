@@ -98,7 +98,7 @@ def _write(path: str, content: bytes) -> None:
 
 def _require_ours(info: os.stat_result) -> None:
     if info.st_uid not in (0, os.geteuid()) or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PermissionError("in the reach of others")
+        raise PermissionError("writable by other users")
 
 
 def _prune(directory: str, limit: int) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 EVIDENCE = ("stream", "vfio", "catalogue", "inferred", "sysfs", "file")
 # The weakest evidence: who demands no better takes any.
 ANY_EVIDENCE = EVIDENCE[-1]
-# What a device's driver offers for migration is told in words (``stop-copy p2p``); if nothing:
+# What a device's driver offers for migration is given in words (``stop-copy p2p``); if nothing:
 NO_MIGRATION = "none"
 BAR_KINDS = ("io", "mem32", "mem64")
 

@@ -71,7 +71,7 @@ _LOADING = re.compile(
 
 _EQUAL = (
     "use equal drivers, firmware and device configuration on both hosts; 'vfio-preflight check' on"
-    " the guest tells beforehand"
+    " the guest predicts this before a migration"
 )
 
 MESSAGES: tuple[Message, ...] = (
@@ -91,7 +91,7 @@ MESSAGES: tuple[Message, ...] = (
         "vfio-not-supported",
         "VFIO migration is not supported",
         re.compile(rf"{_DEVICE}VFIO migration is not supported(?: in kernel)?"),
-        "the kernel driver of VFIO device {device} offers no migration",
+        "the kernel driver of VFIO device {device} does not support migration",
         "it does not answer VFIO_DEVICE_FEATURE_MIGRATION: plain vfio-pci never does, and a"
         " vendor's driver only for some devices and settings",
         "bind the device to its vendor's VFIO driver (mlx5_vfio_pci, a vGPU manager, …), or detach"
@@ -117,7 +117,7 @@ MESSAGES: tuple[Message, ...] = (
         "vfio-no-dirty-tracking",
         "VFIO device doesn't support device and IOMMU dirty",
         re.compile(rf"{_DEVICE}VFIO device doesn't support device and IOMMU dirty"),
-        "neither VFIO device {device} nor the IOMMU can tell which memory the device wrote",
+        "neither VFIO device {device} nor the IOMMU tracks which memory the device writes",
         "without that QEMU would have to send all memory in the time the guest stands still",
         "use an IOMMU with dirty tracking (iommufd), or accept the pause with enable-migration=on",
     ),
@@ -171,7 +171,7 @@ MESSAGES: tuple[Message, ...] = (
             r" (?P<reason>[^\r\n]{1,256})"
         ),
         "QEMU refuses VFIO device {device} for its PCI capability {id} at {offset}: {reason}",
-        "it stands in the device's configuration space in a way that no guest can be given",
+        "QEMU cannot present it to a guest at that place of the configuration space",
         "look at it ('vfio-preflight state {device}'); repair the device's driver or firmware, or"
         " choose another device",
     ),
@@ -198,7 +198,7 @@ MESSAGES: tuple[Message, ...] = (
         "migration-failed",
         "load of migration failed",
         re.compile(r"load of migration failed(?:: (?P<detail>[^\r\n]{1,256}))?"),
-        "QEMU on the destination gave up; the guest went on running on the source",
+        "QEMU on the destination stopped loading; the guest kept running on the source",
         "the cause stands in /var/log/libvirt/qemu/GUEST.log on the destination",
         "run 'vfio-preflight explain' on that log",
     ),

@@ -175,7 +175,7 @@ def test_check_from_a_pipe(tmp_path: Path, capsys: Out) -> None:
 
 
 def test_check_of_what_never_ends(capsys: Out) -> None:
-    assert "/dev/zero is no domain XML" in complaint(["check", "/dev/zero"], capsys)
+    assert "/dev/zero is not domain XML" in complaint(["check", "/dev/zero"], capsys)
 
 
 @pytest.mark.parametrize("magic", [b"LibvirtQemudSave", b"LibvirtQemudPart", b"QEVM"])

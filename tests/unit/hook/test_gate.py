@@ -259,7 +259,7 @@ def test_log_has_no_xml(settings: Configuration) -> None:
 
 def test_changed_xml_is_checked(settings: Configuration, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vfio_preflight.hook.annotation.only_ours_changed", lambda *_: False)
-    with pytest.raises(RuntimeError, match="differs in more than was meant"):
+    with pytest.raises(RuntimeError, match="differs in more than the annotation"):
         judge(settings, make_domain())
 
 

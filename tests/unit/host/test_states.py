@@ -143,7 +143,7 @@ def test_device_that_libvirt_chooses() -> None:
 @pytest.mark.parametrize("kind", ["pci", "interface", "commandline"])
 def test_device_that_the_xml_does_not_name(kind: str) -> None:
     state = missing(state_of(make_device(kind=kind, host=None), "destination", Request("")))
-    assert state.reason == "the guest's XML does not tell which device of the host it is"
+    assert state.reason == "the guest's XML does not say which device of the host it is"
 
 
 def test_damaged_file_for_a_device_that_is_not_there(tmp_path: Path, states: Path) -> None:

@@ -365,7 +365,7 @@ def test_number_of_the_character_device(host: FakeHost) -> None:
 def test_device_that_cannot_be_told_is_not_read(host: FakeHost) -> None:
     host.add(NAME, 26)
     host.add_process(PID, {8: ANONYMOUS, 9: ANONYMOUS})
-    with pytest.raises(VfioError, match="cannot be told for certain"):
+    with pytest.raises(VfioError, match="not certain which open file"):
         read_in_use(NAME, PID, str(host.root))
 
 

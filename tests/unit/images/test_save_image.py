@@ -315,10 +315,10 @@ WRONG = {
     "header alone": (HEADER, "ends within its XML"),
     "version 3": (patched_header(16, 3), "of version 3"),
     "version 0": (patched_header(16, 0), "of version 0"),
-    "no data": (patched_header(20, 0), "have 0 bytes of XML"),
-    "too much data": (patched_header(20, 1 << 31), "bytes of XML, which cannot be"),
+    "no data": (patched_header(20, 0), "with 0 bytes of XML"),
+    "too much data": (patched_header(20, 1 << 31), "bytes of XML, which is not possible"),
     "format 7": (patched_header(28, 7), "of format 7"),
-    "cookie outside": (patched_header(32, 5000), "cookie outside"),
+    "cookie outside": (patched_header(32, 5000), "cookie at an invalid offset"),
     "unended XML": (patched_header(32, 4), "does not end"),
     "no end at all": (UNENDED[:92] + UNENDED[92:].replace(b"\0", b"x"), "does not end"),
 }

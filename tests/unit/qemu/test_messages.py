@@ -116,7 +116,7 @@ def test_device_of_the_next_failure_is_not_taken() -> None:
         ),
         ("qemu: Failed to load PCIDevice:config", "load-failed", "PCIDevice:config"),
         ("Failed to load vmstate version_id: 1, ret: -22", "load-failed", "version_id: 1"),
-        ("x: load of migration failed: Invalid argument", "migration-failed", "went on running"),
+        ("x: load of migration failed: Invalid argument", "migration-failed", "kept running"),
     ],
 )
 def test_known_lines(line: str, kind: str, part: str) -> None:

@@ -1,7 +1,7 @@
 """The VSC-tolerant check: will the destination's QEMU accept the source's configuration space?
 
 Three runs of one model answer it: the source's state gives the stream, the destination's state
-gives the device, and the destination's again with and without ``skip-vsc-check`` tells which bytes
+gives the device, and the destination's again with and without ``skip-vsc-check`` shows which bytes
 only that property decides.
 """
 

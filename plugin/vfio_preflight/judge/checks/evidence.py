@@ -18,7 +18,7 @@ REMEDY_CONTRADICTS = (
     "find out which is right; capture the state again, or remove the file that belongs to another"
     " device"
 )
-REMEDY_WEAK = "provide better evidence (README, Evidence), or demand less: [policy] evidence = {}"
+REMEDY_WEAK = "provide better evidence (README, Evidence), or require less: [policy] evidence = {}"
 REMEDY_NOT_MIGRATABLE = (
     "bind the source's device to its vendor's VFIO driver and restart the guest, or detach the"
     " device before migrating"
@@ -44,7 +44,7 @@ def check_strength(
     return tuple(
         Finding(
             codes.EVIDENCE_WEAK,
-            f"the {side}'s state has evidence {state.evidence}, the policy demands {minimum} or"
+            f"the {side}'s state has evidence {state.evidence}, the policy requires {minimum} or"
             f" better; with this state the verdict would be {verdict}",
             REMEDY_WEAK.format(state.evidence),
         )

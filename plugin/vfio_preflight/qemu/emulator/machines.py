@@ -35,7 +35,7 @@ class MachineType(NamedTuple):
     """A machine type of an emulator.
 
     ``compat`` holds, in QEMU's order, the compatibility properties that reach a VFIO device; it is
-    empty where the emulator cannot tell (``EmulatorFacts.compat_props_known``).
+    empty where the emulator does not report them (``EmulatorFacts.compat_props_known``).
     """
 
     name: str
@@ -73,8 +73,8 @@ class EmulatorFacts(NamedTuple):
         """Return what ``machine`` sets the property ``name`` of a ``qom_type`` device to, or None.
 
         None means that the machine type leaves the property alone, that the device has no such
-        property, or that the emulator cannot tell (see ``compat_props_known``). The value is text
-        that QEMU has yet to parse: "off" and "false" both occur.
+        property, or that the emulator does not report it (see ``compat_props_known``). The value is
+        text that QEMU has yet to parse: "off" and "false" both occur.
 
         QEMU walks the whole list for every object and sets each entry whose type the object is or
         descends from, so the last entry that applies wins, however general its type. The list
@@ -166,7 +166,7 @@ def newest_machine(facts: EmulatorFacts, like: str) -> MachineType | None:
 
 
 def is_newer(name: str, than: str) -> bool:
-    """Tell whether two machine types are of one board and vendor, and ``name`` is the newer."""
+    """Whether two machine types are of one board and vendor, and ``name`` is the newer."""
     left, right = parse_machine_name(name), parse_machine_name(than)
     return left[:2] == right[:2] and left.version > right.version
 

@@ -18,7 +18,7 @@ _GIB = 1 << 30
 
 
 def early_setup(device: Device) -> MsixRegisters | None:
-    """Reads the first MSI-X capability, and moves it if told to; BARs may grow by that."""
+    """Read the first MSI-X capability, and move it as ``x-msix-relocation`` says; BARs may grow."""
     if not device.config[PCI_STATUS] & PCI_STATUS_CAP_LIST:
         return None
     walk = standard_list(device.config, wrapped=True)

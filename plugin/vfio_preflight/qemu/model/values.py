@@ -45,7 +45,7 @@ class VirtualConfig(NamedTuple):
     w1cmask: bytes
 
     def compared(self) -> bytes:
-        """Per byte, the bits a migration stream must agree in."""
+        """Per byte, the bits in which a migration stream must be equal."""
         bits = number(self.cmask) & ~number(self.wmask) & ~number(self.w1cmask)
         return bits.to_bytes(len(self.cmask), "little")
 

@@ -3,8 +3,8 @@
 ``realise`` repeats, on a copy of the bytes, what QEMU does between opening the device and the end
 of ``vfio_realize()``: it clears and registers BARs, rebuilds the capability list from its end,
 adjusts the PCIe capability to the bus the guest sees, rebuilds the extended list, and along the way
-marks which bytes must agree (``cmask``), which the guest writes (``wmask``) and which it clears by
-writing ones (``w1cmask``). ``compare`` is ``get_pci_config_device()``.
+marks which bytes must be equal (``cmask``), which the guest writes (``wmask``) and which it clears
+by writing ones (``w1cmask``). ``compare`` is ``get_pci_config_device()``.
 
 The steps are in ``header``, ``msi``, ``msix``, ``capabilities``, ``extended``, ``quirks`` and
 ``reset``, and work on a ``device.Device``. What releases of QEMU do differently is in ``versions``.

@@ -22,7 +22,7 @@ class Result(NamedTuple):
     """What QEMU did.
 
     ``outcome`` is one of :data:`OUTCOMES`; with ``error``, ``abort``, ``crash`` and ``hang``,
-    ``side`` tells whose state it was (``source`` or ``destination``). ``line`` is the line that
+    ``side`` is whose state it was (``source`` or ``destination``). ``line`` is the line that
     names the first mismatch, or else what QEMU says first; ``stderr`` the end of what it wrote.
     """
 
@@ -87,7 +87,7 @@ def _outcome(emulator: Emulator) -> str:
     """``error`` for an exit, and what a signal or no end at all stand for."""
     if emulator.status is None:
         if emulator.cpu_seconds() < _HANGS_AFTER:
-            raise ProcessError("has not come to an end in time")
+            raise ProcessError("did not finish in time")
         return HANG
     if emulator.status >= 0:
         return ERROR

@@ -192,11 +192,11 @@ class _Trial:
                 break
             status = reply.get("return", {}).get("status")
         if status != "completed":
-            raise ProcessError(f"does not migrate the device to the end: {complaint(sender)}")
+            raise ProcessError(f"does not finish migrating the device: {complaint(sender)}")
 
     def _load(self, receiver: Emulator, to: socket.socket, stream: bytes) -> Result:
         to.settimeout(self._remaining())
-        # Where it stops reading, it has read enough to fail, or hangs: what follows tells.
+        # It stops reading once it has failed, or hangs; its output, read next, says which.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError, socket.timeout):
             to.sendall(stream)
             to.shutdown(socket.SHUT_WR)
@@ -216,7 +216,7 @@ class _Trial:
         options = arguments([(device, setting)], self.place.directory)
         with self.place.start(self.executable, options, "control", self.limits) as emulator:
             if not self._realises(emulator, [emulator]):
-                raise ProcessError(f"takes no device at all: {complaint(emulator)}")
+                raise ProcessError(f"accepts no VFIO device at all: {complaint(emulator)}")
 
     def _remaining(self) -> float:
         return max(0.01, self.deadline - time.monotonic())

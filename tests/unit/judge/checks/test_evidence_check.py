@@ -53,7 +53,7 @@ def test_strength_of_each_side() -> None:
     (finding,) = check_strength(seen, WORD, "sysfs", "fail")
     assert (finding.code, finding.verdict) == ("evidence-weak", "unknown")
     assert finding.text == (
-        "the destination's state has evidence file, the policy demands sysfs or better; with"
+        "the destination's state has evidence file, the policy requires sysfs or better; with"
         " this state the verdict would be fail"
     )
     assert len(check_strength(WORD, WORD, "vfio", "pass")) == 2
