@@ -1,17 +1,38 @@
 """The one error hierarchy of this project.
 
-    PreflightError            anything this project raises on purpose
-     ├─ ConfigSpaceError      bytes that are not a PCI configuration space       (pci.space)
-     ├─ FormatError           text or a file that no reader understands          (pci.formats)
-     ├─ GuestError            domain XML that cannot be judged                   (guest.domain)
-     ├─ RecordError           a record that is damaged or of an unknown schema   (guest.metadata)
-     ├─ EmulatorError         an emulator that must not or cannot be asked       (qemu.emulator)
-     ├─ HostError             facts of this host that cannot be read             (host)
-     ├─ ConfigurationError    vfio-preflight.conf is wrong                       (configuration)
-     └─ InstallError          files that cannot be installed or removed safely   (cli.payload)
+    PreflightError           anything this project raises on purpose
+     ├─ ProgramError         a program that cannot be started                (osutil.program)
+     ├─ ExecutableError      a program that must not be run as it is         (osutil.executable)
+     ├─ ConfigSpaceError     bytes that are not a PCI configuration space    (pci.space)
+     ├─ CodecError           a part of a config state that cannot be read    (pci.codec)
+     ├─ DumpError            text that is no dump of config space            (pci.dumps)
+     ├─ FormatError          a file that is in no known format               (pci.formats)
+     ├─ PropertyError        a property value that QEMU rejects              (qemu.model.properties)
+     ├─ ProcessError         an emulator that gives no usable answer         (qemu.emulator.client)
+     ├─ EmulatorError        an emulator that cannot be queried              (qemu.emulator.facts)
+     ├─ ShimError            the made-up device is missing, or not compilable(qemu.trial.shim)
+     ├─ TrialUnavailable     a trial that cannot be made                     (qemu.trial.trial)
+     ├─ GuestError           domain XML that cannot be judged                (guest.xml)
+     ├─ RecordError          a record that is damaged or too new             (guest.record)
+     ├─ StreamError          a migration stream that cannot be read          (images.tail)
+     ├─ DecompressError      an image that cannot be decompressed            (images.decompress)
+     ├─ SaveImageError       a file that is not a save image, or is damaged  (images.save_image)
+     ├─ CatalogueError       an entry that the catalogue refuses             (host.catalogue)
+     ├─ HostError            facts of this host that cannot be read          (host.sysfs)
+     │   └─ VfioError        a device that VFIO does not give                (host.vfio)
+     │       └─ NotFreeError a device in use, or not bound to a VFIO driver  (host.vfio)
+     ├─ ConfigurationError   vfio-preflight.conf is wrong                    (configuration)
+     ├─ InstallError         files that cannot be installed or removed       (cli.payload)
+     ├─ LibvirtError         libvirt is missing, unreachable, or refuses     (cli.connection)
+     │   ├─ GoneError        the guest does not run                          (cli.connection)
+     │   └─ BusyError        another job of libvirt's holds the guest        (cli.connection)
+     ├─ RefusedError         a device that QEMU would not realise            (cli.masks)
+     ├─ TextError            a log that cannot be read                       (cli.explain)
+     └─ UsageError           arguments that do not fit together              (cli.arguments)
 
-Leaf classes live beside the code that raises them. The text of an error is complete in itself: what
-is wrong, where, and what to do. It is rendered once, at the edge (``hook`` and ``cli``).
+Leaf classes are defined beside the code that raises them. The text of an error is complete in
+itself: what is wrong, where, and what to do. It is printed once, at the edge (``hook`` and
+``cli``).
 """
 
 

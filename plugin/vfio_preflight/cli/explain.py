@@ -9,6 +9,7 @@ from argparse import Namespace, _SubParsersAction
 from ..configuration import load
 from ..errors import PreflightError
 from ..osutil.light import TYPE_CHECKING
+from ..osutil.text import printable
 from ..qemu.messages import Explanation, explain
 from . import output
 from .alone import load_state
@@ -84,11 +85,6 @@ def _end_of(file: BinaryIO) -> tuple[str, int]:
     return kept.decode("utf-8", "replace"), skipped
 
 
-def _printable(text: str) -> str:
-    """What a guest or a device wrote into a log is not for the terminal to obey."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 def _text(entry: Explanation) -> str:
     lines = (
         f"line {entry.line}: {entry.quote}",
@@ -96,4 +92,4 @@ def _text(entry: Explanation) -> str:
         f"  why:   {entry.why}",
         f"  to do: {entry.remedy}",
     )
-    return "\n".join(map(_printable, lines))
+    return "\n".join(map(printable, lines))

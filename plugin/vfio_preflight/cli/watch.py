@@ -23,6 +23,7 @@ from ..configuration import Configuration, load
 from ..errors import PreflightError
 from ..gather.recorder import DROPPED, KEPT, MISSING, RECORDED, Entry
 from ..osutil.light import NamedTuple
+from ..osutil.text import printable
 from .connection import (
     LOCAL,
     BusyError,
@@ -101,7 +102,7 @@ def run(options: Namespace) -> int:
 
 def say(text: str, level: int = INFO) -> None:
     """One line on standard output, with its level for journald if that is who reads it."""
-    line = "".join(char if char.isprintable() else "?" for char in text)
+    line = printable(text)
     print(f"<{level}>{line}" if "JOURNAL_STREAM" in os.environ else line, flush=True)
 
 

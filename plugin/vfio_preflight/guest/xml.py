@@ -10,6 +10,7 @@ from __future__ import annotations
 from lxml import etree
 
 from ..errors import PreflightError
+from ..osutil.text import printable
 
 # Four times what fits through libvirt's RPC (REMOTE_STRING_MAX, 4 MiB).
 MAX_XML = 16 * 1024 * 1024
@@ -81,7 +82,5 @@ def _parse(xml: bytes) -> etree._Element:
     return root
 
 
-def _shown(text: object, limit: int = 200) -> str:
-    """Keep a message to one printable line of bounded length."""
-    line = "".join(c if c.isprintable() else "?" for c in str(text))
-    return line if len(line) <= limit else line[:limit] + "..."
+def _shown(text: object) -> str:
+    return printable(str(text), 200)

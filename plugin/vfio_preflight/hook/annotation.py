@@ -16,6 +16,7 @@ from .. import __version__
 from ..guest.mend import Mend, add_override, only_ours_changed
 from ..guest.metadata import find_ours, set_report
 from ..guest.xml import name_of, parse_domain, to_bytes
+from ..osutil.text import printable
 from ..report.schema import FindingDict, ReportDict
 
 # Ties a refused restore to its attempt (hook.refusals).
@@ -81,4 +82,4 @@ def _add_findings(element: etree._Element, findings: Sequence[FindingDict]) -> N
         child = etree.SubElement(
             element, "finding", code=finding["code"], verdict=finding["verdict"]
         )
-        child.text = "".join(c if c.isprintable() else "?" for c in finding["text"])
+        child.text = printable(finding["text"])

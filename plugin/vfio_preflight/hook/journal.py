@@ -16,6 +16,7 @@ import select
 import time
 
 from ..osutil.light import TYPE_CHECKING
+from ..osutil.text import printable
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -36,7 +37,7 @@ def write(log: str, line: str, *, warning: bool = False, patience: float = PATIE
     """
     if log == "none":
         return
-    clean = "".join(char if char.isprintable() else "?" for char in line)
+    clean = printable(line)
     try:
         written = _start(log, clean, warning)
     except OSError:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 
 from ..guest.traits import Traits
+from ..osutil.text import printable
 from .sysfs import MDEV_DEVICES, PCI_DEVICES, mdev_type, vgpu_type
 
 MAX_LENGTH = 128
@@ -86,10 +87,15 @@ def _number(home: str, name: str) -> str:
 def _text(path: str) -> str:
     try:
         with open(path, "rb") as file:
-            text = file.read(MAX_LENGTH).decode("ascii", "replace").strip()
+            text = (
+                file.read(MAX_LENGTH)
+                .decode("ascii", "replace")
+                .replace("\N{REPLACEMENT CHARACTER}", "?")
+                .strip()
+            )
     except OSError:
         return ""
-    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
+    return printable(text.replace("\N{REPLACEMENT CHARACTER}", "?"))
 
 
 def _target(link: str) -> str:
