@@ -9,7 +9,7 @@ both states are known, the comparison of the two as the destination's QEMU would
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..guest.domain import Guest, GuestDevice
 from ..guest.placement import possible
@@ -42,6 +42,11 @@ SOURCE_CODES = {
     NOT_MIGRATABLE: codes.DEVICE_NOT_MIGRATABLE,
 }
 DESTINATION_CODES = {**SOURCE_CODES, UNKNOWN: codes.DESTINATION_UNKNOWN}
+# What is checked of each device, whether its states are known or not. A new check goes in here.
+CHECKS: tuple[Callable[[Context, DeviceFacts], tuple[Finding, ...]], ...] = (
+    check_device,
+    check_evidence,
+)
 
 
 def preflight(facts: Facts) -> Report:
@@ -91,7 +96,7 @@ def _guest_findings(facts: Facts) -> tuple[Finding, ...]:
 def _judge(facts: Facts, known: DeviceFacts, emulator: EmulatorFacts | None) -> DeviceReport:
     """The report on one device."""
     context = context_of(facts.guest, known.device, emulator)
-    own = (*check_device(context), *check_evidence(known, context))
+    own = tuple(finding for check in CHECKS for finding in check(context, known))
     source, destination = _state(known.source), _state(known.destination)
     if context.is_unplugged_to_migrate:
         return DeviceReport(known.device, source, destination, own)

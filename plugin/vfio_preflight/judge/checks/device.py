@@ -9,6 +9,7 @@ from ...qemu.emulator.machines import Property as Known
 from ...qemu.model import properties as qemu
 from .. import codes
 from ..context import Context
+from ..facts import DeviceFacts
 from ..findings import Finding
 
 # Options of -device that are not properties of the device.
@@ -23,7 +24,7 @@ _OVERRIDE_TYPES = {
 }
 
 
-def check_device(context: Context) -> tuple[Finding, ...]:
+def check_device(context: Context, _facts: DeviceFacts) -> tuple[Finding, ...]:
     """Findings from the properties that the guest sets on the device."""
     return (
         *_unknown_properties(context),

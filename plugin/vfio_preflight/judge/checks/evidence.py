@@ -53,7 +53,7 @@ def check_strength(
     )
 
 
-def check_evidence(facts: DeviceFacts, context: Context) -> tuple[Finding, ...]:
+def check_evidence(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]:
     """What the pieces of evidence of one device say against each other or against themselves."""
     return (*_contradictions(facts, context), *_reservations(facts, context))
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from unit.makers import make_context, make_device, make_emulator, make_guest
+from unit.makers import make_context, make_device, make_emulator, make_guest, make_state
 from vfio_preflight.guest.domain import Global
 from vfio_preflight.judge.checks.device import check_device
+from vfio_preflight.judge.facts import DeviceFacts
 from vfio_preflight.judge.findings import Finding
 from vfio_preflight.qemu.emulator.machines import EmulatorFacts
 from vfio_preflight.qemu.model.properties import BOOLEAN, NUMBER, STRING, TEXT
@@ -22,7 +23,8 @@ def findings(
     driver: str = "vfio-pci",
 ) -> tuple[Finding, ...]:
     device = make_device(properties=properties, form=form, driver=driver)
-    return check_device(make_context(make_guest(device, globals_=globals_), device, emulator))
+    context = make_context(make_guest(device, globals_=globals_), device, emulator)
+    return check_device(context, DeviceFacts(device, make_state(), make_state()))
 
 
 def codes(

@@ -32,14 +32,14 @@ def test_weaker() -> None:
 def test_what_is_used_of_a_record_speaks_for_or_against_itself() -> None:
     entry = RecordEntry(RECORD, age=8640000, migration="none")
     used = DeviceFacts(make_device(), RECORD, RECORD, entry)
-    codes = [finding.code for finding in check_evidence(used, make_context())]
+    codes = [finding.code for finding in check_evidence(make_context(), used)]
     assert codes == ["record-late", "device-not-migratable"]
     image = used._replace(source=make_state(evidence="stream"))
-    assert check_evidence(image, make_context()) == ()
+    assert check_evidence(make_context(), image) == ()
     for migration in ("stop-copy", ""):
         entry = RecordEntry(RECORD, migration=migration)
         assert (
-            check_evidence(DeviceFacts(make_device(), RECORD, RECORD, entry), make_context()) == ()
+            check_evidence(make_context(), DeviceFacts(make_device(), RECORD, RECORD, entry)) == ()
         )
 
 
