@@ -20,11 +20,16 @@ def _late(name: str) -> Source:
     return read
 
 
-_catalogue, _inferred, _vfio = map(_late, ("catalogue", "inferred", "vfio"))
 # A new source is a module with a read() and its place here.
-SOURCES: tuple[Source, ...] = (file.read, _vfio, sysfs.read, _catalogue, _inferred)
+SOURCES: tuple[Source, ...] = (
+    file.read,
+    _late("vfio"),
+    sysfs.read,
+    _late("catalogue"),
+    _late("inferred"),
+)
 # What sysfs and the catalogue say, beside a better source.
-SEEN_OTHERWISE: tuple[Source, ...] = (sysfs.read, _catalogue)
+SEEN_OTHERWISE: tuple[Source, ...] = (sysfs.read, _late("catalogue"))
 
 
 def read(request: Request, sources: tuple[Source, ...] | None = None) -> Answer:
