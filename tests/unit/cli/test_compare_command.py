@@ -114,7 +114,7 @@ def test_compare_text(files: dict[str, str], capsys: Out) -> None:
     assert main(["compare", files["usual"], files["vsc"], *Q35_90]) == 1
     text = capsys.readouterr().out
     assert text.startswith("FAIL ")
-    for part in ("VSC at 0x60", "0x063", "get_pci_config_device: Bad config data: i=0x63", "to do"):
+    for part in ("VSC at 0x60", "0x63", "get_pci_config_device: Bad config data: i=0x63", "to do"):
         assert part in text
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
+from unit.patience import ends
 from vfio_preflight.guest.xml import MAX_XML, GuestError, parse_domain, to_bytes
 
 LAUGHS = "".join(f"<!ENTITY l{i} '{f'&l{i - 1};' * 10}'>" for i in range(1, 40))
@@ -38,10 +37,8 @@ def test_parse_refuses(xml: bytes, says: str) -> None:
 
 @pytest.mark.parametrize("where", [("", "&l39;"), (" name='&l39;'", "")])
 def test_parse_entity_bomb_is_refused_at_once(where: tuple[str, str]) -> None:
-    begun = time.monotonic()
-    with pytest.raises(GuestError):
+    with ends(), pytest.raises(GuestError):
         parse_domain((BOMB % where).encode())
-    assert time.monotonic() - begun < 2
 
 
 def test_parse_deep_nesting_is_refused() -> None:

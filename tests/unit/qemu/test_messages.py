@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lab import make_config
+from unit.patience import ends
 from vfio_preflight.qemu.messages import MESSAGES, Message, explain, guest_device
 
 BAD = (
@@ -140,9 +139,8 @@ UNBOUNDED = ("0", "a:", "-M a,", "' ", "(", "\x0b", "error while loading state s
 @pytest.mark.parametrize("message", [*MESSAGES[::4], MESSAGES[-1]])
 def test_long_lines_take_no_time(message: Message, filling: str) -> None:
     line = filling * (LONG // len(filling))
-    started = time.process_time()
-    list(explain(f"{line}\n{line}{message.literal}\n{message.literal}{line}"))
-    assert time.process_time() - started < 1.0
+    with ends():
+        list(explain(f"{line}\n{line}{message.literal}\n{message.literal}{line}"))
 
 
 def test_every_pattern_holds_its_literal() -> None:

@@ -1,0 +1,18 @@
+"""Tests of what must end: how long they wait is no measure of speed, only of a hang."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Seconds that no machine needs, however busy, for what takes milliseconds; a hang takes longer.
+PATIENCE = 30.0
+
+
+@contextmanager
+def ends(seconds: float = PATIENCE) -> Iterator[None]:
+    """Fail if the body takes ``seconds`` or more."""
+    begun = time.monotonic()
+    yield
+    assert time.monotonic() - begun < seconds, "it should have ended long ago"
