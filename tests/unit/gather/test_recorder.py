@@ -243,6 +243,16 @@ def test_record_that_would_be_too_large(
     assert "2000 bytes" in left_out[0].reason
 
 
+def test_record_of_too_many_devices(
+    settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "MAX_DEVICES", 3)
+    devices = [make_device(f"0000:{bus:02x}:00.0", alias=f"d{bus}") for bus in range(5)]
+    revision = revise(Running(make_guest(*devices), make_process(), {}), settings)
+    assert [entry.result for entry in revision.entries] == ["recorded"] * 3 + ["missing"] * 2
+    assert revision.record is not None and len(revision.record.states) == 3
+
+
 def test_aliases_of_a_running_guest() -> None:
     """After an unplug, numbers are not what they would be at the next start."""
     xml = """

@@ -139,3 +139,17 @@ def test_proof_fails_for_anything_else(change: Callable[[etree._Element], None])
     add_override(after, MEND)
     change(after)
     assert not only_ours_changed(before, after, [MEND])
+
+
+@pytest.mark.parametrize("where", ["before ours", "behind ours"])
+def test_proof_fails_for_text_in_an_element_made_anew(where: str) -> None:
+    """A new ``<metadata>`` may hold ours alone; with text it holds something else as well."""
+    xml = b"<domain type='kvm'><name>g</name></domain>"
+    before, after = parse_domain(xml), parse_domain(xml)
+    set_report(after, etree.Element("report"))
+    (metadata,) = after.findall("metadata")
+    if where == "before ours":
+        metadata.text = "stray"
+    else:
+        metadata[0].tail = "stray"
+    assert not only_ours_changed(before, after)

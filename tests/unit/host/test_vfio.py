@@ -317,6 +317,10 @@ def named(name: str) -> tuple[str, str]:
     return descriptors.ANONYMOUS, f"vfio-device-syspath: /sys/devices/pci0000:06/{name}\n"
 
 
+def never(*_: object) -> None:
+    raise AssertionError("this must not be read")
+
+
 def find(host: FakeHost, files: dict[int, tuple[str, str]]) -> int | None:
     host.add_process(PID, files)
     return descriptors.descriptor_of(str(host.root / SYSPATH), PID, str(host.root))
@@ -366,6 +370,20 @@ def test_device_that_cannot_be_told_is_not_read(host: FakeHost) -> None:
     host.add(NAME, 26)
     host.add_process(PID, {8: ANONYMOUS, 9: ANONYMOUS})
     with pytest.raises(VfioError, match="not certain which open file"):
+        read_in_use(NAME, PID, str(host.root))
+
+
+def test_device_that_is_closed_and_another_opened_meanwhile(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number may be another file's by the time it is duplicated: then nothing is read of it."""
+    host.add(NAME, 26)
+    host.add_process(PID, {})
+    answers = iter([8, 9])
+    monkeypatch.setattr(vfio, "descriptor_of", lambda *_: next(answers))
+    monkeypatch.setattr(vfio, "duplicate", lambda *_: os.open("/dev/null", os.O_RDONLY))
+    monkeypatch.setattr(vfio, "_read", never)
+    with pytest.raises(VfioError, match="closed the device"):
         read_in_use(NAME, PID, str(host.root))
 
 
