@@ -74,7 +74,7 @@ def without_hook(pair: Pair) -> None:
 
 
 def install(pair: Pair) -> None:
-    say("Install on both hosts; tell what the vGPUs present, which sysfs does not show of an mdev")
+    say("Install on both hosts; say what the vGPUs present, which sysfs does not show of an mdev")
     environment = f"PYTHONPATH={CHECKOUT / 'plugin'}"
     command = ["/usr/bin/python3", "-m", "vfio_preflight", "install"]
     for host, config in ((pair.a, CONFIG), (pair.b, OTHER_VSC)):
