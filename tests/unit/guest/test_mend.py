@@ -120,6 +120,7 @@ def edit(path: str, change: Callable[[etree._Element], object]) -> Callable[[etr
         edit("name", lambda element: setattr(element, "tail", "stray")),
         edit("memory", lambda element: element.set("unit", "GiB")),
         edit("memory", lambda element: element.set("new", "")),
+        edit("devices", lambda element: setattr(element, "text", "x")),
         edit("devices", lambda element: etree.SubElement(element, "hostdev")),
         edit("devices", lambda element: element.append(etree.Comment("x"))),
         edit("devices", lambda element: element.remove(element[3])),

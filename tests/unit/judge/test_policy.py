@@ -7,7 +7,7 @@ from unit.makers import make_device, make_device_report, make_report, make_state
 from vfio_preflight.guest.domain import GuestDevice
 from vfio_preflight.judge.codes import CODES
 from vfio_preflight.judge.findings import DeviceReport, Finding, Report
-from vfio_preflight.judge.policy import Decision, decide, is_tolerant
+from vfio_preflight.judge.policy import Decision, decide, is_tolerant, with_guest_policy
 from vfio_preflight.judge.verdicts import CHOICES, DEFAULT_POLICY, STRICTNESS, VERDICTS, worst
 from vfio_preflight.pci.state import ConfigState
 
@@ -194,3 +194,39 @@ def test_choices_are_complete() -> None:
     assert {action for choices in CHOICES.values() for action in choices} == set(STRICTNESS)
     assert all("mend" not in CHOICES[verdict] for verdict in VERDICTS if verdict != "fail")
     assert "block" not in CHOICES["pass"]
+
+
+def test_mending_minds_no_findings_that_pass() -> None:
+    device = make_mendable()
+    passing = Finding(CODES["skip-vsc-check"], "skip-vsc-check is off")
+    device = device._replace(findings=(passing, *device.findings, passing))
+    old = Finding(CODES["machine-deprecated"], "old")
+    assert mend(make_report(device, findings=(old,))) == Decision("mend", ("hostdev0",))
+
+
+# --- the guest's own policy ----------------------------------------------------------------------
+
+
+def test_guest_policy_overrides_the_hosts() -> None:
+    report, policy = with_guest_policy(make_report(), DEFAULT_POLICY, {"unknown": "block"})
+    assert report == make_report()
+    assert policy == {**DEFAULT_POLICY, "unknown": "block"}
+
+
+@pytest.mark.parametrize(
+    ("requested", "named", "others"),
+    [
+        ({"fail": "explode"}, "<policy fail='explode'>", ""),
+        ({"pass": "mend", "fial": "block"}, "<policy pass='mend'>", " (and 1 more)"),
+        ({"a": "b", "c": "d", "e": "f", "fail": "allow"}, "<policy a='b'>", " (and 2 more)"),
+    ],
+)
+def test_guest_policy_that_does_not_exist_is_ignored(
+    requested: dict[str, str], named: str, others: str
+) -> None:
+    report, policy = with_guest_policy(make_report(), DEFAULT_POLICY, requested)
+    usable = {"fail": "allow"} if requested.get("fail") == "allow" else {}
+    assert policy == {**DEFAULT_POLICY, **usable}
+    (finding,) = report.findings
+    assert finding.code == "guest-policy-unusable"
+    assert finding.text.startswith(f"{named}{others} in ")
