@@ -23,7 +23,7 @@ DEVICE = "device"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what makes up the device's surroundings."""
+    """Declare the options that describe the device's environment."""
     parser.add_argument("--machine", required=True, metavar="TYPE", help="e.g. pc-q35-9.0")
     parser.add_argument("--emulator", metavar="PATH", help="default: the board's own")
     parser.add_argument(
@@ -56,12 +56,14 @@ def bus_of(options: Namespace) -> str:
 def guest_for(options: Namespace, name: str) -> Guest:
     """A guest with nothing but the device. Raises UsageError."""
     properties = dict(options.property)
+    # A key and an alias of any kind will do: nothing else in this guest can clash with them.
     device = GuestDevice(DEVICE, "pci", None, DEVICE, "vfio-pci", bus_of(options), properties)
     return Guest(
         name=name,
         uuid="",
         machine=options.machine,
         arch="",
+        # The machine type decides what is compared; libvirt is not involved.
         virt_type="",
         emulator=options.emulator or _emulator(options.machine),
         devices=(device,),
@@ -76,6 +78,7 @@ def _has_express_root(options: Namespace) -> bool:
     board = board_of(options.machine)
     if board is not None:
         return board.express
+    # An unknown board, such as a distributor's: the bus cannot be derived from it.
     if options.bus is None:
         raise UsageError(
             f"{options.machine} is of no known board: say where the guest sees the device, --bus"
@@ -93,6 +96,7 @@ def load_device(name: str, settings: Configuration) -> tuple[ConfigState, str]:
     """As :func:`load_state`; and what the device's driver offers for migration, empty if that is
     not known."""
     device = device_name(name)
+    # An existing file takes precedence over a device of the same name: it was named explicitly.
     if device is None or os.path.exists(name):
         return read_file(name), ""
     request = Request(
@@ -109,6 +113,7 @@ def load_device(name: str, settings: Configuration) -> tuple[ConfigState, str]:
 def _emulator(machine: str) -> str:
     """The board's emulator, where it is usually installed."""
     paths = (board_of(machine) or BOARDS[0]).emulators
+    # The path is only a default; an emulator that is missing is reported when it is asked.
     return next((path for path in paths if os.path.exists(path)), paths[0])
 
 

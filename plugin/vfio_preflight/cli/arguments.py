@@ -19,5 +19,6 @@ def device_name(text: str) -> str | None:
     match = _ADDRESS.fullmatch(text)
     if match:
         domain, bus, slot, function = match.groups()
+        # libvirt and sysfs write addresses in lower case, with the domain.
         return f"{domain or '0000'}:{bus}:{slot}.{function}".lower()
     return text.lower() if _UUID.fullmatch(text) else None

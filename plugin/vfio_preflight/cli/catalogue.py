@@ -74,6 +74,7 @@ def _list(options: Namespace) -> int:
 
 def _directory() -> str:
     directory = load().catalogue
+    # As another user the directory looks empty, which would be reported as no entries.
     if os.path.isdir(directory) and not os.access(directory, os.R_OK | os.X_OK):
         raise CatalogueError(f"{directory} cannot be read; run this as root")
     return directory
@@ -93,6 +94,7 @@ def _told(name: str, entry: Entry) -> Iterator[str]:
 def _forget(options: Namespace) -> int:
     directory = _directory()
     known = [name for name, _ in catalogue.entries(directory)]
+    # All files, those that cannot be read included: forget is also the way to repair.
     wanted = catalogue.all_names(directory) if options.all else options.names
     _require_known(wanted, catalogue.all_names(directory), known)
     gone = catalogue.forget(directory, wanted)
@@ -120,6 +122,7 @@ def _export(options: Namespace) -> int:
 
 def _import(options: Namespace) -> int:
     directory = _directory()
+    # All entries are validated before the first is added.
     entries = read_export(_read(options.file), options.file)
     results = []
     for entry in entries:
@@ -141,7 +144,7 @@ def _read(file: str) -> bytes:
 
 
 def read_export(data: bytes, origin: str) -> list[Entry]:
-    """The entries of an export, every one of them proved. Raises CatalogueError if one is not."""
+    """The entries of an export, all of them validated. Raises CatalogueError for an invalid one."""
     if len(data) > MAX_FILE:
         raise CatalogueError(f"{origin}: over {MAX_FILE} bytes")
     try:
@@ -151,6 +154,7 @@ def read_export(data: bytes, origin: str) -> list[Entry]:
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise CatalogueError(f'{origin}: not an export of a catalogue: "schema" is not {SCHEMA}')
     listed = value.get("entries")
+    # More would push older entries out while importing.
     if not isinstance(listed, list) or len(listed) > catalogue.MAX_ENTRIES:
         most = catalogue.MAX_ENTRIES
         raise CatalogueError(f'{origin}: "entries" is not a list of up to {most} entries')

@@ -1,4 +1,4 @@
-"""``check``, the dry run: what the hook on the destination would say of a guest."""
+"""``check``, the dry run: what the hook on the destination would decide about a guest."""
 
 from __future__ import annotations
 
@@ -86,6 +86,7 @@ def run(options: Namespace) -> int:
         if options.source_state or options.destination_state:
             raise UsageError("--source-state and --destination-state go with a domain XML file")
         return output.show(_live(options), options.format)
+    # Without --to only a file can be judged: a running guest's destination would be unknown.
     if options.guest and (os.path.isdir(options.guest) or not os.path.exists(options.guest)):
         raise UsageError(
             f"'{options.guest}' is not a file; for a running guest, say where to: --to URI"
@@ -97,6 +98,7 @@ def _live(options: Namespace) -> ReportDict:
     from . import dryrun
     from .connection import library
 
+    # The migratable XML is what libvirt sends: the hook on the destination sees the same.
     migratable = library().VIR_DOMAIN_XML_MIGRATABLE
     with connected(options.connect) as source, connected(options.to) as destination:
         if options.image:
@@ -110,9 +112,11 @@ def _offline(options: Namespace) -> ReportDict:
     settings = load()
     guest, saved = _subject(options)
     end = time.monotonic() + settings.deadline
+    # States given on the command line replace those of the image.
     given = _states(guest, options.source_state, settings)
     here = _states(guest, options.destination_state, settings)
     facts = facts_here(guest, settings, end, {**saved, **given}, here)
+    # A check opens free devices as the hook does, so it can add to the catalogue, too.
     remember_all(
         [(known.device.host, known.destination) for known in facts.devices],
         settings.catalogue,
@@ -131,11 +135,13 @@ def _subject(options: Namespace) -> tuple[Guest, dict[str, State]]:
             guest, root = guest_of(image, options.image)
             return guest, saved_states(guest, root, image.stream)
     with _named(options.guest):
+        # Networks of this host, as the guest is judged for a move to this host.
         return read_guest(parse_domain(_read(options.guest)), hands_out_devices), {}
 
 
 def _read(path: str) -> bytes:
     """Domain XML from a file or a pipe. Raises UsageError for what is no XML at first sight."""
+    # One byte more than allowed shows that the file is too large; a pipe has no size to ask for.
     with open(path, "rb") as file:
         data = file.read(MAX_XML + 1)
     if data.startswith(IMAGES):
@@ -157,8 +163,8 @@ def _named(path: str) -> Iterator[None]:
 def image_as_guest(path: str) -> str:
     """The XML in a save image, with the image's own states in its record.
 
-    What else the record has of the devices stays: the destination may need it to work out what its
-    own devices present.
+    Other attributes of the record's entries stay: the destination may need them to determine what
+    its own devices present.
     """
     image = read_image(path)
     with _named(path):
@@ -166,9 +172,11 @@ def image_as_guest(path: str) -> str:
         found = saved_states(guest, root, image.stream)
     host = os.uname().nodename
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    # The destination's hook reads the record only: it cannot see the image.
     try:
         record = read_record(guest.metadata) or Record({}, host, now)
     except RecordError:
+        # A damaged record is replaced, not repaired: the image's bytes are better evidence.
         record = Record({}, host, now)
     entries = dict(record.entries)
     for key, state in found.items():
@@ -188,6 +196,7 @@ def _states(
 
 def _key(guest: Guest, name: str) -> str:
     """The key of the device that an operator names by alias, guest or host address, or UUID."""
+    # The normal form of an address, as keys and hosts are stored.
     wanted = device_name(name) or name
     names = {device.key: (device.key, device.alias, device.host) for device in guest.devices}
     found = [key for key, known in names.items() if wanted in known]

@@ -39,6 +39,8 @@ def run(options: Namespace) -> int:
     )
     emulator = ask_emulator(guest.emulator, settings, end)
     facts = Facts(guest, (device,), emulator, verified_versions())
+    # The [hook] trial setting is for the hook; here a trial must be asked for.
     mode = ALWAYS if options.trial else NEVER
     report = examine(facts, mode, trials(guest.emulator, end))
+    # No decision: nothing is about to migrate, so no policy applies.
     return output.show(as_dict(report, None), options.format)

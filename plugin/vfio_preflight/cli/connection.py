@@ -25,7 +25,7 @@ class GoneError(LibvirtError):
 
 
 class BusyError(LibvirtError):
-    """libvirt is about something else with the guest; later it will do."""
+    """libvirt is running another job on the guest; a later attempt may succeed."""
 
 
 def library() -> Any:  # noqa: ANN401 - libvirt-python has no types
@@ -36,6 +36,7 @@ def library() -> Any:  # noqa: ANN401 - libvirt-python has no types
         raise LibvirtError(
             "this command needs libvirt-python (Debian: python3-libvirt, RHEL: python3-libvirt)"
         ) from error
+    # libvirt otherwise prints each error to stderr in addition to raising it.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     return libvirt
 
@@ -57,6 +58,7 @@ def connected(uri: str) -> Iterator[Any]:
 def domain_named(connection: Any, name: str) -> Any:  # noqa: ANN401
     """The domain ``name`` (or UUID) of a connection. Raises :class:`LibvirtError`."""
     libvirt = library()
+    # By name first: a guest's name may look like a UUID.
     for lookup in (connection.lookupByName, connection.lookupByUUIDString):
         try:
             return lookup(name)
@@ -67,5 +69,6 @@ def domain_named(connection: Any, name: str) -> Any:  # noqa: ANN401
 
 def require_local(uri: str) -> None:
     """Raise :class:`LibvirtError` for the libvirt of another host: its devices are not here."""
+    # qemu+ssh://host/system has a host part, qemu:///system and embedded drivers have none.
     if urlsplit(uri).netloc:
         raise LibvirtError(f"{uri} is another host's libvirt; run this on that host, without URI")

@@ -1,9 +1,9 @@
 """Asks the destination's own hook about a guest, without migrating anything (see ``probe``).
 
-A stopped stand-in, defined for a moment on the source, carries the guest's VFIO devices, machine
-type and record to the destination as an offline migration. The hook there refuses it with the
-answer. Where there is no hook, libvirt defines the stand-in on the destination: it is removed again
-and the answer is that there is none.
+A stopped placeholder domain, defined temporarily on the source, carries the guest's VFIO devices,
+machine type and record to the destination as an offline migration. The hook there refuses it with
+the answer. Without a hook, libvirt defines the placeholder on the destination: it is removed again
+and the answer is that there is no hook.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from .connection import LibvirtError, library
 if TYPE_CHECKING:
     from typing import Any
 
-# What a stand-in needs to keep: all that decides which VFIO devices there are, where, and what they
-# are called. Everything else goes, and with it what refers to it: libvirt would not define that.
+# What the placeholder keeps: all that determines the VFIO devices, their places and their names.
+# Everything else is removed, and with it what refers to it: libvirt would not define that.
 KEPT = ("metadata", "memory", "os", "devices")
 KEPT_DEVICES = (
     "emulator",
@@ -44,7 +44,7 @@ KEPT_DEVICES = (
 )
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 MAX_PARTS = 1000
-# What a terminal, a service manager or timeout(1) ends a program with.
+# The signals by which a terminal, a service manager or timeout(1) ends a program.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -55,7 +55,9 @@ def ask(
     trial: bool = False,
 ) -> ReportDict:
     """The destination's report on the guest whose migratable XML is ``xml``."""
+    # No networks: the destination's networks decide, and its hook looks them up.
     guest = read_guest(parse_domain(xml.encode()))
+    # The machine type first: libvirt checks it before it calls the hook.
     lacking = _machine_lacking(destination, guest)
     if lacking is not None:
         return lacking
@@ -71,6 +73,7 @@ def ask(
         report = decode(text)
     except ValueError as error:
         raise LibvirtError(f"the destination's answer cannot be read: {error}") from error
+    # The report is about the placeholder; name and UUID are those of the guest that was asked for.
     return {**report, "guest": guest.name, "uuid": guest.uuid}
 
 
@@ -81,16 +84,19 @@ class _StandIn:
         self.trial = trial
         self.libvirt = library()
         self.source, self.destination = source, destination
+        # A new UUID: libvirt refuses a second domain with the guest's own.
         self.uuid = str(uuid.uuid4())
         self.xml = xml
 
     def ask(self, part: int) -> tuple[int, int, str] | None:
         """One part of the answer: its number, how many there are, its text; None without a hook."""
+        # Until the placeholder is removed: a signal in between would leave it on both hosts.
         with _uninterrupted():
             return self._ask(part)
 
     def _ask(self, part: int) -> tuple[int, int, str] | None:
         libvirt = self.libvirt
+        # Offline: no QEMU is started; it requires PERSIST_DEST.
         flags = libvirt.VIR_MIGRATE_OFFLINE | libvirt.VIR_MIGRATE_PERSIST_DEST
         try:
             domain = self.source.defineXML(stand_in_xml(self.xml, self.uuid, part, self.trial))
@@ -101,18 +107,20 @@ class _StandIn:
         except libvirt.libvirtError as error:
             return _answer(str(error))
         finally:
+            # Also after success: without a hook the destination has defined the placeholder.
             self._remove()
         return None
 
     def _remove(self) -> None:
         for connection in (self.source, self.destination):
+            # On one of the two there normally is none.
             with suppress(self.libvirt.libvirtError):
                 connection.lookupByUUIDString(self.uuid).undefine()
 
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Let signals that end the program wait until what is done in here is also undone.
+    """Delay signals that end the program until the domain defined in here is removed again.
 
     No question takes longer than the destination's hook may (``[hook] deadline``). Python itself
     would not see a signal before libvirt returns either.
@@ -122,6 +130,7 @@ def _uninterrupted() -> Iterator[None]:
     def note(number: int, _frame: FrameType | None) -> None:
         arrived.append(number)
 
+    # Python-level handlers run only when libvirt's C function has returned.
     before = {number: signal.signal(number, note) for number in ENDING}
     try:
         yield
@@ -133,7 +142,8 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _answer(message: str) -> tuple[int, int, str]:
-    """Find the hook's words in libvirt's. Raises :class:`LibvirtError` where there are none."""
+    """Find the hook's answer in libvirt's message. Raises :class:`LibvirtError` if it has none."""
+    # libvirt puts the hook's stderr into its error message, behind words of its own.
     words = message.split(MARK, 1)[1].split() if MARK in message else []
     if len(words) < 3 or not words[0].isdigit() or not words[1].isdigit():
         raise LibvirtError(f"the destination refused before its hook could answer: {message}")
@@ -141,9 +151,10 @@ def _answer(message: str) -> tuple[int, int, str]:
 
 
 def stand_in_xml(xml: str, identifier: str, part: int, trial: bool = False) -> str:
-    """The stand-in's XML: the guest's, without all that is not asked about."""
+    """The placeholder's XML: the guest's, without everything that the check does not need."""
     root = parse_domain(xml.encode())
     for child in list(root):
+        # qemu:commandline and qemu:override stay: they add devices and properties.
         if child.tag not in KEPT and not str(child.tag).startswith(QEMU):
             root.remove(child)
     _reduce_os(root.find("os"))
@@ -172,7 +183,7 @@ def _reduce_devices(devices: etree._Element | None) -> None:
         return
     display = _display(devices)
     _keep_only(devices, KEPT_DEVICES)
-    # The NUMA nodes are gone that expander buses are said to be near to.
+    # The NUMA nodes that expander buses refer to were removed.
     for target in devices.findall("controller/target"):
         _remove(target, "node")
     # Devices on other buses count for aliases only; libvirt gives them new addresses, and what
@@ -180,17 +191,20 @@ def _reduce_devices(devices: etree._Element | None) -> None:
     for hostdev in devices.findall("hostdev"):
         if hostdev.get("type") in ("usb", "scsi"):
             _remove(hostdev, "address")
+    # Without one libvirt adds a USB controller, whose address could clash with a kept one.
     if devices.find("hostdev[@type='usb']") is None:
         etree.SubElement(devices, "controller", type="usb", model="none")
+    # Without one libvirt adds a memory balloon, with an address of its own.
     etree.SubElement(devices, "memballoon", model="none")
     devices.extend(display)
 
 
 def _display(devices: etree._Element) -> list[etree._Element]:
-    """What libvirt refuses ``display='on'`` without: graphics, of which nothing but the type."""
+    """Graphics, reduced to the type: libvirt refuses ``display='on'`` without."""
     graphics = devices.find("graphics")
     if graphics is None or devices.find("hostdev[@display='on']") is None:
         return []
+    # model type='none': libvirt otherwise adds a video device, with an address of its own.
     video = etree.Element("video")
     etree.SubElement(video, "model", type="none")
     return [etree.Element("graphics", type=graphics.get("type", "")), video]
@@ -219,7 +233,8 @@ def _ours(root: etree._Element) -> etree._Element:
 
 
 def _machine_lacking(destination: Any, guest: Guest) -> ReportDict | None:  # noqa: ANN401
-    """libvirt refuses a machine type it does not have before it asks the hook: ask libvirt."""
+    """libvirt refuses a machine type that it lacks before it calls the hook, so ask libvirt."""
+    # domcapabilities would need a call for each emulator; capabilities list all machines.
     names = _machines(parse_capabilities(destination.getCapabilities()), guest)
     if not names or guest.machine in names:
         return None
@@ -242,9 +257,11 @@ def _machines(capabilities: etree._Element, guest: Guest) -> set[str]:
         if guest.arch and arch.get("name") != guest.arch:
             continue
         emulators = {node.text for node in arch.iter("emulator")}
+        # Another emulator of the destination may have other machine types.
         if guest.emulator and guest.emulator not in emulators:
             continue
         for machine in arch.iter("machine"):
+            # An alias such as "q35" has the name that it stands for in the canonical attribute.
             found.update(name for name in (machine.text, machine.get("canonical")) if name)
     return found
 

@@ -56,6 +56,7 @@ def run(options: Namespace) -> int:
         lines = [entry._asdict() for entry in found]
         print(json.dumps({"schema": 1, "explanations": lines}, indent=2))
     else:
+        # libvirt's "load of migration failed" follows from another line and explains nothing.
         causes = [entry for entry in found if entry.kind not in CONSEQUENCES]
         print("\n\n".join(map(_text, causes or found)) or "no known error line found")
     return 0 if found else 3
@@ -75,6 +76,7 @@ def _read(name: str) -> tuple[str, int]:
 def _end_of(file: BinaryIO) -> tuple[str, int]:
     kept, skipped = bytearray(), 0
     more = True
+    # Logs are appended to: only the end is kept, whatever the size, also of a pipe.
     while more:
         chunk = file.read(MAX_TEXT)
         kept += chunk

@@ -1,6 +1,6 @@
 """``install`` and ``uninstall``: hook, package, command and configuration.
 
-What libvirt runs must not hang on a virtual environment or a checkout (AppArmor confines libvirtd
+What libvirt runs must not depend on a virtual environment or a checkout (AppArmor confines libvirtd
 to a few directories), so the package is copied to ``/usr/lib/vfio-preflight`` and runs on the
 system's own Python. A manifest with digests says what is ours: a file that is not, or that was
 changed since, is never overwritten and never removed.
@@ -46,7 +46,7 @@ SCHEMA = 1
 
 
 class Manifest(NamedTuple):
-    """What an installation left: digests by path, and the configuration's as it was shipped."""
+    """An installation's files: digests by path, and that of the configuration as shipped."""
 
     files: dict[str, str]
     configuration: str
@@ -76,7 +76,8 @@ def _install(options: Namespace) -> int:
 
 @contextmanager
 def _readable_for_all() -> Iterator[None]:
-    """What is made in here can be read by QEMU's user too, whatever root's umask is."""
+    """Files created in here are readable for QEMU's user, whatever root's umask is."""
+    # makedirs() and open() apply the umask to every mode that is given.
     before = os.umask(0o022)
     try:
         yield
@@ -87,11 +88,14 @@ def _readable_for_all() -> Iterator[None]:
 def _put_in_place(root: str) -> dict[str, Any]:
     files = [*payload()]
     ours = _manifest(root)
+    # Before the files are written: the own hook would count as one that was there already.
     reload = _reload(root)
+    # All files are checked before the first is written: no half installation.
     _refuse_foreign(root, files, ours.files)
     for item in files:
         _write(root, item)
     fresh = {item.path: _digest(item.data) for item in files}
+    # An older version's modules could otherwise still be imported.
     left = _remove_stale(root, ours.files, fresh)
     for path, mode in DIRECTORIES:
         os.makedirs(os.path.join(root, path), mode=mode, exist_ok=True)
@@ -104,6 +108,7 @@ def _put_in_place(root: str) -> dict[str, Any]:
     _write(root, Payload(MANIFEST, json.dumps(manifest, indent=1).encode()))
     no_shim = _compile_shim(root)
     library = os.path.join(root, LIBRARY)
+    # Compiled here: the hook may run under SELinux or AppArmor without write access to /usr/lib.
     compileall.compile_dir(library, quiet=2, stripdir=root, prependdir="/", force=True)
     # An installation under another umask may have made them.
     for directory, _subdirectories, _files in os.walk(library):
@@ -119,7 +124,7 @@ def _put_in_place(root: str) -> dict[str, Any]:
 
 
 def _compile_shim(root: str) -> str:
-    """Compile the trial's made-up device for this host; what stands in the way, or nothing."""
+    """Compile the trial's fake device for this host; return the error, or nothing."""
     try:
         shim.build(os.path.join(root, SHIM))
     except shim.ShimError as error:
@@ -141,6 +146,7 @@ def _take_away(root: str) -> dict[str, Any]:
     if not ours.files:
         raise InstallError(f"nothing to remove: there is no {os.path.join(root, MANIFEST)}")
     left = [path for path, digest in ours.files.items() if not _remove(root, path, digest)]
+    # Not in the manifest: the first is the manifest itself, the second was built on this host.
     for path in (MANIFEST, SHIM):
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(root, path))
@@ -181,15 +187,17 @@ def _manifest(root: str) -> Manifest:
 
 
 def _refuse_foreign(root: str, files: list[Payload], ours: dict[str, str]) -> None:
-    """Stop before the first write if a file stands in the way that is not ours as we left it."""
+    """Raise, before the first write, if a file in place is not ours or was changed since."""
     for item in files:
         path = os.path.join(root, item.path)
+        # Following a link could overwrite a file that a package or an operator owns.
         if os.path.islink(path):
             raise InstallError(
                 f"{path} is a symbolic link, which install never makes; move it away and run"
                 " install again"
             )
         digest = _digest_at(path)
+        # Equal content is not a conflict: an interrupted installation can be repeated.
         if digest is None or digest in (ours.get(item.path), _digest(item.data)):
             continue
         state = "was changed since it was installed" if item.path in ours else "is not ours"
@@ -205,6 +213,7 @@ def _remove_stale(root: str, old: dict[str, str], fresh: dict[str, str]) -> list
 def _remove(root: str, path: str, digest: str) -> bool:
     """Remove a file that is as we left it; whether nothing is there any more."""
     full = os.path.join(root, path)
+    # A link in place of our file is not from install, so it is left alone.
     if os.path.islink(full):
         return False
     found = _digest_at(full)
@@ -225,7 +234,7 @@ def _remove_empty(path: str) -> None:
     try:
         os.rmdir(path)
     except OSError:
-        # Somebody else's files are in it, or it never was.
+        # It has other files in it, or does not exist.
         return
 
 
@@ -246,6 +255,7 @@ def _write(root: str, item: Payload) -> None:
 
 
 def _create(path: str, flags: int) -> int:
+    # 0600 until it is complete: libvirt runs every executable file in qemu.d.
     return os.open(path, flags, 0o600)
 
 
@@ -261,6 +271,7 @@ def _shipped_digest(root: str, ours: Manifest) -> str:
     """The digest of an unchanged configuration: this version's, or that of the installed one."""
     shipped = _digest(data_file("etc/vfio-preflight.conf"))
     found = _digest_at(os.path.join(root, CONFIGURATION))
+    # An operator's edit keeps the digest of the file as it was shipped, so it is never removed.
     return shipped if found == shipped else ours.configuration
 
 
@@ -271,6 +282,7 @@ def _reload(root: str) -> str:
     """
     directory = os.path.join(root, HOOKS, "qemu.d")
     found = set(os.listdir(directory)) if os.path.isdir(directory) else set()
+    # virHookCheck() at daemon start: any qemu hook, in the file or the directory, is enough.
     if found - {os.path.basename(HOOK)} or os.path.exists(os.path.join(root, HOOKS, "qemu")):
         return "not-needed"
     return "unless-done" if found else "needed"

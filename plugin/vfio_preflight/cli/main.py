@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except BrokenPipeError:
         # The reader left (a pager, head): nothing more to say, and nothing to say it to.
+        # Python flushes stdout at its exit, which would raise the error once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return USAGE_ERROR
     except (PreflightError, OSError) as error:
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _complain_as_json(str(error))
         print(f"vfio-preflight: {error}", file=sys.stderr)
         return USAGE_ERROR
+    # 128 + SIGINT, as a shell reports it.
     except KeyboardInterrupt:
         return 130
 
@@ -63,12 +65,14 @@ def _print_anything() -> None:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    # argparse writes to stderr before it exits; the text is needed for JSON as well.
     """Parse the command line. Raises SystemExit, after what argparse has to say."""
     complaints = io.StringIO()
     try:
         with redirect_stderr(complaints):
             return parser().parse_args(arguments)
     except SystemExit as end:
+        # Scripts that ask for JSON get JSON even for a usage error.
         if end.code == USAGE_ERROR and _wants_json(arguments):
             _complain_as_json(complaints.getvalue().strip().rpartition("error: ")[2])
         raise

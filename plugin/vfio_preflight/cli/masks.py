@@ -33,7 +33,7 @@ COMPARED, EXEMPT, EMULATED, IGNORED = "compared", "exempt", "emulated", "ignored
 
 
 class Look(NamedTuple):
-    """How a class of bytes is shown: a sign behind the byte, a colour where there is one."""
+    """How a class of bytes is shown: a sign behind the byte, and a colour on terminals."""
 
     sign: str
     style: str
@@ -54,7 +54,7 @@ class RefusedError(PreflightError):
 
 
 class Byte(NamedTuple):
-    """A byte of the device: what becomes of it, in which bits (``mask``), and its register."""
+    """A byte of the device: how QEMU treats it, in which bits (``mask``), and its register."""
 
     offset: int
     kind: str
@@ -104,9 +104,12 @@ def _doubts(asked: EmulatorFacts | Missing) -> Iterator[str]:
 def classify(state: ConfigState, environment: Environment) -> list[Byte]:
     """What QEMU does with every byte of ``state``. Raises :class:`RefusedError`."""
     strict = environment._replace(skip_vsc_check=False)
+    # Masks are the destination's: one state is enough to compute them.
     masks = _realised(state, strict).compared()
     tolerant = _realised(state, environment._replace(skip_vsc_check=True)).compared()
+    # Only bytes that are not compared can be emulated or free to change.
     free = [offset for offset, mask in enumerate(masks) if not mask]
+    # Sizes of BARs are assumed where the state has none: QEMU would otherwise not emulate them.
     own = _own(state._replace(bars=likely_bars(state)), strict, free)
     return [
         _byte(state.config, offset, mask, tolerant[offset], offset in own)
@@ -117,14 +120,16 @@ def classify(state: ConfigState, environment: Environment) -> list[Byte]:
 def _own(state: ConfigState, environment: Environment, offsets: list[int]) -> set[int]:
     """Those of ``offsets`` at which QEMU shows a value of its own, whatever the device has.
 
-    They are found by inverting them. Where that makes another device of it, or none, halves are
-    inverted by themselves; a byte that does so alone is one that QEMU takes from the device.
+    They are found by inverting them. Where that changes the layout, or QEMU refuses the device,
+    halves are inverted separately; a single byte with that effect is one that QEMU takes from the
+    device.
     """
     inverted = bytearray(state.config)
     for offset in offsets:
         inverted[offset] ^= 0xFF
     before = _realised(state, environment)
     after = realise(state._replace(config=bytes(inverted)), environment)
+    # A changed mask means that the inverted bytes had changed the layout, e.g. a pointer.
     if not isinstance(after, Refusal) and after.compared() == before.compared():
         return {offset for offset in offsets if after.config[offset] == before.config[offset]}
     if len(offsets) < 2:
@@ -199,6 +204,7 @@ Line = list[tuple[str, str]]
 def _dump(config: bytes, found: list[Byte]) -> Iterator[Line]:
     for start in range(0, len(config), PER_LINE):
         row = found[start : start + PER_LINE]
+        # Extended space is mostly unused; rows of it that may change say nothing.
         if start >= PCI_CONFIG_SPACE_SIZE and all(byte.kind == IGNORED for byte in row):
             continue
         yield [(f"{start:03x}: ", ""), *(_cell(config, byte) for byte in row)]

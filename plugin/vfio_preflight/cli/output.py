@@ -30,7 +30,7 @@ ACTIONS = {
 # What is said first, where the verdict alone does not say whether the migration goes ahead.
 OUTCOMES = {MEND: ("MENDED", STYLES["tolerated"]), BLOCK: ("BLOCKED", STYLES["fail"])}
 COLUMNS = ("device", "host", "guest", "id", "source state", "destination", "verdict")
-# What findings are about stands in a column of its own, as wide as the longest verdict.
+# The verdict of a finding is in a column of its own, as wide as the longest one.
 MARGIN = 10
 # Bytes of one finding that a person is shown.
 LISTED = 16
@@ -52,6 +52,7 @@ def add_trial(parser: ArgumentParser) -> None:
 
 def exit_status(report: ReportDict) -> int:
     """0 go, 1 no-go, 3 undetermined: what will happen, policy included if there is one."""
+    # The policy's decision comes first: a mended guest goes ahead although its verdict is fail.
     if report["action"] == MEND:
         return 0
     if report["action"] == BLOCK or report["verdict"] == FAIL:
@@ -76,9 +77,11 @@ def _show_text(report: ReportDict) -> None:
         print("\n".join([f"{_outcome(report)[0]} {_title(report)}", *details(report)]))
         return
     terminal = sys.stdout.isatty()
+    # A fixed width in pipes: rich would assume 80 columns and fold the tables.
     console = Console(highlight=False, width=None if terminal else WIDE)
     with console.capture() as captured:
         for part in _parts(report):
+            # markup=False: a text in square brackets, as finding codes are, is not rich's markup.
             console.print(part, soft_wrap=isinstance(part, (str, Text)), markup=False)
     # Cells are padded to the width of their column; nobody wants that in a file.
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
@@ -112,6 +115,7 @@ def _parts(report: ReportDict) -> Iterator[Any]:
 def _outcome(report: ReportDict) -> tuple[str, str]:
     """The first word of a report, which matches the exit status, and its style."""
     verdict = report["verdict"]
+    # A failing guest that is not mended is FAIL, even if the policy lets it pass.
     if verdict != FAIL or report["action"] == MEND:
         return OUTCOMES.get(report["action"] or "", (verdict.upper(), STYLES[verdict]))
     return verdict.upper(), STYLES[verdict]

@@ -18,7 +18,7 @@ SHIM = f"{LIBRARY}/vfio_preflight/qemu/trial/fakevfio.so"
 COMMAND = "usr/bin/vfio-preflight"
 HOOKS = "etc/libvirt/hooks"
 HOOK = f"{HOOKS}/qemu.d/50-vfio-preflight"
-# Where packages put units; what an operator puts into /etc/systemd/system goes before it.
+# Where packages put units; units in /etc/systemd/system, the operator's, take precedence.
 UNIT = "usr/lib/systemd/system/vfio-preflight-watch.service"
 WANTED = f"etc/systemd/system/multi-user.target.wants/{os.path.basename(UNIT)}"
 CONFIGURATION = "etc/vfio-preflight.conf"
@@ -32,6 +32,7 @@ DATA = (
     os.path.join(sys.prefix, "share", "vfio-preflight"),
     os.path.join(PACKAGE, "..", "share"),
 )
+# -I: neither the working directory nor PYTHONPATH may decide what root imports.
 LAUNCHER = """#!/usr/bin/python3 -I
 import sys
 
@@ -61,6 +62,7 @@ def payload() -> Iterator[Payload]:
     yield Payload(COMMAND, LAUNCHER.encode(), 0o755)
     yield Payload(UNIT, data_file(f"etc/{os.path.basename(UNIT)}"))
     for directory, subdirectories, files in os.walk(PACKAGE):
+        # Compiled files are made on the host, for its own Python.
         subdirectories[:] = sorted(name for name in subdirectories if name != "__pycache__")
         for name in sorted(files):
             path = os.path.join(directory, name)
@@ -71,7 +73,7 @@ def payload() -> Iterator[Payload]:
 
 
 def data_file(name: str) -> bytes:
-    """A file of hooks/ or etc/. Raises InstallError where they are not at hand."""
+    """A file of hooks/ or etc/. Raises InstallError where it cannot be found."""
     for directory in DATA:
         path = os.path.join(directory, name)
         if os.path.isfile(path):

@@ -47,6 +47,7 @@ def run(options: Namespace) -> int:
     """Carry the command out: 0 all devices have an entry, 3 some have none."""
     settings = load()
     with connected(options.connect) as connection:
+        # The devices and the process are read from this host's sysfs and /proc.
         require_local(connection.getURI())
         entries = record(domain_named(connection, options.guest), settings)
     if options.format == "json":
@@ -70,7 +71,7 @@ def record(
     *,
     patient: bool = True,
 ) -> list[Entry]:
-    """Bring the record of a running domain up to date and say what became of each device.
+    """Bring the record of a running domain up to date and return the result for each device.
 
     ``added`` are aliases of devices known to have been plugged in just now. Raises GoneError for a
     guest that is not running (any more); BusyError, unless ``patient``, for one whose metadata
@@ -79,12 +80,14 @@ def record(
     """
     libvirt = library()
     try:
+        # Live metadata of a stopped guest does not exist, and would not reach a migration.
         if not domain.isActive():
             raise GoneError(
                 f"guest '{domain.name()}' is not running: it has no config state until it starts"
             )
         revision, ours = _revise(libvirt, domain, settings, added)
         if revision.record is not None:
+            # setMetadata() would wait for the job, up to 30 s, and block the service meanwhile.
             if not patient and _is_busy(libvirt, domain):
                 raise BusyError(f"guest '{domain.name()}' has a job running")
             domain.setMetadata(
@@ -92,6 +95,7 @@ def record(
                 to_set_metadata(write_record(revision.record), ours),
                 PREFIX,
                 NAMESPACE,
+                # Live only: the persistent definition must not carry one run's bytes into the next.
                 libvirt.VIR_DOMAIN_AFFECT_LIVE,
             )
     except libvirt.libvirtError as error:
@@ -106,10 +110,12 @@ def _revise(
     added: Collection[str],
 ) -> tuple[Revision, etree._Element | None]:
     """The guest's record as it should be, and our element in its metadata as it is."""
+    # Not the migratable XML: the live XML has the aliases and addresses of this run.
     root = parse_domain(domain.XMLDesc().encode())
     guest = read_guest(root)
     if not guest.devices and guest.metadata is None:
         return Revision(None, []), None
+    # libvirt and this command must share a PID namespace: the arguments are read from /proc.
     process = find_process(guest.name, guest.uuid)
     if process is None:
         raise LibvirtError(
@@ -121,6 +127,7 @@ def _revise(
 
 
 def _is_reverted(libvirt: Library, domain: Domain) -> bool:
+    # libvirt tells a revert from a start only by this reason, which a later pause replaces.
     return tuple(domain.state()) in (
         (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_FROM_SNAPSHOT),
         (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT),
@@ -140,11 +147,13 @@ def _is_busy(libvirt: Library, domain: Domain) -> bool:
 
 
 def _translated(libvirt: Library, domain: Domain, error: Exception) -> LibvirtError:
+    # Matched by code: the messages are translated and differ between versions.
     code = error.get_error_code()  # type: ignore[attr-defined]
     if code == libvirt.VIR_ERR_NO_DOMAIN:
         return GoneError(f"guest '{domain.name()}' is gone")
     if code == libvirt.VIR_ERR_OPERATION_INVALID:
         return GoneError(f"guest '{domain.name()}' is not running any more: {error}")
+    # A job did not end within libvirt's 30 s.
     if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
         return BusyError(f"the record cannot be stored with guest '{domain.name()}': {error}")
     return LibvirtError(f"the record cannot be stored with guest '{domain.name()}': {error}")

@@ -39,12 +39,14 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
 
 def run(options: Namespace) -> int:
     """Carry the command out."""
+    # Exactly one of the two.
     if bool(options.device) == bool(options.image):
         raise UsageError("give a device or a file, or --image FILE")
     if options.image:
         return _show_image(options.image, options.format)
     state, offers = load_device(options.device, load())
     if options.format == "json":
+        # The offer is not part of a config state, so to_json() does not have it.
         known = {"migration": offers} if offers else {}
         print(json.dumps({**json.loads(to_json(state)), **known}, indent=2))
     else:
@@ -53,8 +55,9 @@ def run(options: Namespace) -> int:
 
 
 def _show_image(path: str, form: str) -> int:
-    """List every PCI device of an image: 3 if the bytes of one cannot be had."""
+    """List every PCI device of an image; exit status 3 if the bytes of one cannot be read."""
     stream = read_image(path).stream
+    # A vfio device and an emulated one cannot have the same path; the suffix tells them apart.
     found = {**{f"{k}/vfio": v for k, v in stream.vfio.items()}, **stream.emulated}
     if form == "json":
         devices = [{"device": key, **_as_dict(state)} for key, state in found.items()]

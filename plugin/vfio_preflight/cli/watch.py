@@ -1,12 +1,12 @@
-"""``watch``: the service that keeps the records of all running guests true.
+"""``watch``: the service that keeps the records of all running guests up to date.
 
 Events only say which guest to look at; what has to be done follows from its state (``recorder``).
-So an event too many does no harm, and whatever was missed while the service or libvirtd was down is
-made up for on connecting: callbacks first, then every running guest.
+So a superfluous event does no harm, and what was missed while the service or libvirtd was down is
+done on connecting: callbacks first, then every running guest.
 
 One thread does everything, from libvirt's event loop, which sleeps in poll(2) between events. Calls
 to libvirt can take long, so the end does not wait for them: SIGTERM and SIGINT reach a thread that
-ends the process. There is nothing to tidy up.
+ends the process. There is nothing to clean up.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ class Visit(NamedTuple):
 
     @property
     def then(self) -> str:
-        """What becomes of the guest if this attempt fails."""
+        """The text on what happens next if this attempt fails."""
         if self.failures < RETRIES:
             return "trying again"
         return f"given up; later, run: vfio-preflight record {self.domain.name()}"
 
     @property
     def is_to_tell(self) -> bool:
-        """Whether to say that this attempt failed: of all that fail, the first and the last."""
+        """Whether to log that this attempt failed: only the first and the last failure are."""
         return self.failures in (0, RETRIES)
 
 
@@ -102,6 +102,7 @@ def run(options: Namespace) -> int:
 
 def say(text: str, level: int = INFO) -> None:
     """One line on standard output, with its level for journald if that is who reads it."""
+    # systemd sets JOURNAL_STREAM and reads the level from a prefix (sd-daemon(3)).
     line = printable(text)
     print(f"<{level}>{line}" if "JOURNAL_STREAM" in os.environ else line, flush=True)
 
@@ -116,22 +117,25 @@ class Watch:
         self._lost = ""
         self._connect_at, self._delay = 0.0, FIRST_DELAY
         self._visits: dict[str, Visit] = {}
+        # Before the connection is opened: libvirt attaches it to the event loop that exists then.
         libvirt.virEventRegisterDefaultImpl()
         self._alarm = libvirt.virEventAddTimeout(-1, self._on_alarm, None)
 
     def run(self) -> None:
-        """Connect, look at guests, sleep; for ever."""
+        """Connect, look at guests, sleep; does not return."""
         while True:
             self._step()
             self._libvirt.virEventRunDefaultImpl()
 
     def _step(self) -> None:
         """Connect or look at one guest, if that is due; set the alarm for what is due next."""
+        # Not in the close callback, which runs in the middle of libvirt's own event dispatch.
         if self._lost:
             self._disconnect()
         if self._connection is None and _now() >= self._connect_at:
             self._connect()
         due = (uuid for uuid, visit in self._visits.items() if visit.due <= _now())
+        # One guest at a time, so that events are read between two of them.
         uuid = next(due, None)
         if uuid is not None:
             self._look_at(uuid, self._visits.pop(uuid))
@@ -147,6 +151,7 @@ class Watch:
         else:
             self._libvirt.virEventUpdateTimeout(self._alarm, -1)
             return
+        # At least 1 ms: a timeout of 0 would run the loop without a pause.
         self._libvirt.virEventUpdateTimeout(self._alarm, max(1, int(wait * 1000) + 1))
 
     def _on_alarm(self, _timer: int, _opaque: object) -> None:
@@ -158,12 +163,15 @@ class Watch:
     def _connect(self) -> None:
         try:
             self._connection = self._libvirt.open(self._uri)
+            # Events first, list second: a guest that starts in between is seen at least once.
             self._subscribe(self._connection)
             active = self._libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
             guests = self._connection.listAllDomains(active)
         except self._libvirt.libvirtError as error:
+            # A connection that broke half-way through leaves callbacks to be removed.
             self._disconnect()
             self._connect_at = _now() + self._delay
+            # Once for each outage, not for each attempt.
             if self._delay == FIRST_DELAY:
                 then = f"trying again, every {LAST_DELAY:g} s in the end"
                 say(f"cannot connect to {self._uri}: {error}; {then}", WARNING)
@@ -176,6 +184,7 @@ class Watch:
 
     def _subscribe(self, connection: Connection) -> None:
         connection.registerCloseCallback(self._on_close, None)
+        # Without keepalive a hung libvirtd would block this service forever.
         connection.setKeepAlive(KEEPALIVE_INTERVAL, KEEPALIVE_COUNT)
         for event, callback in (
             (self._libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
@@ -185,9 +194,10 @@ class Watch:
             self._callbacks.append(connection.domainEventRegisterAny(None, event, callback, None))
 
     def _disconnect(self) -> None:
-        """Let go of a connection, or of what there is of one; what it had to do is asked anew."""
+        """Release a connection, even one partly set up; pending visits are requested anew later."""
         connection, self._connection = self._connection, None
         callbacks, self._callbacks = self._callbacks, []
+        # All running guests are visited again after the next connect.
         self._visits.clear()
         if self._lost:
             say(f"connection to {self._uri} lost ({self._lost})", WARNING)
@@ -199,7 +209,7 @@ class Watch:
             try:
                 each()
             except self._libvirt.libvirtError:
-                # The other end may be gone; this end is freed all the same.
+                # The other end may be gone; this end must be freed nevertheless.
                 continue
 
     def _on_close(self, _connection: object, reason: int, _opaque: object) -> None:
@@ -218,6 +228,7 @@ class Watch:
             self._expect(domain, self._began(detail))
         elif (event, detail) == (
             self._libvirt.VIR_DOMAIN_EVENT_RESUMED,
+            # Sent where a guest is reverted to a snapshot; its devices may be others than before.
             self._libvirt.VIR_DOMAIN_EVENT_RESUMED_FROM_SNAPSHOT,
         ):
             self._expect(domain, "resumed")
@@ -238,16 +249,19 @@ class Watch:
         self._expect(domain, f"{alias} unplugged")
 
     def _expect(self, domain: Domain, why: str, added: str = "") -> None:
-        """Have a guest looked at, once, soon: callbacks must not take long."""
+        """Schedule a visit to a guest, once and soon: callbacks must not take long."""
         before = self._visits.get(domain.UUIDString())
+        # Merged: a guest can have several devices plugged in before it is looked at.
         aliases = (before.added if before else frozenset()) | ({added} if added else set())
         self._visits[domain.UUIDString()] = Visit(domain, why, aliases)
+        # Callbacks run in the event loop, where a call to libvirt would delay all others.
         self._libvirt.virEventUpdateTimeout(self._alarm, 0)
 
     def _look_at(self, uuid: str, visit: Visit) -> None:
-        """Bring one guest's record up to date. Nothing about one guest ends the service."""
+        """Bring one guest's record up to date. No error with one guest ends the service."""
         name = visit.domain.name()
         try:
+            # Not patient: one guest's migration must not delay the records of the others.
             entries = record(visit.domain, self._settings, visit.added, patient=False)
             for entry in entries:
                 self._tell(name, visit, entry)
@@ -256,7 +270,7 @@ class Watch:
         except GoneError:
             say(f"{name}: {visit.why}, and is gone again")
         except BusyError:
-            # An event that came meanwhile knows better.
+            # A visit that an event has requested meanwhile is newer, and stays.
             self._visits.setdefault(uuid, self._later(visit))
         except PreflightError as error:
             self._fail(name, f"{error}; {visit.then}", aloud=visit.is_to_tell)

@@ -1,4 +1,4 @@
-"""Brings together what this host knows of a guest that is to move here.
+"""Collects what this host knows about a guest that is to move here.
 
 Reads and asks; judges nothing and writes nothing: what the facts mean is decided in ``judge``.
 """
@@ -49,11 +49,15 @@ def facts_here(
     remedy = remedy.format(guest=guest.name)
     devices = []
     for device in guest.devices:
+        # dated() adds host and time to the origin, for reports that are read on another host.
         entry = record.dated(device.key)
+        # An image's bytes are exactly what QEMU will load; the record is what the device once
+        # presented.
         sent = (source or {}).get(device.key) or recorded_state(entry, problem, remedy)
         given = (destination or {}).get(device.key)
         request = _request(sent, entry, settings, root)
         here = given or state_of(device, "destination", request)
+        # A state given by the operator is meant to replace this host's, so no second opinion on it.
         other = None if given else _second_opinion(device, here, request)
         devices.append(DeviceFacts(device, sent, here, entry, other))
     return Facts(
@@ -61,6 +65,7 @@ def facts_here(
         tuple(devices),
         ask_emulator(guest.emulator, settings, deadline),
         verified_versions(),
+        # Reported, as a stray entry may mean that the guest's devices moved to other addresses.
         tuple(sorted(record.entries.keys() - {device.key for device in guest.devices})),
         image_problems,
         settings.evidence,
@@ -68,7 +73,7 @@ def facts_here(
 
 
 def _record_of(guest: Guest) -> tuple[Record, str]:
-    """The guest's record; an empty one, with what is wrong, if it cannot be used as a whole."""
+    """The guest's record; an empty one, with the reason, if it cannot be used as a whole."""
     try:
         return read_record(guest.metadata) or Record({}), ""
     except RecordError as error:
@@ -76,7 +81,7 @@ def _record_of(guest: Guest) -> tuple[Record, str]:
 
 
 def recorded_state(entry: RecordEntry | None, problem: str, remedy: str) -> State:
-    """The source's state by the guest's record, ``problem`` being what is wrong with the whole."""
+    """The source's state by the guest's record; ``problem`` is why the whole record is unusable."""
     if problem:
         return Missing(DAMAGED, f"the guest's record cannot be used: {problem}", remedy)
     if entry is None:
@@ -88,8 +93,9 @@ def recorded_state(entry: RecordEntry | None, problem: str, remedy: str) -> Stat
 
 
 def _request(sent: State, entry: RecordEntry | None, settings: Configuration, root: str) -> Request:
-    """What this host is asked of a device, but for its name."""
+    """The request for a device of this host, without its name."""
     # Without the traits of the source's device its state says nothing about this host's.
+    # A damaged or missing state cannot be used for an inference; neither can one without traits.
     known = None
     if isinstance(sent, ConfigState) and entry is not None and any(entry.traits):
         known = Sent(sent, entry.traits)
@@ -97,6 +103,7 @@ def _request(sent: State, entry: RecordEntry | None, settings: Configuration, ro
 
 
 def _second_opinion(device: GuestDevice, here: State, request: Request) -> ConfigState | None:
+    # A network's VF is not known before the start: there is no device to look at.
     if device.host is None or not isinstance(here, ConfigState):
         return None
     return second_opinion(here, request._replace(name=device.host))
@@ -108,6 +115,7 @@ def ask_emulator(path: str, settings: Configuration, deadline: float) -> Emulato
         reason = "the guest's XML names no emulator"
         return Missing(UNKNOWN, reason, "add <emulator> to the guest's <devices>")
     try:
+        # The cache makes this cheap; on a first call the emulator is started once.
         return emulator_facts(path, cache_dir=settings.cache, deadline=deadline)
     except EmulatorError as error:
         return Missing(UNKNOWN, str(error), "make sure that the emulator runs on this host")

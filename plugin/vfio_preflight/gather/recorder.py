@@ -1,10 +1,10 @@
-"""Keeps the record of a running guest true: what ``record`` and ``watch`` share, without libvirt.
+"""Keeping a running guest's record correct: common to ``record`` and ``watch``, without libvirt.
 
 QEMU sends what a device presented when it was realised on the guest's first host, and every QEMU
 after that sends on what it was sent. So this host's bytes are the right ones in two cases only: the
 guest was started here, and not to load another QEMU's state; or the device was plugged in here. The
 arguments of the guest's QEMU show which at any time, with one exception: a device that was
-unplugged and plugged in again, the same at the same place, while nobody watched looks as if it had
+unplugged and plugged in again at the same place while ``watch`` was not running looks as if it had
 stayed, and keeps its entry. Its current bytes do not show it either: a running guest changes some
 that QEMU compares (link, power, errors).
 
@@ -14,7 +14,7 @@ that QEMU compares (link, power, errors).
   is valid for the process it was made for alone.
 - A device that is gone loses its entry.
 
-Done twice, the second time changes nothing.
+Doing it a second time changes nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ RECORDED, KEPT, MISSING, DROPPED = "recorded", "kept", "missing", "dropped"
 
 
 class Entry(NamedTuple):
-    """What became of one device (one of the four words above), and why.
+    """The result for one device (one of the four words above), and why.
 
     ``transient`` is whether the obstacle may go away by itself: another attempt is worthwhile.
     """
@@ -81,6 +81,7 @@ class Running(NamedTuple):
         return self.names.get(device.key) or device.alias or device.key
 
     def was_migrated_in(self, device: GuestDevice) -> bool:
+        # "added" devices were plugged in on this host after the load, so QEMU read them here.
         """Whether the device's state was loaded, so that QEMU sends on what it was sent."""
         if not (self.process.incoming or self.reverted) or self.name(device) in self.added:
             return False
@@ -89,6 +90,7 @@ class Running(NamedTuple):
             # It was not on QEMU's command line: plugged in later. A device of <qemu:commandline>
             # without an id can be neither unplugged nor plugged in.
             return device.kind == "commandline"
+        # Equal to what QEMU was started with: not replaced since. Empty: the arguments do not say.
         return begun_with in ("", device.host)
 
 
@@ -114,6 +116,7 @@ class _Here(NamedTuple):
 def live_aliases(root: etree._Element) -> dict[str, str]:
     """The aliases that libvirt gave to host devices in this run, by guest address."""
     names = {}
+    # Interfaces of any type: only those that are host devices are looked up by their key later.
     for element in (*root.iterfind("devices/interface"), *root.iterfind("devices/hostdev")):
         alias, address = element.find("alias"), element.find("address[@type='pci']")
         if alias is not None and address is not None:
@@ -127,6 +130,7 @@ def revise(running: Running, settings: Configuration) -> Revision:
     devices = running.guest.devices
     old, problem = _existing(running.guest)
     items = [_standing(running, device, old, problem) for device in devices]
+    # The emulator is asked for its version only if something is to be recorded.
     if any(item.entry.result == RECORDED for item in items):
         here = _here(running, settings)
         items = [
@@ -156,6 +160,7 @@ def _standing(running: Running, device: GuestDevice, old: Record, problem: str) 
     entry = old.entries.get(device.key)
     if running.was_migrated_in(device):
         if entry is None or entry.state is None:
+            # The source's bytes cannot be found out here: QEMU holds them, the device may differ.
             why = f"with a damaged one ({entry.damage})" if entry else problem
             reason = (
                 f"the guest arrived {why}; QEMU will send what the device presented where the guest"
@@ -163,12 +168,15 @@ def _standing(running: Running, device: GuestDevice, old: Record, problem: str) 
             )
             return _Item(device.key, Entry(name, MISSING, reason))
         if running.reverted:
+            # After a revert QEMU is a new process that loaded the old state: the entry stays valid.
             entry = entry._replace(process=running.process.instance)
     elif (
         entry is None
         or entry.state is None
         or name in running.added
+        # Another process: the guest was started anew, so the device was read anew.
         or entry.process != running.process.instance
+        # Another host device at the same guest address.
         or entry.host != (device.host or "")
     ):
         return _Item(device.key, Entry(name, RECORDED, ""))
@@ -189,9 +197,11 @@ def _recorded(
     state, offers = _state(running, device, settings)
     if isinstance(state, Missing):
         reason = "; ".join(part for part in (state.reason, state.remedy) if part)
+        # With a host device, a failure may pass (a driver being reloaded); without one it cannot.
         return _Item(item.key, Entry(name, MISSING, reason, device.host is not None))
     new = _entry(running, device, state, here)._replace(migration=offers)
     before = old.entries.get(item.key)
+    # The older bytes are nearer to what QEMU read at its start.
     if before is not None and _same_device(before, new):
         return _Item(item.key, Entry(name, KEPT, "recorded here already"), before)
     return _Item(item.key, Entry(name, RECORDED, _summary(state, new)), new)
@@ -206,11 +216,13 @@ def _state(running: Running, device: GuestDevice, settings: Configuration) -> tu
     """
     request = Request("", states=settings.states, catalogue=settings.catalogue)
     state = state_of(device, "source", request)
+    # An operator's file replaces everything, also on the source.
     known = isinstance(state, ConfigState) and state.evidence == "file"
     if device.host is None or known:
         return state, ""
     try:
         seen = read_in_use(device.host, running.process.pid)
+    # Not certain which descriptor, or no privilege: sysfs or the catalogue must do.
     except PreflightError:
         return state, ""
     # The record does not depend on the catalogue, which may not be writable.
@@ -252,6 +264,7 @@ def _entry(running: Running, device: GuestDevice, state: ConfigState, here: _Her
         time=here.time,
         process=running.process.instance,
         qemu=here.qemu,
+        # The device was realised just now, whatever the age of the process.
         age=None if plugged_in else round(running.process.age),
         traits=read_traits(device.host or ""),
     )
@@ -264,6 +277,7 @@ def _here(running: Running, settings: Configuration) -> _Here:
 
 def _qemu_version(running: Running, settings: Configuration) -> str:
     """The version of the running QEMU; empty if its binary was replaced, or does not answer."""
+    # /proc/PID/exe ended in "(deleted)": the file on disk is another version.
     if not running.process.executable:
         return ""
     end = time.monotonic() + settings.deadline
@@ -273,6 +287,7 @@ def _qemu_version(running: Running, settings: Configuration) -> str:
 
 def _bounded(items: list[_Item]) -> list[_Item]:
     """``items`` without the newest that would make the record too large."""
+    # Entries that are kept have priority: their bytes may exist nowhere else.
     room = MAX_RECORD - sum(_size(item) for item in items if item.entry.result == KEPT)
     free = MAX_DEVICES - sum(item.entry.result == KEPT for item in items)
     bounded = []
@@ -299,8 +314,10 @@ def _revision(items: list[_Item], old: Record, here: _Here) -> Revision:
     strays = sorted(old.entries.keys() - {item.key for item in items})
     results += [Entry(key[:80], DROPPED, "the guest has no such device") for key in strays]
     readable = {key: entry for key, entry in old.entries.items() if entry.state is not None}
+    # No write without a change: setMetadata sends an event and writes the status file.
     if entries == readable and not strays:
         return Revision(None, results)
+    # All entries are from this run, so host and time of the record are set anew.
     if here.host and not any(item.entry.result == KEPT for item in items):
         return Revision(Record(entries, here.host, here.time, here.qemu), results)
     return Revision(Record(entries, old.host, old.time, old.qemu, old.other), results)

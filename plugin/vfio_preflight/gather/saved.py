@@ -4,7 +4,7 @@ libvirt does not pass the name of the image to the hook, but holds it open meanw
 among the daemon's open files that is a save image of this very guest. With ``--bypass-cache``
 a helper holds it instead; then the guest's managed save is taken if it holds the same XML.
 
-An image's head says whose it is; of no other guest's more than that is read.
+An image's head says whose it is; of other guests' images nothing else is read.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def guest_of(image: SaveImage, path: str) -> tuple[Guest, etree._Element]:
 
 
 def saved_states(guest: Guest, root: etree._Element, stream: Stream) -> dict[str, State]:
+    # The stream names devices by QEMU's path, not by libvirt's address.
     """What an image's stream holds of each of the guest's devices, by the devices' keys."""
     topology = read_topology(root)
     return {device.key: _state(stream.vfio, topology.path_of(device)) for device in guest.devices}
@@ -77,8 +78,10 @@ def restored(
     try:
         path, name = _image_of(guest, root, daemon, system)
         with opened(path) as (file, slack):
+            # Through /proc: the descriptor's file, even if the path was renamed or unlinked since.
             head = read_head(file, name)
             stream = read_body(file, name, head, deadline, slack=slack)
+    # An unreadable image is no reason to fail the restore: the record is used instead.
     except PreflightError as error:
         return Restored({}, (str(error),))
     found = saved_states(guest, root, stream)
@@ -96,18 +99,23 @@ def _image_of(guest: Guest, root: etree._Element, daemon: int, system: str) -> t
     held = {}
     for path, name in _open_images(daemon, system):
         there = _guest_in(path)
+        # The UUID cannot be changed by "restore --xml"; name and devices can.
         if there is not None and there.findtext("uuid") == guest.uuid:
             held[name] = path, only_ours_changed(there, root)
+    # Images whose XML also matches are preferred to those of the same guest that only share the
+    # UUID.
     alike = {name: (path, same) for name, (path, same) in held.items() if same} or held
     if len(alike) > 1:
         names = ", ".join(sorted(alike))
         raise SaveImageError(f"libvirt has several save images of the guest open: {names}")
     for name, (path, _same) in alike.items():
         return path, name
+    # With --bypass-cache it is libvirt_iohelper that holds the image open, not the daemon.
     for path in _managed_save(guest, system):
         there = _guest_in(path)
         if there is None or there.findtext("uuid") != guest.uuid:
             continue
+        # An older managed save may exist beside an image that is restored from elsewhere.
         if only_ours_changed(there, root):
             return path, path
         raise SaveImageError(f"{path} holds other XML than what is restored, and no image is open")
@@ -115,7 +123,7 @@ def _image_of(guest: Guest, root: etree._Element, daemon: int, system: str) -> t
 
 
 def _guest_in(path: str) -> etree._Element | None:
-    """The domain in the head of an image, None for what is none: QEMU itself will judge it."""
+    """The domain in the head of an image; None if it has none or cannot be read."""
     try:
         with opened(path) as (file, _slack):
             head = read_head(file, path)
@@ -128,6 +136,7 @@ def _open_images(daemon: int, system: str) -> Iterator[tuple[str, str]]:
     """The daemon's open files that begin like a save image: where in ``/proc``, and their paths."""
     directory = os.path.join(system, "proc", str(daemon), "fd")
     try:
+        # Bounded, so that the hook's deadline also holds on a host with very many guests.
         numbers = os.listdir(directory)[:MAX_DESCRIPTORS]
     except OSError:
         return
@@ -142,15 +151,19 @@ def _image_at(path: str) -> str:
     """The path of the file that a descriptor in ``/proc`` is of; empty for what is no image."""
     try:
         name = os.readlink(path)
+        # Pipes and sockets have no path; reading from one would take data away from the daemon.
         if not name.startswith("/") or not os.path.isfile(path):
             return ""
         with open(path, "rb", buffering=0) as file:
+            # Only complete images: a partial one has another magic, and libvirt refuses to restore
+            # it.
             return name if file.read(len(QEMU_SAVE_MAGIC)) == QEMU_SAVE_MAGIC else ""
     except OSError:
         return ""
 
 
 def _managed_save(guest: Guest, system: str) -> tuple[str, ...]:
+    # The name becomes part of a path; a hook's argument is not validated.
     if "/" in guest.name:
         return ()
     path = os.path.join(system, MANAGED_SAVES, f"{guest.name}.save")

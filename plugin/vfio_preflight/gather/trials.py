@@ -23,6 +23,7 @@ def trials(path: str, end: float) -> TryStates:
     """
 
     def try_states(source: ConfigState, destination: ConfigState, setting: Setting) -> Attempt:
+        # Imported here: a trial needs modules that most checks never load.
         from ..judge.confirm import Attempt
         from ..osutil.executable import ExecutableError, trusted_executable
         from ..qemu.trial.trial import TrialUnavailable, trial
@@ -30,6 +31,7 @@ def trials(path: str, end: float) -> TryStates:
         if end - time.monotonic() < LEAST:
             return Attempt(None, "no time was left")
         try:
+            # Checked each time: the path comes from a guest's XML.
             executable = trusted_executable(path)
             return Attempt(trial(source, destination, setting, executable, deadline=end))
         except (ExecutableError, TrialUnavailable) as error:

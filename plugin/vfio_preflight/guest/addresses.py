@@ -1,4 +1,4 @@
-"""PCI addresses and mdev UUIDs: validated and written the one way before anything is built on them.
+"""PCI addresses and mdev UUIDs: validated, and normalised before anything else uses them.
 
 >>> pci_address({"domain": "0x0000", "bus": "0x05", "slot": "0x00", "function": "0x0"})
 '0000:05:00.0'
@@ -13,10 +13,12 @@ from collections.abc import Mapping
 
 from .xml import GuestError
 
+# The limits of virPCIDeviceAddressIsValid(): 8 bits of bus, 5 of slot, 3 of function.
 _PCI_FIELDS = (("domain", 0xFFFFFFFF), ("bus", 0xFF), ("slot", 0x1F), ("function", 7))
 _BLANKS = " \t\n\v\f\r"
 _DIGITS = {8: "01234567", 10: "0123456789", 16: "0123456789abcdefABCDEF"}
 # Patterns are compiled where they are used: most guests need none of them.
+# Domains beyond ffff exist: those of NVMe behind Intel VMD begin at 10000.
 _HOST = r"(?:([0-9a-fA-F]{1,8}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.([0-7])"
 _UUID_PAIRS = r"(?:[0-9a-fA-F]{2}[- ]*){16}"
 _UUID_LENGTH = 36
@@ -28,10 +30,12 @@ def unsigned(text: str) -> int | None:
 
     That is decimal, ``0x`` hexadecimal or ``0`` octal; None for anything else.
     """
+    # strtoul() skips leading white space, and so does libvirt.
     digits = text.lstrip(_BLANKS)
     digits = digits[1:] if digits.startswith("+") else digits
     base = 16 if digits[:2] in ("0x", "0X") else 8 if digits.startswith("0") else 10
     digits = digits[2:] if base == 16 else digits
+    # The length is limited, as int() is quadratic in it.
     if not 0 < len(digits) <= 24 or digits.strip(_DIGITS[base]):
         return None
     value = int(digits, base)
@@ -55,6 +59,7 @@ def host_address(text: str) -> str | None:
     if match is None:
         return None
     numbers = [int(part or "0", 16) for part in match.groups()]
+    # Five bits; a pattern for that would be hard to read.
     return _formatted(*numbers) if numbers[2] <= 0x1F else None
 
 
@@ -63,6 +68,7 @@ def uuid(text: str) -> str | None:
 
     None for anything that does not have 32 hexadecimal digits.
     """
+    # virUUIDParse() ignores surrounding white space, and spaces and hyphens between the digits.
     text = text.strip(_BLANKS).lstrip("- ")
     if len(text) > 256 or not re.fullmatch(_UUID_PAIRS, text):
         return None
@@ -77,6 +83,7 @@ def sysfs_device(path: str) -> str | None:
     is never used.
     """
     name = path.rstrip("/").rpartition("/")[2]
+    # The names cannot be confused: only a PCI address contains colons.
     return host_address(name) or uuid(name)
 
 

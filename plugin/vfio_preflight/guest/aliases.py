@@ -1,8 +1,9 @@
-"""The aliases libvirt will give to a guest's host devices.
+"""The aliases that libvirt will assign to a guest's host devices.
 
-The XML that a hook gets has only the aliases an operator chose (``ua-...``); the others are given
-when QEMU is started, in this order (``qemuAssignDeviceAliases``): network interfaces of actual type
-hostdev, then every ``<hostdev>``, USB, SCSI and vfio-ccw ones included, one counter for all.
+The XML that a hook gets has only the aliases an operator chose (``ua-...``); the others are
+assigned when QEMU is started, in this order (``qemuAssignDeviceAliases``): network interfaces of
+actual type hostdev, then every ``<hostdev>``, USB, SCSI and vfio-ccw ones included, one counter
+for all.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Iterable
 
 from lxml import etree
 
+# virDomainDeviceAliasIsUserAlias() and virDomainDeviceInfoParseXML(): any other alias in inactive
+# XML is ignored without an error.
 _PREFIX = "ua-"
 _CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 
@@ -33,6 +36,8 @@ def assign(devices: Iterable[etree._Element]) -> list[str]:
     """
     aliases: list[str] = []
     number = 0
+    # The device is numbered from 0 here even if the source had gaps after a hot-unplug: libvirt
+    # numbers the devices anew when it starts the destination's QEMU.
     for device in devices:
         alias = user_alias(device)
         if alias is None:

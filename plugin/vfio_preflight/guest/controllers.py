@@ -1,4 +1,4 @@
-"""The PCI controllers of a guest, each of which makes a bus; placement and paths rest on them."""
+"""The PCI controllers of a guest, each of which creates a bus: the basis of placement and paths."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class Controller(NamedTuple):
     def bus_names(self) -> tuple[str, ...]:
         """The names QEMU knows its bus by (``qemuAssignDeviceControllerAlias``)."""
         if self.number == 0:
+            # Older QEMU names the i440fx root bus "pci", newer ones "pci.0"; only one of them
+            # exists.
             return ("pcie.0",) if self.model == "pcie-root" else ("pci.0", "pci")
+        # An operator's alias becomes the id of QEMU's bridge, and so the name of its bus.
         return (self.alias or f"pci.{self.number}",)
 
 
@@ -40,6 +43,7 @@ def read_controllers(root: etree._Element, express: bool) -> tuple[Controller, .
     address that libvirt refuses.
     """
     builtin = "pcie-root" if express else "pci-root"
+    # The root bus is there even if the XML does not list it: libvirt adds it implicitly.
     found = {0: Controller(0, builtin)}
     for element in root.iterfind("devices/controller[@type='pci']"):
         text = element.get("index")
@@ -50,18 +54,21 @@ def read_controllers(root: etree._Element, express: bool) -> tuple[Controller, .
             raise GuestError(f"PCI controller with index={text[:40]!r}, which is not a number")
         # libvirt's default: a pci-bridge, from the time when there was nothing else.
         model = element.get("model") or (builtin if index == 0 else "pci-bridge")
+        # A dictionary, so that a listed root replaces the implicit one and the last entry wins.
         found[index] = _controller(element, index, model)
     return tuple(found.values())
 
 
 def _controller(element: etree._Element, index: int, model: str) -> Controller:
     address = element.find("address[@type='pci']")
+    # An address without attributes means 0000:00:00.0 to libvirt, that is not assigned.
     attributes = {} if address is None else {str(k): str(v) for k, v in address.items()}
     target = element.find("target")
     return Controller(
         index,
         model,
         pci_address(attributes) if attributes else None,
+        # Only expander buses have busNr.
         None if target is None else unsigned(target.get("busNr", "")),
         user_alias(element),
     )

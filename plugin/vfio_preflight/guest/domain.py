@@ -1,4 +1,4 @@
-"""The VFIO devices of a guest, read from its domain XML, as libvirt will pass them to QEMU.
+"""The VFIO devices in a guest's domain XML, as libvirt will pass them to QEMU.
 
 >>> guest = read_guest(parse_domain(xml))
 >>> [(device.key, device.kind, device.alias, device.placement) for device in guest.devices]
@@ -35,7 +35,7 @@ __all__ = [
     "to_bytes",
 ]
 
-# More host devices than any machine has slots for: what has more is not a guest.
+# More host devices than any machine has slots for: XML with more is not that of a real guest.
 MAX_DEVICES = 1024
 
 # Is the network of this name of forward mode hostdev? None: not known.
@@ -68,7 +68,7 @@ class GuestDevice(NamedTuple):
 
 
 class Guest(NamedTuple):
-    """A guest, as far as the check needs it.
+    """The properties of a guest that the check needs.
 
     ``uuid`` and ``emulator`` are empty where the XML does not give them. ``express`` is whether the
     machine's root bus is PCI Express. ``metadata`` is our own element in ``<metadata>``.
@@ -107,9 +107,12 @@ def read_guest(root: etree._Element, networks: Networks | None = None) -> Guest:
     """
     machine = _machine(root)
     line = read_command_line(root)
+    # Buses of -device count too: a hostdev can be on a bridge that only <qemu:commandline> adds.
     buses = read_buses(root, machine, [device.options for device in line.devices])
     interfaces, unresolved = _interfaces(root, networks)
+    # Interfaces first, as in qemuAssignDeviceAliases(): the order decides the aliases.
     found = interfaces + _hostdevs(root)
+    # Checked before the loops below, whose cost grows with every device an operator writes.
     if len(found) + len(line.devices) > MAX_DEVICES:
         raise GuestError(f"the guest has more than {MAX_DEVICES} host devices")
     devices = (*_libvirt_devices(root, found, buses, line), *_commandline_devices(line, buses))
@@ -118,6 +121,7 @@ def read_guest(root: etree._Element, networks: Networks | None = None) -> Guest:
         name=_required(root, "name"),
         uuid=_uuid(root),
         machine=machine,
+        # libvirt fills in arch and emulator when it defines a guest, not in XML written by hand.
         arch=_attribute(root.find("os/type"), "arch"),
         virt_type=root.get("type", ""),
         emulator=(root.findtext("devices/emulator") or "").strip(),
@@ -165,11 +169,12 @@ def _attributes(element: etree._Element) -> dict[str, str]:
 def _interfaces(
     root: etree._Element, networks: Networks | None
 ) -> tuple[list[_Found], tuple[str, ...]]:
-    """Return the interfaces that are or become host devices, and the networks that are open."""
+    """Return the interfaces that are or become host devices, and the undecided networks."""
     found: list[_Found] = []
     unresolved: list[str] = []
     for element in root.iterfind("devices/interface"):
         kind = element.get("type")
+        # <actual> is libvirt's record of what a network handed out; only live XML contains it.
         actual = element.find("actual[@type='hostdev']")
         if kind == "hostdev":
             found.append(_interface(element, element, "interface"))
@@ -178,8 +183,11 @@ def _interfaces(
         elif kind == "network":
             name = _attribute(element.find("source"), "network")
             handed_out = networks(name) if networks else None
+            # libvirt picks the VF from the network's pool when the guest starts: no address yet.
             if handed_out:
                 found.append(_Found(element, "network", None))
+            # Whether an unknown network hands out VFs changes the number of devices, so it is
+            # reported.
             elif handed_out is None:
                 unresolved.append(name)
     return found, tuple(dict.fromkeys(unresolved))
@@ -187,6 +195,7 @@ def _interfaces(
 
 def _interface(element: etree._Element, described: etree._Element, kind: str) -> _Found:
     source = described.find("source/address")
+    # An address of type usb: a hostdev by number, but no VFIO device.
     return _Found(element, kind if _attribute(source, "type") == "pci" else "", source)
 
 
@@ -198,10 +207,12 @@ def _hostdevs(root: etree._Element) -> list[_Found]:
 
 
 def _hostdev_kind(element: etree._Element) -> str:
+    # mode='capabilities' exists for LXC containers only.
     if element.get("mode", "subsystem") != "subsystem":
         return ""
     kind = element.get("type", "")
     if kind == "mdev":
+        # The other models, vfio-ccw and vfio-ap of s390x, are not PCI devices.
         return kind if element.get("model") == "vfio-pci" else ""
     return kind if kind == "pci" else ""
 
@@ -210,6 +221,7 @@ def _libvirt_devices(
     root: etree._Element, found: list[_Found], buses: Buses, line: CommandLine
 ) -> Iterator[GuestDevice]:
     overrides = read_overrides(root)
+    # Every hostdev takes part in the numbering, also those that are skipped below.
     given = aliases.assign(each.element for each in found)
     for number, (each, alias) in enumerate(zip(found, given)):
         address = each.element.find("address")
@@ -217,6 +229,8 @@ def _libvirt_devices(
         if not each.kind or _attribute(address, "type") == "unassigned":
             continue
         properties = libvirt_properties(each.element, mdev=each.kind == "mdev")
+        # Overrides before -set: libvirt puts them on the command line, QEMU applies -set to the
+        # result.
         properties = apply_overrides(properties, overrides.get(alias, {}))
         _apply_settings(properties, alias, line.settings)
         guest_address = _guest_address(address)
@@ -237,6 +251,7 @@ def _apply_settings(
     properties: dict[str, Property], alias: str | None, settings: tuple[Setting, ...]
 ) -> None:
     for setting in settings:
+        # Works on k=v devices only; for others QEMU refuses the option and does not start.
         if setting.device == alias:
             properties[setting.property] = Property(setting.value, "-set")
 
@@ -246,21 +261,25 @@ def _guest_address(address: etree._Element | None) -> str | None:
     if address is None or address.get("type") != "pci":
         return None
     text = pci_address(_attributes(address))
+    # virDeviceInfoPCIAddressIsPresent() takes all zeros to mean that there is no address.
     return None if text.startswith("0000:00:00.") else text
 
 
 def _place(buses: Buses, address: str | None, properties: Mapping[str, Property]) -> Place:
+    # Only an override or -set can set bus; it replaces the one libvirt derives from the address.
     if "bus" in properties:
         return buses.named(properties["bus"].value)
     return buses.at_address(address)
 
 
 def _host(found: _Found, properties: Mapping[str, Property]) -> str | None:
+    # An override of host or sysfsdev makes QEMU open another device than <source> says.
     if "host" in properties or "sysfsdev" in properties:
         return _named_host(properties)
     if found.source is None:
         return None
     if found.kind != "mdev":
+        # An address without attributes is one that libvirt has yet to fill in.
         return pci_address(_attributes(found.source)) if found.source.attrib else None
     text = found.source.get("uuid", "")
     normal = uuid(text)
@@ -271,6 +290,7 @@ def _host(found: _Found, properties: Mapping[str, Property]) -> str | None:
 
 def _named_host(properties: Mapping[str, Property]) -> str | None:
     """Return the host device that ``host`` or ``sysfsdev`` names, if one of them is set."""
+    # vfio_pci_realize() uses host only where sysfsdev is not set.
     if "sysfsdev" in properties:
         return sysfs_device(properties["sysfsdev"].value)
     return host_address(properties["host"].value) if "host" in properties else None
@@ -280,6 +300,7 @@ def _driver(element: etree._Element, properties: Mapping[str, Property]) -> str:
     """Return the type libvirt chooses (``qemuBuildPCIHostdevDevProps``), or an override's."""
     if "driver" in properties:
         return properties["driver"].value
+    # QEMU has the property ramfb only on vfio-pci-nohotplug.
     return "vfio-pci-nohotplug" if element.get("ramfb") == "on" else "vfio-pci"
 
 
@@ -288,6 +309,7 @@ def _commandline_devices(line: CommandLine, buses: Buses) -> Iterator[GuestDevic
     number = 0
     for options, forms in line.devices:
         driver = options.get("driver", "")
+        # vfio-pci and vfio-pci-nohotplug; vfio-user-pci is a different device without these checks.
         if not driver.startswith("vfio-pci"):
             continue
         alias = options.get("id")
@@ -300,6 +322,8 @@ def _commandline_devices(line: CommandLine, buses: Buses) -> Iterator[GuestDevic
         place = buses.named(properties["bus"].value if "bus" in properties else None)
         yield GuestDevice(
             key=f"commandline:{_distinct(alias) if alias else number}",
+            # There is no libvirt element behind it, so neither alias prediction nor overrides
+            # apply.
             kind="commandline",
             host=_named_host(properties),
             alias=alias,
@@ -318,6 +342,7 @@ def _distinct(alias: str) -> str:
 
 def _check_unique(devices: tuple[GuestDevice, ...]) -> None:
     seen = set()
+    # Two devices with one key would share a record; QEMU would refuse two at one address.
     for device in devices:
         if device.key in seen:
             raise GuestError(f"two VFIO devices of the guest are at {device.key[:80]}")

@@ -1,4 +1,4 @@
-"""Changing XML on its way: the override that mends, and the proof that nothing else changed."""
+"""Adding the override that avoids a failure to domain XML; checking that nothing else changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Mend(NamedTuple):
 
 
 def add_override(root: etree._Element, mend: Mend) -> None:
-    """Set the property in ``<qemu:override>`` of a ``<domain>``, which is made if need be.
+    """Set the property in ``<qemu:override>`` of a ``<domain>``, which is created if missing.
 
     An override of the same property for the same device is replaced; others stay. libvirt knows
     the types string, signed, unsigned, bool (``true``, ``false``) and remove. It ignores an alias
@@ -35,6 +35,7 @@ def add_override(root: etree._Element, mend: Mend) -> None:
     """
     if mend.name == "id":
         raise GuestError("libvirt does not let the property 'id' be overridden")
+    # All previous ones, since libvirt applies overrides in order and the last one wins.
     for old in _properties(root, mend):
         _remove(old)
     etree.SubElement(_frontend(root, mend.alias), _PROPERTY, _attributes(mend))
@@ -48,6 +49,7 @@ def only_ours_changed(
     White space between elements, the order of attributes and namespace prefixes do not count;
     everything else does, comments included. ``after`` must hold each mend.
     """
+    # A mend that is not there would make the rest of the comparison say nothing about it.
     if not all(_holds(after, mend) for mend in mends):
         return False
     return list(_content(before, _ignored(before, mends))) == list(
@@ -67,6 +69,7 @@ def _overridden(root: etree._Element, alias: str) -> list[etree._Element]:
 
 def _frontend(root: etree._Element, alias: str) -> etree._Element:
     entries = _overridden(root, alias)
+    # An alias can have several <qemu:device>; behind the last one nothing can override ours.
     device = entries[-1] if entries else _new_device(root, alias)
     frontend = device.find(_FRONTEND)
     return etree.SubElement(device, _FRONTEND) if frontend is None else frontend
@@ -95,14 +98,17 @@ def _properties(root: etree._Element, mend: Mend) -> list[etree._Element]:
 
 
 def _holds(root: etree._Element, mend: Mend) -> bool:
+    # Exactly one: a second property of that name could set another value.
     return [dict(each.attrib) for each in _properties(root, mend)] == [_attributes(mend)]
 
 
 def _ignored(root: etree._Element, mends: Collection[Mend]) -> set[etree._Element]:
     """Return the elements that may differ, and those that only hold such elements."""
+    # Only our own element: other applications keep theirs in <metadata>.
     ignored = set(root.findall(f"metadata/{_OURS}"))
     for mend in mends:
         ignored.update(_properties(root, mend))
+    # Innermost first, since an element is hollow only if its children are ignored already.
     for path in (
         "metadata",
         f"{_OVERRIDE}/{_DEVICE}/{_FRONTEND}",
@@ -114,6 +120,7 @@ def _ignored(root: etree._Element, mends: Collection[Mend]) -> set[etree._Elemen
 
 
 def _is_hollow(element: etree._Element, ignored: set[etree._Element]) -> bool:
+    # A child's tail is text of its parent.
     texts = [element.text, *(child.tail for child in element)]
     if any(text and text.strip() for text in texts):
         return False
@@ -126,8 +133,10 @@ def _content(element: etree._Element, ignored: set[etree._Element]) -> Iterator[
     text = element.text or ""
     yield (
         element.tag,
+        # The target of a processing instruction, which has no attributes.
         getattr(element, "target", None),
         sorted(element.attrib.items()),
+        # Blank text counts as content where there are no child elements that it could indent.
         text if text.strip() or not children else "",
     )
     for child in element:
@@ -135,4 +144,5 @@ def _content(element: etree._Element, ignored: set[etree._Element]) -> Iterator[
             yield from _content(child, ignored)
         if child.tail and child.tail.strip():
             yield (child.tail,)
+    # Marks the end of the element: without it, siblings and children would look alike.
     yield ()

@@ -44,15 +44,15 @@ NAMESPACE = "urn:vfio-preflight:1"
 PREFIX = "preflight"
 ELEMENT = "preflight"
 _TAG = f"{{{NAMESPACE}}}{ELEMENT}"
-# A dry run's stand-in for a guest (``hook.probe``) has this in its metadata, and such a name.
+# A dry run's placeholder for a guest (``hook.probe``) has this in its metadata, and such a name.
 PROBE = "probe"
 PROBE_NAME_PREFIX = "vfio-preflight-probe-"
-# <metadata> may stand anywhere in a <domain>; libvirt writes it behind these.
+# <metadata> may be anywhere in a <domain>; libvirt writes it after these.
 _BEFORE_METADATA = ("name", "uuid", "genid", "title", "description", "hwuuid")
 
 
 class Probe(NamedTuple):
-    """A dry run's question: which part of the answer, and the trial mode, empty for the host's."""
+    """A dry run's request: the part of the answer, and the trial mode, empty for the host's own."""
 
     part: int
     trial: str = ""
@@ -60,6 +60,7 @@ class Probe(NamedTuple):
 
 def find_ours(root: etree._Element) -> etree._Element | None:
     """Return our element of a ``<domain>``, or None. Of several the first counts, as to libvirt."""
+    # Found by namespace, as libvirt does; the prefix is the operator's or libvirt's choice.
     return root.find(f"metadata/{_TAG}")
 
 
@@ -70,14 +71,16 @@ def read_policy(ours: etree._Element | None) -> dict[str, str]:
 
 
 def read_probe(name: str, ours: etree._Element | None) -> Probe | None:
-    """Return the question of a dry run's stand-in; None for a guest.
+    """Return the request in a dry run's placeholder domain; None for a guest.
 
     A part that is not a number is the first.
     """
     probe = _child(ours, PROBE)
+    # Both are required: metadata can be copied into the definition of a real guest.
     if probe is None or not name.startswith(PROBE_NAME_PREFIX):
         return None
     part = probe.get("part", "0")
+    # isascii() too: isdigit() is also true for digits of other scripts and superscripts.
     number = int(part) if part.isascii() and part.isdigit() and len(part) < 6 else 0
     return Probe(number, probe.get("trial", ""))
 
@@ -89,6 +92,7 @@ def read_record(ours: etree._Element | None) -> Record | None:
     device (``RecordEntry.damage``).
     """
     element = _child(ours, "record")
+    # Not None where the record is empty: that it was recorded at all is information, too.
     return None if element is None else parse_record(element)
 
 
@@ -106,8 +110,9 @@ def to_set_metadata(record: etree._Element, previous: etree._Element | None = No
     """Return what ``virDomainSetMetadata`` wants as its XML to store ``record``.
 
     The caller gives :data:`PREFIX` as key and :data:`NAMESPACE` as uri; libvirt adds them itself.
-    ``previous`` is our element as it was: what else is in it is kept.
+    ``previous`` is our element as it was: its other children are kept.
     """
+    # Without a namespace: libvirt adds the one it is given as uri, and the prefix, itself.
     bare = etree.Element(ELEMENT)
     for child in previous if previous is not None else ():
         bare.append(_without_namespace(child))
@@ -136,8 +141,10 @@ def _replace(ours: etree._Element, child: etree._Element) -> None:
     if not old:
         ours.append(child)
         return
+    # The tail holds the indentation that libvirt wrote; the rest of the XML stays as it was.
     child.tail = old[0].tail
     ours.replace(old[0], child)
+    # A second <record> or <report> can only come from an edit by hand.
     for each in old[1:]:
         ours.remove(each)
 
@@ -146,6 +153,7 @@ def _ours_in(root: etree._Element) -> etree._Element:
     ours = find_ours(root)
     if ours is None:
         metadata = root.find("metadata")
+        # At the place where libvirt itself writes it.
         if metadata is None:
             metadata = etree.Element("metadata")
             root.insert(_metadata_position(root), metadata)
@@ -159,11 +167,14 @@ def _metadata_position(root: etree._Element) -> int:
 
 
 def _without_namespace(element: etree._Element) -> etree._Element:
+    # Imported here: the hook reads metadata at every event but copies it only when it writes.
     from copy import deepcopy
 
     copy = deepcopy(element)
+    # lxml copies the white space behind the element with it.
     copy.tail = None
     for each in copy.iter(f"{{{NAMESPACE}}}*"):
         each.tag = name_of(each)
+    # Unused declarations remain after the tags were renamed.
     etree.cleanup_namespaces(copy)
     return copy

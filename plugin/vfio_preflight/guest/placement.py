@@ -2,7 +2,7 @@
 
 Two questions matter to QEMU's ``vfio_setup_pcie_cap``: is the device's own bus PCI Express, and is
 it a root bus? ``root-complex``: Express and root; ``root-port``: Express and behind a port;
-``conventional``: not Express, wherever it hangs. :attr:`Buses.express` distinguishes the
+``conventional``: not Express, on any level. :attr:`Buses.express` distinguishes the
 two kinds of conventional bus: below an Express root complex QEMU drops the PCIe capability.
 """
 
@@ -54,7 +54,8 @@ _DRIVERS = {
 
 
 def possible(express: bool) -> tuple[str, ...]:
-    """Every placement that there is in a guest; ``express`` as in :class:`Buses`."""
+    """Every placement that a guest can have; ``express`` as in :class:`Buses`."""
+    # vfio_setup_pcie_cap() behaves the same on every conventional bus of a conventional machine.
     return (ROOT_PORT, ROOT_COMPLEX, CONVENTIONAL) if express else (CONVENTIONAL,)
 
 
@@ -80,15 +81,19 @@ class Buses(NamedTuple):
         """Return the place of a guest PCI address such as ``0000:05:00.0``, or of None."""
         if address is None:
             return Place(self._usual(), "the device has no PCI <address>; libvirt will assign one")
+        # libvirt's bus number is the index of the controller that creates the bus.
         index = int(address.split(":")[1], 16)
         if index in self.by_index:
             return Place(self.by_index[index])
+        # Not an error: libvirt adds missing controllers when it assigns addresses.
         return Place(self._usual(), f"the guest has no PCI controller with index {index}")
 
     def named(self, name: str | None) -> Place:
         """Return the place of a device with ``bus=name`` on QEMU's command line, or without any."""
         if name is None:
+            # QEMU puts a device without bus= on the machine's root bus.
             return Place(self.by_index[0])
+        # A bus without a name of its own is called ID.N by QEMU's qbus_init_internal().
         placement = self.by_name.get(name) or self.by_name.get(name.partition(".0")[0])
         if placement:
             return Place(placement)
@@ -113,6 +118,8 @@ def read_buses(
     by_name = {name: by_index[each.number] for each in controllers for name in each.bus_names}
     for options in devices:
         placement = _DRIVERS.get(options.get("driver", ""))
+        # Without an id nothing can be plugged into it by name.
         if placement and "id" in options:
             by_name[options["id"]] = placement
+    # By the controllers found, so that a root named in the XML outweighs the board's default.
     return Buses(by_index, by_name, by_index[0] == ROOT_COMPLEX)

@@ -13,13 +13,14 @@ from .xml import QEMU_NS
 
 _OVERRIDES = f"{{{QEMU_NS}}}override/{{{QEMU_NS}}}device"
 _OVERRIDDEN = f"{{{QEMU_NS}}}frontend/{{{QEMU_NS}}}property"
+# libvirt's bool values; QEMU's k=v form uses on and off.
 _BOOLEANS = {"true": "on", "false": "off"}
 # JSON's types by those of <qemu:property>; libvirt reads its numbers in base 10.
 _OVERRIDE_FORMS = {"bool": BOOLEAN, "signed": NUMBER, "unsigned": NUMBER, "string": STRING}
 _SWITCHES = {"on": "on", "off": "off"}
 _NUMBERS = {"on": "1", "off": "0"}
 
-# What libvirt makes of its own XML: path, attribute, QEMU property, values (None: as written).
+# How libvirt translates its XML: path, attribute, QEMU property, values (None: as written).
 # Common to every hostdev:
 _COMMON: tuple[tuple[str, str, str, Mapping[str, str] | None], ...] = (
     (".", "display", "display", _SWITCHES),
@@ -33,12 +34,15 @@ _PCI_ONLY: tuple[tuple[str, str, str, Mapping[str, str] | None], ...] = (
     ("rom", "bar", "rombar", _NUMBERS),
     ("rom", "file", "romfile", None),
     ("rom", "enabled", "romfile", {"no": ""}),
+    # libvirt creates one iommufd object, iommufd0, for all devices of a guest.
     ("driver", "iommufd", "iommufd", {"yes": "iommufd0"}),
+    # QEMU unplugs the transient device of a failover pair before it migrates.
     ("teaming[@type='transient']", "persistent", "failover_pair_id", None),
 )
 
 
-# JSON's types of what libvirt makes of its own XML, where they are not strings.
+# QAPI's visitors do not convert: a string is an error where a property needs a JSON number.
+# The JSON types in which libvirt passes these properties, where they are not strings.
 _LIBVIRT_FORMS = {
     "ramfb": BOOLEAN,
     "multifunction": BOOLEAN,
@@ -62,12 +66,14 @@ class Property(NamedTuple):
 def libvirt_properties(device: etree._Element, mdev: bool) -> dict[str, Property]:
     """Return the properties libvirt derives from a device's own XML and hands to QEMU."""
     properties = {}
+    # An mdev's <rom> must not count: a property that QEMU never gets would change the prediction.
     for path, attribute, name, values in _COMMON if mdev else _COMMON + _PCI_ONLY:
         element = device if path == "." else device.find(path)
         written = element.get(attribute) if element is not None else None
         if element is None or written is None:
             continue
         value = written if values is None else values.get(written)
+        # A value that libvirt does not turn into a property, such as ramfb='off'.
         if value is not None:
             origin = f"libvirt: <{element.tag} {attribute}='{written}'>"
             properties[name] = Property(value, origin, _LIBVIRT_FORMS.get(name, STRING))
@@ -75,7 +81,7 @@ def libvirt_properties(device: etree._Element, mdev: bool) -> dict[str, Property
 
 
 def read_overrides(root: etree._Element) -> dict[str, dict[str, Property | None]]:
-    """Return, by alias, what ``<qemu:override>`` sets on the devices libvirt makes.
+    """Return, by alias, what ``<qemu:override>`` sets on the devices libvirt creates.
 
     None stands for ``type='remove'``. Later entries win, as in libvirt's
     ``qemuBuildDeviceCommandlineHandleOverrides``.
@@ -94,6 +100,7 @@ def apply_overrides(
     """Return the properties with one device's overrides on top."""
     merged = dict(properties)
     for name, value in overrides.items():
+        # type='remove' removes libvirt's property, so QEMU's default applies.
         merged.pop(name, None)
         if value is not None:
             merged[name] = value
@@ -108,6 +115,7 @@ def _override_value(element: etree._Element) -> Property | None:
     if form == BOOLEAN:
         value = _BOOLEANS.get(value, value)
     elif form == NUMBER:
+        # Bounded, as the text is an operator's; what is no number is left for QEMU to refuse.
         digits = re.fullmatch("[+-]?[0-9]{1,20}", value)
         value, form = (str(int(value)), form) if digits else (value, STRING)
     return Property(value, "qemu:override", form)

@@ -7,7 +7,7 @@
       </device>
     </record>
 
-It passes through many hands and hosts: everything in it is bounded and checked.
+Any host or operator on the way can change it: everything in it is bounded and checked.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ _MAX_TEXT = 8192  # base64 of 4096 incompressible bytes, with room for line brea
 _SIZES = (256, 4096)
 _ENCODING = "zlib+base64"
 # Attributes of <record> and of <device> that are read into fields; others are kept as they are.
+# Kept so that a newer version's attributes survive a hop over a host with an older one.
 _RECORD_ATTRIBUTES = ("schema", "host", "time", "qemu")
 _STATE_ATTRIBUTES = ("key", "evidence", "origin", "size", "encoding", "sha256", "bars", "id")
 _ENTRY_ATTRIBUTES = ("host", "on", "time", "process", "qemu", "migration")
 _AGE = "[0-9]{1,12}"
+# All that is not a Char in XML 1.0 (section 2.2); lxml raises ValueError for most of it.
 _NOT_XML = r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]"
 
 
@@ -47,7 +49,7 @@ class RecordError(PreflightError):
 
 
 class RecordEntry(NamedTuple):
-    """What a record has of one device.
+    """A record's entry for one device.
 
     ``state`` is None for an entry that cannot be read, and ``damage`` then says why. ``host`` is
     the device's PCI address or mdev UUID on the host that recorded it, ``on`` that host's name,
@@ -102,6 +104,7 @@ class Record(NamedTuple):
         entry = self.entries.get(key)
         if entry is None or entry.state is None:
             return entry
+        # An entry without a host and time of its own was made with the record.
         on, at = entry.on or self.host, entry.time or self.time
         recorded = f"recorded{f' on {on}' if on else ''}{f' at {at}' if at else ''}"
         return entry._replace(
@@ -116,6 +119,7 @@ def write_record(record: Record) -> etree._Element:
     :data:`MAX_DEVICES` devices or a state that is not of 256 or 4096 bytes.
     """
     known = [(key, entry) for key, entry in record.entries.items() if entry.state is not None]
+    # Checked when writing too: parse_record() on the next host would refuse the whole record.
     if len(known) > MAX_DEVICES:
         raise RecordError(f"a record of {len(known)} devices; the most is {MAX_DEVICES}")
     element = etree.Element("record", schema=SCHEMA, host=_text(record.host))
@@ -134,6 +138,8 @@ def parse_record(element: etree._Element) -> Record:
     """
     schema = element.get("schema")
     if schema != SCHEMA:
+        # The schema changes only if older readers would misread the record; so it is not guessed
+        # at.
         raise RecordError(f"the record has schema {_quoted(schema)}; this version reads {SCHEMA!r}")
     devices = [child for child in element if name_of(child) == "device"]
     if len(devices) > MAX_DEVICES:
@@ -142,6 +148,7 @@ def parse_record(element: etree._Element) -> Record:
     for number, device in enumerate(devices):
         key = device.get("key") or f"entry {number}"
         entry = _read_entry(device)
+        # Which of the two is right cannot be known, and a wrong one would give a wrong verdict.
         if key in entries:
             entry = entry._replace(state=None, damage="there are two entries for this device")
         entries[key] = entry
@@ -158,6 +165,7 @@ def _read_entry(device: etree._Element) -> RecordEntry:
     state, damage = None, ""
     try:
         state = _read_device(device)
+    # Only this device is then without a state; the guest's other devices can still be judged.
     except RecordError as error:
         damage = str(error)
     age = device.get("age", "")
@@ -165,9 +173,11 @@ def _read_entry(device: etree._Element) -> RecordEntry:
     known = (*_STATE_ATTRIBUTES, *_ENTRY_ATTRIBUTES, *NAMES)
     return RecordEntry(
         state,
+        # The length is limited: int() raises ValueError for more than 4300 digits (CPython 3.11).
         age=int(age) if re.fullmatch(_AGE, age) else None,
         traits=from_facts({name: device.get(name, "") for name in NAMES}),
         damage=damage,
+        # An age that is not a number is kept as it is, like any attribute that is not understood.
         other=_other(device, (*known, "age") if re.fullmatch(_AGE, age) else known),
         **attributes,
     )
@@ -190,6 +200,7 @@ def _write_device(key: str, entry: RecordEntry) -> etree._Element:
     element.set("sha256", _sha256(state.config))
     if state.bars:
         element.set("bars", codec.bars_to_text(state.bars))
+    # Most bytes of a config space are zero, and the metadata travels with every migration.
     element.text = binascii.b2a_base64(zlib.compress(state.config, 9), newline=False).decode()
     return element
 
@@ -199,14 +210,17 @@ def _read_device(entry: etree._Element) -> ConfigState:
     if not entry.get("key"):
         raise RecordError("the entry does not say which device it is for")
     evidence = entry.get("evidence", "")
+    # An unknown evidence could not be ranked against other sources of the same device.
     if evidence not in EVIDENCE:
         raise RecordError(f"unknown evidence {_quoted(evidence)}")
     if entry.get("encoding") != _ENCODING:
         raise RecordError(f"unknown encoding {_quoted(entry.get('encoding'))}")
     config = _decode(entry.text or "")
+    # QEMU's own copy always has one of these two sizes, whatever size the region has.
     if str(len(config)) != entry.get("size") or len(config) not in _SIZES:
         size = _quoted(entry.get("size"))
         raise RecordError(f"{len(config)} bytes where its size says {size}; 256 or 4096 expected")
+    # Detects edits by hand and truncation; it is no protection against a deliberate change.
     if _sha256(config) != entry.get("sha256", "").lower():
         raise RecordError("its bytes do not match their SHA-256 digest")
     try:
@@ -218,15 +232,18 @@ def _read_device(entry: etree._Element) -> ConfigState:
 
 def _decode(text: str) -> bytes:
     """Undo zlib+base64, never making more than one byte beyond :data:`MAX_CONFIG`."""
+    # Before decoding, so that the cost does not depend on what somebody put into the metadata.
     if len(text) > _MAX_TEXT:
         raise RecordError(f"its text has {len(text)} characters; the most is {_MAX_TEXT}")
     inflate = zlib.decompressobj()
     try:
+        # max_length: a few KB of zlib data can expand to megabytes.
         config = inflate.decompress(binascii.a2b_base64(text), MAX_CONFIG + 1)
     except (zlib.error, binascii.Error, ValueError) as error:
         raise RecordError(f"its text cannot be decoded: {error}") from error
     if len(config) > MAX_CONFIG:
         raise RecordError(f"it holds more than {MAX_CONFIG} bytes")
+    # zlib's own check value (Adler-32) has been verified only when the end was reached.
     if not inflate.eof:
         raise RecordError("its text is cut short")
     return config
@@ -255,6 +272,7 @@ def _sha256(data: bytes) -> str:
     """Return the digest in hex. CPython's own module, where it has one, loads in a hundredth of
     the 3 ms that hashlib takes to bring up OpenSSL; that counts in the hook."""
     try:
+        # _sha256 exists up to CPython 3.11, _sha2 from 3.12; builds without either have hashlib.
         module = __import__("_sha256")
     except ImportError:
         try:

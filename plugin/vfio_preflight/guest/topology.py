@@ -3,7 +3,7 @@
 libvirt numbers buses by controller, QEMU's migration streams name a device by slot and function on
 each bus from the root to it, because a guest may number buses as it likes: ``0000:00:01.0:00.0``
 is the device behind the root port at 00:01.0. An expander bus has its own number at the front, then
-its own slot, and the conventional one a bridge of QEMU's making.
+its own slot, and the conventional one a bridge that QEMU creates.
 
 >>> read_topology(parse_domain(xml)).path_of(device)
 '0000:00:01.0:00.0'
@@ -24,11 +24,12 @@ from ..qemu.model.boards import board_of
 from .controllers import Controller, read_controllers
 from .domain import GuestDevice
 
+# XML can describe controllers that are plugged into each other in a circle.
 _MAX_DEPTH = 32
 _ADDRESS = r"0000:([0-9a-f]{2}):([0-9a-f]{2}\.[0-7])"
 # QEMU's "addr=": hexadecimal. A number alone could have been one of JSON's, which means a devfn.
 _SLOT = r"0x([0-9a-fA-F]{1,2})(?:\.([0-7]))?|([0-9a-fA-F]{1,2})\.([0-7])"
-# <controller model=...> whose bus has a number of its own -> what stands behind its own slot.
+# <controller model=...> whose bus has a number of its own -> what follows its own slot.
 _EXPANDERS = {"pcie-expander-bus": "", "pci-expander-bus": ":00.0"}
 
 
@@ -42,8 +43,10 @@ class Topology(NamedTuple):
     def path_of(self, device: GuestDevice) -> str | None:
         """QEMU's path of a VFIO device, None where libvirt or QEMU has yet to choose its place."""
         if device.kind != "commandline":
+            # The key of a device from libvirt's XML is its guest address.
             return self.path_at(device.key)
         properties = device.properties
+        # QEMU would choose bus or slot itself when it creates the device.
         if "bus" not in properties or "addr" not in properties:
             return None
         bus = self.names.get(properties["bus"].value)
@@ -56,6 +59,7 @@ class Topology(NamedTuple):
 
     def _path(self, address: str | None, depth: int) -> str | None:
         match = re.fullmatch(_ADDRESS, address or "")
+        # The depth is counted down on every bus, which ends a loop of controllers.
         if match is None or depth == 0:
             return None
         return self._join(self._bus(int(match[1], 16), depth), match[2])
@@ -63,11 +67,15 @@ class Topology(NamedTuple):
     def _bus(self, index: int, depth: int = _MAX_DEPTH) -> str | None:
         """What the paths of the devices on a bus begin with."""
         controller = self.controllers.get(index)
+        # Index 0 without a controller: a board whose root bus is not known.
         if index == 0 or controller is None:
             return self.root_path if controller is not None else None
+        # An expander's bus is a root bus for QEMU: its path does not begin at the machine's own
+        # root.
         if controller.model not in _EXPANDERS:
             return self._path(controller.address, depth - 1)
         match = re.fullmatch(_ADDRESS, controller.address or "")
+        # libvirt always writes busNr for an expander that it has assigned an address to.
         if match is None or controller.bus_number is None:
             return None
         return f"0000:{controller.bus_number:02x}:{match[2]}{_EXPANDERS[controller.model]}"
@@ -81,6 +89,7 @@ def read_topology(root: etree._Element) -> Topology:
     """The topology of a ``<domain>``. Raises GuestError for numbers that libvirt refuses."""
     kind = root.find("os/type")
     board = board_of("" if kind is None else kind.get("machine", ""))
+    # Without the root's path no path can be given; an empty topology answers None for all.
     if board is None or board.root_path is None:
         return Topology({}, {})
     controllers = read_controllers(root, board.express)

@@ -15,7 +15,7 @@ NAMES = ("vendor", "device", "subsystem", "type", "driver", "driver-version", "f
 
 
 class Traits(NamedTuple):
-    """What is known of a device; empty where the host does not report it.
+    """What is known about a device; empty where the host does not report it.
 
     ``vendor`` and ``device`` are four hexadecimal digits, ``subsystem`` two such separated by a
     colon: of the device itself, for a mediated device those of its parent. ``type`` is that of a
@@ -32,12 +32,13 @@ class Traits(NamedTuple):
     firmware: str = ""
 
     def facts(self) -> dict[str, str]:
-        """What is known, by the names that a record uses."""
+        """The known traits, by the names that a record uses."""
         return {name: value for name, value in zip(NAMES, self) if value}
 
     @property
     def determined(self) -> bool:
         """Whether enough is known for another device with the same traits to present the same."""
+        # The subsystem and the firmware may be empty: many drivers do not report them.
         return bool(self.vendor and self.device and self.driver and self.driver_version)
 
 

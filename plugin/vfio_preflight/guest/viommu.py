@@ -18,12 +18,14 @@ _PROPERTY = "pasid-bits"
 
 
 def may_offer_pasid(root: etree._Element) -> bool:
-    """Whether the ``<domain>`` speaks of PASID; what it says of it is not looked at."""
+    """Whether the ``<domain>`` mentions PASID at all; the value is not examined."""
+    # -global, -set and -device all contain the property's name, so the form does not matter.
     arguments = (element.get("value", "") for element in root.iterfind(_ARGUMENTS))
     overridden = (element.get("name", "") for element in root.iterfind(_OVERRIDDEN))
     drivers = root.iterfind("devices/iommu/driver")
     return (
         any(_PROPERTY in argument for argument in arguments)
         or _PROPERTY in overridden
+        # A libvirt version that supports PASID may express it as an attribute of <driver>.
         or any("pasid" in str(name).lower() for driver in drivers for name in driver.attrib)
     )

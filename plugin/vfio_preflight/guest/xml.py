@@ -1,4 +1,4 @@
-"""Domain XML in and out: bounded, without network or entities, and byte for byte ours or libvirt's.
+"""Parsing and writing domain XML: bounded, no network, no entities, no change of what is kept.
 
 >>> root = parse_domain(b"<domain type='kvm'><name>g1</name></domain>")
 >>> to_bytes(root)
@@ -28,6 +28,7 @@ def parse_domain(xml: bytes) -> etree._Element:
     Raises GuestError for anything that is not one QEMU or KVM domain of at most :data:`MAX_XML`
     bytes. Document types are refused, so that no entity is ever expanded.
     """
+    # Before the parser sees it: libxml2 builds the tree in memory, several times the text's size.
     if len(xml) > MAX_XML:
         raise GuestError(f"the domain XML has {len(xml)} bytes; more than {MAX_XML} are not read")
     if not xml.strip():
@@ -38,12 +39,14 @@ def parse_domain(xml: bytes) -> etree._Element:
         raise GuestError(f"the XML is not a libvirt domain: its root element is <{found}>")
     kind = root.get("type", "")
     if kind not in _DOMAIN_TYPES:
+        # Other drivers (lxc, xen, bhyve) also have <domain>; the check is about QEMU alone.
         raise GuestError(f"the domain has type {_shown(kind)!r}; only kvm and qemu run QEMU")
     return root
 
 
 def to_bytes(root: etree._Element) -> bytes:
     """Return the document of ``root`` as UTF-8 without an XML declaration, as libvirt writes it."""
+    # The declaration would make no difference to libvirt, but to a comparison of the bytes.
     return etree.tostring(root.getroottree(), encoding="utf-8", xml_declaration=False)
 
 
@@ -65,10 +68,13 @@ def name_of(element: etree._Element) -> str:
 
 def _parse(xml: bytes) -> etree._Element:
     parser = etree.XMLParser(
+        # Entities: /etc/shadow in a message (XXE), or billions of characters from a few lines.
         resolve_entities=False,
         no_network=True,
         load_dtd=False,
+        # Keeps libxml2's own limits on depth and on the size of a text.
         huge_tree=False,
+        # CDATA sections stay as written: the XML may be handed back to libvirt.
         strip_cdata=False,
     )
     try:
@@ -76,6 +82,7 @@ def _parse(xml: bytes) -> etree._Element:
     except (etree.LxmlError, LookupError, ValueError) as error:
         why = getattr(error, "msg", None) or error  # without "(<string>, line 1)"
         raise GuestError(f"the domain XML is not well-formed: {_shown(why)}") from error
+    # With a DTD, attribute defaults could add what the XML does not show.
     doctype: str = getattr(root.getroottree().docinfo, "doctype", "")
     if doctype:
         raise GuestError("the domain XML has a DOCTYPE, which libvirt never writes; it is refused")

@@ -1,7 +1,7 @@
 """The changed XML that goes back to libvirt: our ``<report>``, and the overrides that mend.
 
-Nothing goes out that was not parsed back and found to differ from what came in by our metadata
-element alone (and, when mending, by the override).
+The output is parsed back and must differ from the input by our metadata element alone (and, when
+mending, by the override).
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def report_element(report: ReportDict, token: str) -> etree._Element:
         schema=str(report["schema"]),
         version=__version__,
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        # Which host wrote the report: the annotation travels on with the next migration.
         host=os.uname().nodename,
         verdict=report["verdict"],
         action=report["action"] or "",
@@ -82,4 +83,5 @@ def _add_findings(element: etree._Element, findings: Sequence[FindingDict]) -> N
         child = etree.SubElement(
             element, "finding", code=finding["code"], verdict=finding["verdict"]
         )
+        # lxml refuses control characters, and the text may contain names from the guest's XML.
         child.text = printable(finding["text"])

@@ -5,8 +5,8 @@ with the changed XML, or nothing, on stdout. ``restore begin``: always exit 0, b
 deletes a managed save when this fails; a refusal waits for ``prepare begin`` of the same attempt.
 Every other operation: exit 0 and silence.
 
-Whatever goes wrong in here is not the guest's fault: the ``on-error`` policy decides, and lets it
-pass by default. Nothing is imported before it is needed: most guests have no VFIO device.
+A failure of the hook itself is not the guest's fault: the ``on-error`` policy decides, and lets the
+guest pass by default. Nothing is imported before it is needed: most guests have no VFIO device.
 
 Source: libvirt, "Hooks for specific system management"; ``src/util/virhook.c``.
 """
@@ -18,6 +18,7 @@ import select
 import sys
 import time
 
+# Not from osutil.light: even that import is avoided for calls that end in the next lines.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..configuration import Configuration, ConfigurationError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 # Four times what fits through libvirt's RPC; the rest of a larger document is not read.
 MAX_INPUT = 16 * 1024 * 1024
-# libvirt writes the XML at once; a standard input that stays silent is nothing to wait for.
+# libvirt writes the XML at once, so waiting longer for standard input would be pointless.
 INPUT_SECONDS = 5.0
 # What the child must leave of the deadline for writing its result, in seconds.
 MARGIN = 0.5
@@ -42,18 +43,21 @@ WORDS = {"migrate": "migration", "restore": "restore", "prepare": "restore"}
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status and never raises."""
     call = (arguments if arguments is not None else sys.argv[1:])[:3]
+    # Failing "reconnect" would kill a running guest, so other operations do nothing at all.
     if len(call) < 3 or call[1] not in WORDS or call[2] != "begin":
         return 0
     try:
         xml = _read_input()
         return _judge(call[0], call[1], xml) if may_have_vfio(xml) else 0
+    # "restore begin" must exit 0 even if the installation is damaged.
     except Exception as error:
         _complain(f"{call[1]} begin: nothing checked: {type(error).__name__}: {error}")
         return 0
 
 
+# stderr would be lost: libvirt drops it when the hook exits 0.
 def _complain(line: str) -> None:
-    """To the log, if there is enough left of the installation: a restore must not fail for that."""
+    """Log, if the installation still allows that: a restore must not fail because of it."""
     try:
         from . import journal
 
@@ -63,11 +67,12 @@ def _complain(line: str) -> None:
 
 
 def _read_input() -> bytes:
-    """Standard input; what is missing at its end fails the check, if it is missed there."""
+    """Standard input; XML that is cut short fails the check later, where it matters."""
     data = bytearray()
     end = time.monotonic() + INPUT_SECONDS
     while len(data) <= MAX_INPUT:
         try:
+            # libvirt writes the XML and closes the pipe; select() guards against a call by hand.
             if not select.select([0], [], [], max(0.0, end - time.monotonic()))[0]:
                 break
             chunk = os.read(0, 1 << 20)
@@ -84,16 +89,19 @@ def _judge(guest: str, operation: str, xml: bytes) -> int:
     from .supervise import Outcome, supervised
 
     settings, config_error = _configuration()
+    # Before the fork: in the child, getppid() would be this process.
     libvirt = os.getppid()
 
     def work() -> Outcome:
         from .gate import Gate
 
+        # The child stops by itself shortly before the parent would kill it.
         end = time.monotonic() + max(settings.deadline - MARGIN, settings.deadline / 2)
         return Gate(guest, settings, end, config_error, libvirt).judge(operation, xml)
 
     try:
         outcome = supervised(work, settings.deadline)
+    # fork() fails at a limit on processes or memory.
     except OSError as error:
         outcome = Outcome(70, failure=f"no process could be started: {error}")
     return _relay(outcome, guest, operation, settings)
@@ -105,15 +113,18 @@ def _configuration() -> tuple[Configuration, ConfigurationError | None]:
     try:
         return load(), None
     except ConfigurationError as error:
+        # Defaults, except for on-error, which is read even from a file with errors.
         return Configuration(on_error=error.on_error), error
 
 
 def may_have_vfio(xml: bytes) -> bool:
     """Whether only an XML parser can decide that the guest has no VFIO device."""
+    # A search for bytes: no XML parser is loaded for guests without VFIO devices.
     if any(hint in xml for hint in HINTS) or len(xml) > MAX_INPUT:
         return True
     if not xml.rstrip().endswith(ENDING):
         return True
+    # An interface of a network becomes a hostdev if the network is of forward mode hostdev.
     if any(hint in xml for hint in NETWORK_HINTS):
         from ..host.networks import any_hands_out_devices
 
@@ -125,8 +136,10 @@ def _relay(outcome: Outcome, guest: str, operation: str, settings: Configuration
     """Pass the child's result on to libvirt; a child without one meets the on-error policy."""
     if outcome.failure:
         outcome = _failed(outcome.failure, guest, operation, settings)
+    # A partial document on stdout would make libvirt fail, or define a changed guest.
     _write(1, outcome.out if outcome.status == 0 else b"")
     _write(2, outcome.err)
+    # Never non-zero for restore: libvirt 11.3 would delete a managed save.
     return outcome.status if operation != "restore" else 0
 
 
@@ -136,8 +149,10 @@ def _failed(failure: str, guest: str, operation: str, settings: Configuration) -
     from . import journal
     from .supervise import Outcome
 
+    # The name is libvirt's argument and of any length; it goes into a log line.
     name = guest[:200]
     what = f"the check of guest {name!a} at {operation} begin could not be made: {failure}"
+    # restore and prepare cannot be blocked here: only a refusal that was left does that.
     blocks = settings.on_error == BLOCK and operation == "migrate"
     journal.write(settings.log, f"{what}; {'blocked' if blocks else 'let pass'}", warning=True)
     if not blocks:

@@ -1,4 +1,4 @@
-"""What the hook does once XML has to be looked at: judge the guest; block, annotate or mend."""
+"""The hook's work on XML that has to be parsed: judge the guest; block, annotate or mend."""
 
 from __future__ import annotations
 
@@ -50,18 +50,22 @@ class Gate(NamedTuple):
 
     def judge(self, operation: str, xml: bytes) -> Outcome:
         """The outcome of ``migrate``, ``restore`` or ``prepare`` ``begin`` for ``xml``."""
+        # prepare has no XML to judge: it only delivers a refusal that restore left.
         if operation == "prepare":
             return self._prepare(xml)
         root = parse_domain(xml)
         guest = read_guest(root, hands_out_devices)
+        # No output leaves the XML unchanged; any output would taint the domain.
         if not guest.devices and not guest.unresolved:
             return Outcome(0)
         probe = read_probe(guest.name, guest.metadata)
+        # Only at migrate: a dry run is an offline migration, which calls nothing else.
         if operation == "migrate" and probe is not None:
             return self._probe(guest, probe)
         saved = self._saved(guest, root) if operation == "restore" else None
         decided, decision = self._decide(guest, saved)
         report = as_dict(decided, decision)
+        # Logged before the action is carried out, so that a hook killed later leaves a trace.
         self._log(f"{operation} {summary(report)}", report["verdict"] not in ("pass", "tolerated"))
         if decision.action == BLOCK:
             return self._block(operation, xml, report)
@@ -85,16 +89,19 @@ class Gate(NamedTuple):
     ) -> tuple[Report, Decision]:
         """The report and the decision; the on-error policy's where the check cannot be made."""
         try:
+            # A broken configuration must not be replaced by defaults silently: on-error decides.
             if self.config_error is not None:
                 raise self.config_error
             return self._examine(guest, saved, trial_mode)
         except PreflightError as error:
             reason = str(error)
+        # Any exception: a bug here must not decide about a guest in another way than on-error does.
         except Exception as error:
             reason = _internal(error)
         text = f"the check could not be made: {reason}"
         finding = Finding(codes.NOT_CHECKED, text, UNCHECKED_REMEDY)
         report = Report(guest.name, guest.uuid, guest.machine, guest.emulator, (finding,), ())
+        # Never MEND: nothing is known about the devices.
         action = BLOCK if self.settings.on_error == BLOCK else ANNOTATE
         return report, Decision(action, (), f"on-error = {self.settings.on_error}")
 
@@ -110,17 +117,20 @@ class Gate(NamedTuple):
             remedy=REMEDY_RESTORE if saved else REMEDY_RECORD,
             image_problems=saved.problems if saved else (),
         )
+        # Before the trial, which can take until the deadline.
         _remember(facts, settings.catalogue)
         report = examine(facts, trial_mode or settings.trial, trials(guest.emulator, self.end))
         return decided(report, guest, settings)
 
     def _block(self, operation: str, xml: bytes, report: ReportDict) -> Outcome:
         message = "\n".join(refusal(report, "migration" if operation == "migrate" else "restore"))
+        # Failing "migrate begin" costs nothing: the guest still runs on the source.
         if operation == "migrate":
             return Outcome(1, err=f"{message}\n".encode())
         from . import refusals
 
         token = os.urandom(16).hex()
+        # The token is in this attempt's XML only; a later cold start has the persistent XML.
         changed = annotated(xml, report, token=token)
         try:
             refusals.leave(self.settings.runtime, self.guest, token, message)
@@ -130,11 +140,13 @@ class Gate(NamedTuple):
                 f" {error.strerror}; {headline(report)}",
                 warning=True,
             )
+            # Exit 0: a failing "restore begin" makes libvirt 11.3 delete a managed save.
             return Outcome(0)
         return Outcome(0, changed)
 
     def _pass(self, xml: bytes, report: ReportDict, decision: Decision) -> Outcome:
         silent = decision.action == ALLOW or self.settings.annotate == NEVER
+        # A mend changes the XML even where annotations are switched off.
         if silent and decision.action != MEND:
             return Outcome(0)
         mends = tuple(Mend(alias, SKIP_VSC_CHECK, True) for alias in decision.mend)
@@ -144,10 +156,12 @@ class Gate(NamedTuple):
     def _prepare(self, xml: bytes) -> Outcome:
         from . import refusals
 
+        # take() removes the file, so that a refusal is used once, whatever the comparison says.
         waiting = refusals.take(self.settings.runtime, self.guest)
         if waiting is None:
             return Outcome(0)
         token, message = waiting
+        # Another attempt, such as a cold start after "managedsave-remove": not refused.
         if token_of(xml) != token:
             return Outcome(0)
         return Outcome(1, err=f"{message}\n".encode())
@@ -157,6 +171,7 @@ class Gate(NamedTuple):
 
         trial_mode = ALWAYS if probe.trial == ALWAYS else ""
         report, decision = self._decide(guest, trial_mode=trial_mode)
+        # Exit 1: libvirt must not define the placeholder on the destination.
         return Outcome(1, err=reply(probe.part, as_dict(report, decision)))
 
 
@@ -175,13 +190,14 @@ def _remember(facts: Facts, catalogue: str) -> None:
 
 
 def decided(report: Report, guest: Guest, settings: Configuration) -> tuple[Report, Decision]:
-    """The decision by the host's policy and the guest's, and the report, which names its typos."""
+    """The decision by both policies, and the report with what is invalid in the guest's."""
     requested = read_policy(guest.metadata) if settings.guest_override else {}
     report, policy = with_guest_policy(report, settings.policy, requested)
     return report, decide(report, policy, settings.vsc_tolerant)
 
 
 def _internal(error: Exception) -> str:
+    # The text of an exception can contain a VNC password from the XML.
     """Type and place of an unexpected error; its text could hold something from the XML."""
     frame, last = error.__traceback__, None
     while frame is not None:

@@ -1,10 +1,10 @@
-"""One line for each decision, to syslog or a file: libvirt drops what a hook that passes says.
+"""One line for each decision, to syslog or a file: libvirt drops the stderr of a hook that exits 0.
 
 Lines hold verdicts, codes, names and reasons; never XML, never a secret.
 
-The log is for the operator's sake; it must neither decide about a guest nor hold one up. A full
-disk fails whoever writes, a socket or FIFO that nobody reads blocks, and a time-out cannot be put
-around ``syslog(3)``. So the line is written by a process of its own, which holds nothing that
+The log is for the operator; it must neither decide about a guest nor delay one. On a full disk a
+write fails, a socket or FIFO without a reader blocks, and ``syslog(3)`` cannot be given a
+time-out. So the line is written by a process of its own, which holds nothing that
 libvirt waits for and dies by itself, and the caller waits for it for a moment only.
 """
 
@@ -37,6 +37,7 @@ def write(log: str, line: str, *, warning: bool = False, patience: float = PATIE
     """
     if log == "none":
         return
+    # A line break in a guest's name could otherwise forge a line of the log.
     clean = printable(line)
     try:
         written = _start(log, clean, warning)
@@ -44,9 +45,10 @@ def write(log: str, line: str, *, warning: bool = False, patience: float = PATIE
         _without_process(log, clean)
         return
     try:
+        # The pipe's end of file is the writer's exit; its status is not needed.
         select.select([written], [], [], max(0.0, patience))
     finally:
-        # The process is not waited for: the hook is at its end, and whoever inherits it will.
+        # The process is not reaped: the hook is about to end, and init reaps orphans.
         os.close(written)
 
 
@@ -54,6 +56,7 @@ def _start(log: str, line: str, warning: bool) -> int:
     """Start the process that writes; return a descriptor that is readable once it has ended."""
     written, held = os.pipe()
     try:
+        # fork(), not a thread: a thread blocked in syslog(3) would keep the hook from ending.
         if os.fork() == 0:
             _process(held, log, line, warning)
     except OSError:
@@ -76,13 +79,17 @@ def _detach(held: int) -> None:
     """Keep nothing of the caller's but ``held``, and live for :data:`LIFETIME` at most."""
     import signal
 
+    # The hook's caller may have ignored the signal, and that would be inherited.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(LIFETIME)
+    # A session of its own: the supervisor's killpg() must not end the writer half-way.
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
+    # libvirt waits as long as anybody holds the hook's stdout or stderr.
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
     os.dup2(held, 3)
+    # Nothing else is inherited: the hook's pipes to the supervisor are among these.
     os.closerange(4, _DESCRIPTORS)
 
 
@@ -93,6 +100,7 @@ def _deliver(log: str, line: str, warning: bool) -> None:
     try:
         _append(log, line)
     except OSError:
+        # A log file that cannot be written is worth a line in syslog.
         _syslog(line, warning=True)
 
 
@@ -119,6 +127,7 @@ def _append(path: str, line: str) -> None:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     descriptor = os.open(path, flags, 0o640)
     try:
+        # A full disk can write a part; the rest goes to syslog instead.
         if os.write(descriptor, data) < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
     finally:

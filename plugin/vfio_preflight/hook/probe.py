@@ -1,10 +1,10 @@
-"""The dry run's question to the destination's hook, and its answer.
+"""The dry run's request to the destination's hook, and the reply.
 
 ``vfio-preflight check GUEST --to URI`` has the destination itself judge the guest: it sends, as an
-*offline* migration, a stopped stand-in with the guest's XML. libvirt then runs ``migrate begin`` on
-the destination and nothing else: no QEMU, no memory. The hook knows the stand-in by its name and by
-the ``<probe>`` in its metadata, always refuses it, and answers in the refusal, a part at a time if
-libvirt's error message has no room for all of it.
+*offline* migration, a stopped placeholder with the guest's XML. libvirt then runs ``migrate begin``
+on the destination and nothing else: no QEMU, no memory. The hook recognises the placeholder by its
+name and by the ``<probe>`` in its metadata, always refuses it, and answers in the refusal, in
+several parts if libvirt's error message is too short for it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ PART = 600
 
 
 def reply(part: int, report: ReportDict) -> bytes:
-    """The part of the answer that the stand-in asks for, or the last: mark, part, parts, text."""
+    """The part of the answer that the request names, or the last: mark, part, parts, text."""
     text = encode(report)
     parts = [text[at : at + PART] for at in range(0, len(text), PART)]
+    # A part beyond the end comes from a requester that counted the parts of another report.
     part = min(part, len(parts) - 1)
     return f"{MARK} {part} {len(parts)} {parts[part]}\n".encode()
 
 
 def encode(report: ReportDict) -> str:
     """A report as one word of printable characters."""
+    # Compressed: each part costs an offline migration.
     packed = zlib.compress(json.dumps(report, separators=(",", ":")).encode(), 9)
+    # base64 has no white space, so libvirt's message can be split at spaces.
     return binascii.b2a_base64(packed, newline=False).decode()
 
 

@@ -20,10 +20,13 @@ def leave(runtime: str, guest: str, token: str, message: str) -> None:
     """Leave a refusal for ``prepare begin``. Raises OSError if it cannot be written."""
     path = _path(runtime, guest)
     temporary = os.path.join(os.path.dirname(path), f".{os.urandom(8).hex()}.tmp")
+    # 0700: the message has the guest's name and reasons, and only root may plant a refusal.
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     try:
+        # "x" (O_EXCL): never writes through a link or into an existing file.
         with open(temporary, "x", encoding="utf-8", errors="replace", opener=_private) as file:
             file.write(f"{token}\n{message}")
+        # rename() makes the refusal visible only when it is complete.
         os.rename(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
@@ -37,6 +40,7 @@ def take(runtime: str, guest: str) -> tuple[str, str] | None:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             token, _, message = file.read(1 << 20).partition("\n")
+        # Removed even if it is for another attempt: a refusal must not outlive the next start.
         os.unlink(path)
     except OSError:
         return None
@@ -44,6 +48,7 @@ def take(runtime: str, guest: str) -> tuple[str, str] | None:
 
 
 def _path(runtime: str, guest: str) -> str:
+    # Not a valid guest name; the fixed name keeps the path inside the directory.
     if "/" in guest or not guest:
         return os.path.join(runtime, "refused", PREFIX)
     return os.path.join(runtime, "refused", PREFIX + guest)

@@ -1,13 +1,13 @@
 """The catalogue: states that devices presented, by the traits that determine them.
 
-It stands in for devices that must not be opened. Kept are states that were truly read from such a
+It is used for devices that must not be opened. It holds states that were actually read from such a
 device through VFIO; what an operator supplied does not become more certain by passing through
 here, and the bytes of a stream are what QEMU made of the device at its place in a guest. There is
 one file for each set of traits, so that a look-up opens one file. Two states seen for the same
 traits are both kept: then the traits do not determine the bytes, and nothing is predicted.
 
-Files are whole at any time, whoever writes at once (:mod:`vfio_preflight.osutil.jsondir`); of two
-that write the same entry the later wins, and the earlier will be seen again.
+Files are always complete, even with concurrent writers (:mod:`vfio_preflight.osutil.jsondir`); of
+two that write the same entry the later wins, and what the earlier wrote will be seen again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Same = Callable[[ConfigState, ConfigState], bool]
 
 
 class CatalogueError(PreflightError):
-    """A catalogue that cannot be written, or an entry that is none."""
+    """A catalogue that cannot be written, or an invalid entry."""
 
 
 class Entry(NamedTuple):
@@ -63,6 +63,7 @@ def name_of(traits: Traits) -> str:
     """The name of an entry: readable, a file's name, and one for each set of traits."""
     words = (traits.vendor, traits.device, traits.type, traits.driver, traits.driver_version)
     shown = re.sub(r"[^a-z0-9.]+", "-", "-".join(filter(None, words)).lower()).strip("-.")
+    # The checksum separates names that the characters above would make equal.
     return f"{shown[:80]}-{zlib.crc32(chr(0).join(traits).encode('utf-8', 'replace')):08x}"
 
 
@@ -78,8 +79,10 @@ def find(directory: str, traits: Traits) -> Entry | None:
         entry = from_json(value)
     except CatalogueError:
         return None
+    # Different traits can share a file name by a CRC collision.
     if entry.traits != traits:
         return None
+    # Keeps the entry from being pruned: jsondir drops those that were used longest ago.
     jsondir.used(directory, name)
     return entry
 
@@ -103,6 +106,7 @@ def add(directory: str, entry: Entry, same: Same) -> bool:
     """
     _require_use(entry)
     old = find(directory, entry.traits)
+    # Read, merge, write: without a lock, as losing a sighting does no harm.
     new = merged(old, entry, same)
     if new == old:
         return False
@@ -118,10 +122,12 @@ def merged(old: Entry | None, new: Entry, same: Same) -> Entry:
     latest = max((old, new), key=lambda entry: entry.time)
     states = list(old.states)
     for state in new.states:
+        # The older one is kept, so that equal sightings do not rewrite the file at every start.
         if not any(same(known, state) for known in states):
             states.append(state)
     first = next(state for state in states if same(state, latest.states[0]))
     states.sort(key=lambda state: state is not first)
+    # Nothing new: the file keeps its time and origin.
     if tuple(states) == old.states:
         return old
     return Entry(old.traits, tuple(states[:MAX_STATES]), latest.host, latest.time)
@@ -153,6 +159,7 @@ def to_json(entry: Entry) -> dict[str, Any]:
 
 
 def from_json(value: object) -> Entry:
+    # An import comes from another host; a file on disk may be from another version.
     """Read an entry, trusting nothing in it. Raises CatalogueError."""
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise CatalogueError(f'not an entry of a catalogue: "schema" is not {SCHEMA}')
@@ -167,6 +174,7 @@ def from_json(value: object) -> Entry:
     )
     if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", entry.time, re.ASCII):
         raise CatalogueError(f'"time" is {entry.time!a}, not such as 2026-11-23T12:00:00Z')
+    # Again when reading: an entry with weak evidence must not get in by way of import.
     _require_use(entry)
     return entry
 

@@ -1,6 +1,6 @@
-"""Which open file of a process is a given VFIO device, and a duplicate of it.
+"""Finding and duplicating the descriptor of a VFIO device in another process.
 
-A VFIO device that was opened through its group is an anonymous file: until Linux 6.18 nothing says
+A VFIO device that was opened through its group is an anonymous file: before Linux 6.18 nothing says
 which device it is. Where that is not certain there is no answer.
 
 Source: Linux ``Documentation/filesystems/proc.rst`` ("VFIO Device files"), pidfd_getfd(2).
@@ -34,10 +34,12 @@ def descriptor_of(directory: str, pid: int, root: str = "/") -> int | None:
     None if it does not, or if that is not certain. Raises OSError where /proc cannot be read.
     """
     files = list(_open_files(pid, root))
+    # fdinfo has the path below /sys as the kernel sees it, whatever root this process was given.
     syspath = "/" + os.path.relpath(directory, os.path.realpath(root))
     named = [file.number for file in files if file.syspath == syspath]
     if named:
         return named[0]
+    # With iommufd the descriptor is the character device itself, so its numbers identify it.
     character = _character_device(directory)
     if character is not None:
         found = [file.number for file in files if _number_of(pid, file, root) == character]
@@ -47,13 +49,15 @@ def descriptor_of(directory: str, pid: int, root: str = "/") -> int | None:
 
 
 def _open_files(pid: int, root: str) -> list[_Open]:
-    """What a process has open. In fdinfo may be names that it gave, of any bytes (dma-buf)."""
+    """A process's open files. fdinfo can contain names of arbitrary bytes that it set (dma-buf)."""
     proc = os.path.join(root, f"proc/{pid}")
     files = []
     for number in sorted(os.listdir(os.path.join(proc, "fd")), key=int):
         try:
             link = os.readlink(os.path.join(proc, "fd", number))
             with open(os.path.join(proc, "fdinfo", number), "rb") as info:
+                # Bounded: fdinfo of an epoll or inotify descriptor has a line for each watched
+                # file.
                 lines = info.read(1 << 16).decode(errors="replace").split("\n")
         except FileNotFoundError:
             continue  # closed meanwhile
@@ -74,6 +78,7 @@ def _character_device(directory: str) -> str | None:
 
 def _number_of(pid: int, file: _Open, root: str) -> str | None:
     try:
+        # stat() through /proc follows the descriptor, not the path that the link shows.
         info = os.stat(os.path.join(root, f"proc/{pid}/fd/{file.number}"))
     except OSError:
         return None
@@ -86,6 +91,7 @@ def _only_one(files: list[_Open], directory: str, root: str) -> int | None:
     """The only VFIO device of a process whose only group has no other device in it."""
     devices = [file for file in files if file.link == ANONYMOUS]
     groups = [match[1] for file in files if (match := re.fullmatch(_GROUP, file.link))]
+    # A named device that did not match is another device, so the guess below would be wrong.
     if len(devices) != 1 or len(groups) != 1 or devices[0].syspath:
         return None
     try:
@@ -93,6 +99,7 @@ def _only_one(files: list[_Open], directory: str, root: str) -> int | None:
         members = os.listdir(os.path.join(root, "sys/kernel/iommu_groups", number, "devices"))
     except OSError:
         return None
+    # Group membership: with one device in the group, the group's only device must be this one.
     alone = members == [os.path.basename(directory)]
     return devices[0].number if alone and groups == [number] else None
 
@@ -102,9 +109,11 @@ def duplicate(pid: int, number: int) -> int:
 
     Needs the right to trace the process (ptrace(2), PTRACE_MODE_ATTACH_REALCREDS). Raises OSError.
     """
+    # Python has no pidfd_getfd(); ctypes is imported here, as few checks need it.
     import ctypes
 
     library = ctypes.CDLL(None, use_errno=True)
+    # A pidfd: a PID alone could by then belong to another process.
     process = os.pidfd_open(pid)
     try:
         descriptor = library.syscall(_PIDFD_GETFD, process, number, 0)

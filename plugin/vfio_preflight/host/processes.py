@@ -1,11 +1,11 @@
-"""A guest's QEMU on this host: which process it is, and how its devices came about.
+"""A guest's QEMU on this host: which process it is, and how its devices were set up.
 
 >>> process = find_process("g1", "11111111-2222-3333-4444-555555555555")
 >>> process.incoming, process.devices
 (False, {'hostdev0': '0000:06:00.4'})
 
-The arguments of the process are the one trace of its beginning that lasts: libvirt's reason for
-"running" is overwritten when a guest is paused, and events reach only who listens.
+The arguments of the process are the only lasting evidence of how it was started: libvirt's reason
+for "running" is overwritten when a guest is paused, and events reach only connected clients.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def find_process(name: str, uuid: str, root: str = "/") -> Process | None:
     for pid in _candidates(name, root):
         try:
             process = _read_process(pid, uuid, root)
+        # A process can end between any two reads, and others (hidepid) cannot be read at all.
         except (OSError, ValueError, LookupError):
             continue
         if process is not None:
@@ -60,6 +61,8 @@ def find_process(name: str, uuid: str, root: str = "/") -> Process | None:
 def _candidates(name: str, root: str) -> Iterator[str]:
     """PIDs, the likely one first; libvirt keeps PID files elsewhere for sessions."""
     path = os.path.join(root, PID_FILES, f"{name}.pid")
+    # A name with a slash cannot be a file's name; libvirt refuses such names, a hook's argument may
+    # not.
     if os.path.basename(name) == name and os.path.isfile(path):
         pid = _read(path).strip().decode("ascii", "replace")
         if pid.isdecimal():
@@ -71,10 +74,13 @@ def _read_process(pid: str, uuid: str, root: str) -> Process | None:
     home = os.path.join(root, "proc", pid)
     command = _read(os.path.join(home, "cmdline")).split(b"\0")
     arguments = [argument.decode("utf-8", "surrogateescape") for argument in command]
+    # libvirt passes -uuid to every guest; the name can change, the UUID cannot.
     if ("-uuid", uuid) not in zip(arguments, arguments[1:]):
         return None
     stat = _read(os.path.join(home, "stat")).decode("ascii", "replace")
+    # Behind the last ")": the command's name may contain spaces and brackets.
     ticks = int(stat.rpartition(")")[2].split()[_START_TIME])
+    # The boot ID, because PIDs and start times repeat after a reboot.
     boot = _read(os.path.join(root, "proc/sys/kernel/random/boot_id")).decode().strip()
     uptime = float(_read(os.path.join(root, "proc/uptime")).split()[0])
     return Process(
@@ -82,6 +88,7 @@ def _read_process(pid: str, uuid: str, root: str) -> Process | None:
         instance=f"{boot}:{pid}:{ticks}",
         age=max(0.0, uptime - ticks / os.sysconf("SC_CLK_TCK")),
         executable=_executable(home),
+        # libvirt passes "-incoming defer" for a migration and "-loadvm" for an internal snapshot.
         incoming=any(argument in _INCOMING for argument in arguments),
         devices=dict(_devices(arguments)),
     )
@@ -92,11 +99,14 @@ def _executable(home: str) -> str:
         path = os.readlink(os.path.join(home, "exe"))
     except OSError:
         return ""
+    # An upgraded package: asking the new binary would give another version than the running one.
     return "" if path.endswith(_DELETED) else path
 
 
 def _devices(arguments: list[str]) -> Iterator[tuple[str, str]]:
     for option, value in zip(arguments, arguments[1:]):
+        # Cheap test first: libvirt's other -device arguments are JSON, which would have to be
+        # parsed.
         if option != "-device" or "vfio-pci" not in value:
             continue
         try:

@@ -1,4 +1,4 @@
-"""What devices of this host were seen to present goes into the catalogue."""
+"""Adding to the catalogue what this host's devices were seen to present."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ def remember(name: str, state: ConfigState, directory: str, same: Same, root: st
     from . import catalogue
     from .traits import read_traits
 
+    # sysfs would be read first in any case; the catalogue is for what it does not show.
     if state.evidence not in catalogue.SEEN or sysfs.shows_config(name, root):
         return False
     traits = read_traits(name, root)
+    # Without a type the entry would be for a plain PCI device, which sysfs shows.
     if not traits.determined or not traits.type:
         return False
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -40,9 +42,10 @@ def remember_all(
 ) -> None:
     """Remember the states of those devices that were read through VFIO.
 
-    Nothing depends on it: the catalogue may not be writable, which is no reason to fail.
+    Failures are ignored: nothing depends on it, and the catalogue may not be writable.
     """
     for name, state in seen:
+        # Only evidence read from a device now; a file or a catalogue entry proves nothing new.
         if name is None or not isinstance(state, ConfigState) or state.evidence != "vfio":
             continue
         try:

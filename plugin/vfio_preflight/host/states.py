@@ -22,12 +22,14 @@ def state_of(device: GuestDevice, side: str, request: Request) -> State:
     """
     if device.host is None:
         return _unnamed(device)
+    # The guest's device names it; the caller's request serves all devices of the guest.
     request = request._replace(name=device.host)
     try:
         answer = order.read(request)
     except PreflightError as error:
         reason = f"the {side}'s device: {error}"
         return Missing(UNKNOWN, reason, _remedy(device.host, side, request.states, request.root))
+    # QEMU blocks migration of a device whose driver lacks the feature (vfio_migration_realize).
     if answer.offers == NO_MIGRATION:
         return Missing(
             NOT_MIGRATABLE,
@@ -42,17 +44,19 @@ def state_of(device: GuestDevice, side: str, request: Request) -> State:
 def _unnamed(device: GuestDevice) -> Missing:
     reason = "the guest's XML does not say which device of the host it is"
     if device.kind == "network":
+        # libvirt takes a VF from the network's pool when it prepares the start, after this hook.
         reason = "libvirt chooses the host's device when the guest starts; it is not known before"
     remedy = "name the device in the guest's XML, or migrate with an XML that does (--xml)"
     return Missing(UNKNOWN, reason, remedy)
 
 
 def second_opinion(state: ConfigState, request: Request) -> ConfigState | None:
-    """What sysfs shows, or the catalogue has, of a device, beside the source that is used.
+    """What sysfs or the catalogue says about a device, in addition to the source that is used.
 
     ``state`` is what is used: an operator's file, or the device's own state. None for any other,
     and where a driver is known to show IDs that sysfs does not.
     """
+    # A catalogue or inferred state is itself what other devices showed; comparing adds nothing.
     if state.evidence not in ("file", "vfio") or shown.shows_own_ids(request.name, request.root):
         return None
     try:
@@ -63,6 +67,7 @@ def second_opinion(state: ConfigState, request: Request) -> ConfigState | None:
 
 def _remedy(name: str, side: str, states: str, root: str) -> str:
     mdev = is_mdev(name)
+    # Neither a file nor the device exists, so binding or capturing something would not help.
     if find_file(name, states, root) is None and not sysfs.exists(name, root):
         create = "create the mediated device there, or " * mdev
         other = f"choose a device that the {side} has (virsh migrate --xml, virsh restore --xml)"

@@ -1,4 +1,4 @@
-"""What sysfs says a device of this host *is*: whether it is there, its type, its driver.
+"""What sysfs says about a device of this host: whether it exists, its type, its driver.
 
 What a PCI device presents is read by ``sources.sysfs``.
 
@@ -22,7 +22,7 @@ class HostError(PreflightError):
 
 
 def shows_config(name: str, root: str = "/") -> bool:
-    """Whether sysfs shows what VFIO presents of ``name``: not for mdevs, nor for vGPUs on VFs."""
+    """Whether sysfs shows what VFIO presents for ``name``: not for mdevs, nor for vGPUs on VFs."""
     return not is_mdev(name) and vgpu_type(name, root) is None
 
 
@@ -57,6 +57,7 @@ def vgpu_type(address: str, root: str = "/") -> str | None:
             number = file.read(16).strip()
     except OSError:
         return None
+    # "0" means that no vGPU type is set on the VF: libvirt would hand out a VF without a vGPU.
     return f"nvidia-{int(number)}" if number.isdigit() and int(number) else ""
 
 

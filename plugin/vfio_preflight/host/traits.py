@@ -29,6 +29,7 @@ def read_traits(name: str, root: str = "/") -> Traits:
     link = os.path.join(root, MDEV_DEVICES if mediated else PCI_DEVICES, name)
     if not name or not os.path.isdir(link):
         return Traits()
+    # An mdev's own directory has neither IDs nor a firmware: those of its parent device count.
     home = os.path.dirname(os.path.realpath(link)) if mediated else link
     driver, module = _driver(home)
     return Traits(
@@ -45,6 +46,7 @@ def read_traits(name: str, root: str = "/") -> Traits:
 def _driver(home: str) -> tuple[str, str]:
     """Name of the driver and of its module."""
     driver = _target(os.path.join(home, "driver"))
+    # A driver built into the kernel has no module link; its module's name uses underscores.
     return driver, _target(os.path.join(home, "driver", "module")) or driver.replace("-", "_")
 
 
@@ -53,15 +55,18 @@ def _version(module: str, root: str) -> str:
     version = _text(os.path.join(directory, "version"))
     if version:
         return version
+    # srcversion changes with the module's source; few in-tree modules have a version.
     source = _text(os.path.join(directory, "srcversion"))
     if source:
         return f"srcversion:{source}"
+    # Built in, the driver changes only with the kernel.
     kernel = _text(os.path.join(root, "proc/sys/kernel/osrelease"))
     return f"linux:{kernel}" if kernel else ""
 
 
 def _firmware(home: str) -> str:
     """The firmware that an RDMA device reports; a virtual function has its physical function's."""
+    # A VF's own infiniband device exists only while a host driver, not vfio-pci, is bound to it.
     for owner in (home, os.path.join(home, "physfn")):
         directory = os.path.join(owner, "infiniband")
         try:
@@ -79,6 +84,7 @@ def _subsystem(home: str) -> str:
 
 def _number(home: str, name: str) -> str:
     try:
+        # class and the IDs are hexadecimal with 0x in front.
         return f"{int(_text(os.path.join(home, name)), 16) & 0xFFFF:04x}"
     except ValueError:
         return ""
@@ -87,14 +93,10 @@ def _number(home: str, name: str) -> str:
 def _text(path: str) -> str:
     try:
         with open(path, "rb") as file:
-            text = (
-                file.read(MAX_LENGTH)
-                .decode("ascii", "replace")
-                .replace("\N{REPLACEMENT CHARACTER}", "?")
-                .strip()
-            )
+            text = file.read(MAX_LENGTH).decode("ascii", "replace").strip()
     except OSError:
         return ""
+    # The text comes from a driver or firmware, and goes into XML and logs.
     return printable(text.replace("\N{REPLACEMENT CHARACTER}", "?"))
 
 

@@ -1,9 +1,9 @@
-"""The first and the last part of what a compressed save image holds.
+"""The first and the last part of a compressed save image's content.
 
-gzip, bzip2 and xz are undone by Python's own modules; zstd and lzop by the programs of these names
+Python's modules decompress gzip, bzip2 and xz; zstd and lzop need the programs of these names
 in /usr/bin, as libvirt does it, but run as an unprivileged user, with limits on memory and CPU
-time, and dead when this module returns. Whatever an image unpacks to, no more than its last 32 MiB
-are kept.
+time, and have ended when this module returns. However large the output is, no more than its last
+32 MiB are kept.
 
 Source: libvirt 11.3.0, ``qemuSaveImageGetCompressionCommand()``.
 """
@@ -74,10 +74,12 @@ def read_ends(file: IO[bytes], name: str, deadline: float, root: str = "/") -> E
     head, tail = b"", bytearray()
     try:
         for chunk in _READERS[name](file, deadline, root):
+            # Python's modules do not take a deadline, so it is checked after each step of 1 MiB.
             if time.monotonic() > deadline:
                 raise DecompressError(f"decompressing it ({name}) took too long and was stopped")
             head += chunk[: HEAD - len(head)]
             tail += chunk
+            # Trimmed only when twice the size is reached: each byte is then moved about once.
             if len(tail) > 2 * KEPT:
                 del tail[:-KEPT]
     except (OSError, EOFError, ValueError, MemoryError) as error:
@@ -91,6 +93,7 @@ class _GzipMember:
     def __init__(self) -> None:
         import zlib
 
+        # 16: zlib expects a gzip header and trailer (zlib manual, inflateInit2).
         self._inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
         self._error = zlib.error
 
@@ -108,6 +111,8 @@ class _GzipMember:
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         try:
+            # The unconsumed rest must be given again: zlib's object does not keep it, bz2 and lzma
+            # do.
             return self._inflate.decompress(self._inflate.unconsumed_tail + data, max_length)
         except self._error as error:
             raise ValueError(str(error)) from error
@@ -127,6 +132,7 @@ def _xz(file: IO[bytes], _deadline: float, _root: str) -> Iterator[bytes]:
     import lzma
 
     try:
+        # A header can demand a dictionary of up to 4 GiB.
         yield from _streams(file, lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY))
     except lzma.LZMAError as error:
         raise ValueError(str(error)) from error
@@ -140,6 +146,7 @@ def _streams(file: IO[bytes], make: Callable[[], _Decompressor]) -> Iterator[byt
     """
     data = file.read(_INPUT)
     while data:
+        # gzip, bzip2 and xz allow concatenated streams; pbzip2, for one, writes them.
         decompressor = make()
         while not decompressor.eof:
             if decompressor.needs_input and not data:
@@ -147,6 +154,7 @@ def _streams(file: IO[bytes], make: Callable[[], _Decompressor]) -> Iterator[byt
                 if not data:
                     raise EOFError("it ends too early")
             yield decompressor.decompress(data, _CHUNK)
+            # bz2 and lzma keep input they have not used; giving it twice would corrupt the output.
             data = b""
         data = _next_stream(decompressor.unused_data, file)
 
@@ -154,6 +162,7 @@ def _streams(file: IO[bytes], make: Callable[[], _Decompressor]) -> Iterator[byt
 def _next_stream(data: bytes, file: IO[bytes]) -> bytes:
     """What follows behind zeros, which are no more than may follow an image at all."""
     slack = 0
+    # Padding may follow a compressed image just as one that is not compressed.
     while not data.lstrip(b"\0"):
         slack += len(data)
         if slack > MAX_SLACK:
@@ -169,6 +178,7 @@ def _program(name: str, *arguments: str) -> Callable[[IO[bytes], float, str], It
         process = _start(name, arguments, file, root, deadline)
         try:
             yield from _output(process, name, deadline)
+        # Also when the caller abandons the generator, so that no program survives it.
         finally:
             program.end(process)
 
@@ -180,6 +190,7 @@ _READERS = {
     "bzip2": _bzip2,
     "xz": _xz,
     "zstd": _program("zstd", "-dcq"),
+    # libvirt passes --ignore-warn to lzop, too.
     "lzop": _program("lzop", "-dcq", "--ignore-warn"),
 }
 
@@ -188,9 +199,11 @@ def _start(
     name: str, arguments: tuple[str, ...], file: IO[bytes], root: str, deadline: float
 ) -> subprocess.Popen[bytes]:
     path = f"/usr/bin/{name}"
+    # Checked separately to name the missing package rather than a failed stat().
     if not os.path.exists(os.path.join(root, path.lstrip("/"))):
         raise DecompressError(f"it is compressed with {name}, and this host has no {path}")
     try:
+        # The path is libvirt's, but as root nothing is executed without this check.
         executable = trusted_executable(path, root)
         argv = (executable.realpath, *arguments)
         # A hostile image must not fill memory or disk by way of the decompressor, nor keep it
@@ -205,11 +218,12 @@ def _cpu_seconds(deadline: float) -> int | None:
     """Processor time for a program that has until ``deadline``, with some seconds to spare."""
     if deadline == math.inf:
         return None
+    # Above the wall-clock limit: the deadline decides, this only ends an orphan.
     return int(max(0.0, deadline - time.monotonic())) + 2
 
 
 def _output(process: subprocess.Popen[bytes], name: str, deadline: float) -> Iterator[bytes]:
-    """What the program writes; its error output, which nobody needs, is kept from filling up."""
+    """What the program writes; its error output is discarded, so that the pipe never fills up."""
     import select
 
     assert process.stdout is not None and process.stderr is not None
@@ -222,6 +236,7 @@ def _output(process: subprocess.Popen[bytes], name: str, deadline: float) -> Ite
         if not ready:
             raise DecompressError(f"{name} took too long to decompress it, and was stopped")
         if any(descriptor == process.stderr.fileno() for descriptor, _ in ready):
+            # Unregistered at its end, or poll() would report it without end.
             if not os.read(process.stderr.fileno(), _CHUNK):
                 poll.unregister(process.stderr)
             continue
@@ -229,6 +244,7 @@ def _output(process: subprocess.Popen[bytes], name: str, deadline: float) -> Ite
         if not chunk:
             break
         yield chunk
+    # The status is known only after the exit; a damaged image may still have produced output.
     status = program.wait(process, _GRACE)
     if status is None:
         raise DecompressError(f"{name} has written everything and does not exit; it was stopped")

@@ -1,4 +1,4 @@
-"""What is saved of a guest: libvirt's save images and managed saves, and bare migration files.
+"""Saved guests: libvirt's save images and managed saves, and bare migration files.
 
 libvirt puts a header of 92 bytes in the byte order of the host that wrote it, the domain's XML and
 a cookie in front of QEMU's stream::
@@ -19,7 +19,7 @@ The head, which says whose image it is, can be read alone, and the stream later:
         stream = read_body(file, path, head, deadline, slack=slack)
 
 A file may be padded with zeros at its end. An image on a block device is refused, unless the two
-are of one size: behind it may stand the end of an older image, which looks just like its own.
+are of one size: it may be followed by the end of an older image, which looks just like its own.
 
 Source: libvirt 11.3.0, ``src/qemu/qemu_saveimage.c``.
 """
@@ -51,6 +51,7 @@ _SEEKABLE = ("raw", "sparse", "qemu")
 
 _HEADER = "16s5I56x"
 _HEADER_SIZE = struct.calcsize("=" + _HEADER)
+# 4 MiB of XML is what fits through libvirt's RPC, so this is ample.
 _MAX_DATA = 64 << 20  # bytes of XML and cookie; libvirt itself adds 64 KiB of room
 
 
@@ -105,11 +106,12 @@ def read_image(path: str, deadline: float = math.inf, root: str = "/") -> SaveIm
 
 @contextmanager
 def opened(path: str) -> Iterator[tuple[IO[bytes], int]]:
-    """The file at ``path``, unbuffered, and how many zeros, in bytes, may stand behind its image.
+    """The file at ``path``, unbuffered, and how many zeros, in bytes, may follow its image.
 
     Raises SaveImageError.
     """
     try:
+        # O_NONBLOCK: open() of a FIFO returns at once, to be refused below.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
@@ -119,6 +121,7 @@ def opened(path: str) -> Iterator[tuple[IO[bytes], int]]:
         why = getattr(error, "strerror", None) or str(error)
         raise SaveImageError(f"{path}: cannot be opened: {why}") from error
     with open(descriptor, "rb", buffering=0) as file:
+        # A device usually is larger than its image: zeros behind it prove nothing about its end.
         yield file, MAX_SLACK if stat.S_ISREG(mode) else 0
 
 
@@ -131,23 +134,26 @@ def read_open_image(
 ) -> SaveImage:
     """The image in an open, unbuffered binary file; ``name`` is for texts. Raises as above.
 
-    ``slack`` is how many zeros, in bytes, may stand behind it.
+    ``slack`` is how many zeros, in bytes, may follow it.
     """
     head = read_head(file, name)
     return SaveImage(*head[:4], read_body(file, name, head, deadline, root, slack))
 
 
 def read_head(file: IO[bytes], name: str) -> Head:
-    """What stands before the stream; ``file`` and ``name`` as above. Raises SaveImageError."""
+    """What precedes the stream; ``file`` and ``name`` as above. Raises SaveImageError."""
     data = Tail(file, name)
+    # What "migrate file:PATH" writes begins with the stream itself.
     if data.read(0, 4) == MAGIC:
         return Head(b"", b"", "qemu", True, 0)
     header = _read_header(data.read(0, _HEADER_SIZE), name)
     start = _HEADER_SIZE + header.data_len
+    # The XML is read before the stream: it says whether the image belongs to the guest at all.
     texts = data.read(_HEADER_SIZE, start)
     if len(texts) != header.data_len:
         raise SaveImageError(f"{name}: ends within its XML: it was cut short")
     xml, cookie = _texts(texts, header, name)
+    # libvirt reads the format in version 2 only; version 1 images are raw.
     form = FORMATS[header.format] if header.version == QEMU_SAVE_VERSION else "raw"
     return Head(xml, cookie, form, bool(header.was_running), start)
 
@@ -160,7 +166,8 @@ def read_body(
     root: str = "/",
     slack: int = MAX_SLACK,
 ) -> Stream:
-    """The stream behind ``head``; all else as above. Raises SaveImageError, StreamError."""
+    """The stream that follows ``head``; arguments as above. Raises SaveImageError, StreamError."""
+    # A stream at the end of the file: found there without reading the RAM.
     if head.format in _SEEKABLE:
         return read_stream(file, name, head.start, slack=slack)
     file.seek(head.start)
@@ -168,6 +175,7 @@ def read_body(
         ends = read_ends(file, head.format, deadline, root)
     except DecompressError as error:
         raise SaveImageError(f"{name}: {error}") from error
+    # Head and tail are in memory; a small stream is contained in both.
     machine = read_machine(Tail(io.BytesIO(ends.head), name))
     return read_tail(io.BytesIO(ends.tail), name)._replace(machine=machine)
 
@@ -175,6 +183,7 @@ def read_body(
 def _read_header(data: bytes, name: str) -> _Header:
     """The header, of whichever byte order makes its version a known one."""
     magic = data[:16]
+    # libvirt writes the final magic last, when QEMU has completed the migration.
     if magic == QEMU_SAVE_PARTIAL:
         raise SaveImageError(
             f"{name}: an incomplete save image: the save is still under way, or it failed; libvirt"
@@ -182,6 +191,7 @@ def _read_header(data: bytes, name: str) -> _Header:
         )
     if magic != QEMU_SAVE_MAGIC or len(data) < _HEADER_SIZE:
         raise SaveImageError(f"{name}: neither a libvirt save image nor a QEMU migration file")
+    # As libvirt does: a version that is too large means the other byte order.
     orders = [_Header(*struct.unpack(order + _HEADER, data)) for order in "<>"]
     header = min(orders, key=lambda header: header.version)
     _check(header, name)
@@ -194,6 +204,7 @@ def _check(header: _Header, name: str) -> None:
         problem = f"is of version {header.version}; known are those up to {QEMU_SAVE_VERSION}"
     elif header.format >= len(FORMATS):
         problem = f"is of format {header.format}; known are {', '.join(FORMATS)}"
+    # The upper limit comes before the read: a damaged length must not allocate gigabytes.
     elif not 0 < header.data_len <= _MAX_DATA:
         problem = f"has a header with {header.data_len} bytes of XML, which is not possible"
     elif header.cookie_offset >= header.data_len:
@@ -204,6 +215,7 @@ def _check(header: _Header, name: str) -> None:
 
 def _texts(data: bytes, header: _Header, name: str) -> tuple[bytes, bytes]:
     """XML and cookie, without the NUL that ends each."""
+    # The offset counts from the end of the header; 0 means that there is no cookie.
     room = data[: header.cookie_offset] if header.cookie_offset else data
     xml, end, _ = room.partition(b"\0")
     cookie, cookie_end, _ = data[len(room) :].partition(b"\0")

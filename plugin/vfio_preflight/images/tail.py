@@ -1,4 +1,4 @@
-"""The last part of a file, read backwards in few pieces, and no byte much more often than once."""
+"""Reading the last part of a file backwards, in few reads and without reading much twice."""
 
 from __future__ import annotations
 
@@ -44,10 +44,13 @@ class Tail:
 
     def read(self, begin: int, end: int) -> bytes:
         """The bytes from ``begin`` to ``end``, or as many of them as there are."""
+        # Clamped: a size in a description may point before the stream's beginning.
         begin, end = max(begin, self.start), min(end, self.end)
         if begin >= end:
             return b""
         if not self._at <= begin or end > self._at + len(self._window):
+            # At least a chunk, ending where the request ends: the next one is usually just below
+            # it.
             self._at = max(self.start, min(begin, end - CHUNK))
             self._window = self._fetch(self._at, end)
         return self._window[begin - self._at : end - self._at]
@@ -55,11 +58,14 @@ class Tail:
     def find_nul(self, end: int, limit: int) -> int | None:
         """Where the last NUL before ``end`` is; None if there is none in ``limit`` bytes."""
         lowest = max(self.start, end - limit)
+        # One read covers the description of a small guest, about 50 KB, and the footers before it.
         self.read(max(lowest, end - 8 * CHUNK), end)
         while True:
             found = self._window.rfind(b"\0", 0, end - self._at)
+            # -1 only where the search has reached its limit.
             if found >= 0 or self._at <= lowest:
                 break
+            # Twice as much each time, so that copying the window costs no more than reading it.
             below = max(lowest, self._at - len(self._window))
             self._window = self._fetch(below, self._at) + self._window
             self._at = below
@@ -67,6 +73,7 @@ class Tail:
 
     def without_zeros(self, limit: int) -> int | None:
         """Where the bytes end if zeros behind them do not count; None if these exceed ``limit``."""
+        # A first try with one chunk: normally nothing follows the stream.
         for size in sorted({min(CHUNK, limit + 1), limit + 1}):
             kept = self.read(self.end - size, self.end).rstrip(b"\0")
             if kept:
@@ -83,8 +90,10 @@ class Tail:
         parts = []
         try:
             self._file.seek(begin)
+            # A read of an unbuffered file may return less than requested.
             while begin < end:
                 part = self._file.read(end - begin)
+                # The file is still being written to, or another process truncated it.
                 if not part:
                     raise self.error("it became shorter while it was read")
                 parts.append(part)

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from .verdicts import FAIL, PASS, TOLERATED, UNKNOWN
 
-# Where QEMU would stop, in the order in which it comes to it; "" is for codes that predict nothing
-# of the kind. What QEMU got past refutes the predictions of earlier stages (judge.confirm).
+# Where QEMU would stop, in the order of its execution; "" is for codes that predict no stop. A
+# stage that QEMU completed refutes the predictions for it (judge.confirm).
 REALISE = "realise"  # the destination's device is not realised
 SOURCE = "source"  # the source's device could not have been realised
 COMPARE = "compare"  # the loaded bytes are refused
@@ -36,9 +36,11 @@ class Code(str):
     def __new__(
         cls, name: str, verdict: str, meaning: str, stage: str = "", blocks_always: bool = False
     ) -> Code:
+        # A str subclass: json and lxml take it as it is, and it compares equal to its name.
         code = super().__new__(cls, name)
         code.verdict, code.meaning, code.stage = verdict, meaning, stage
         code.blocks_always = blocks_always
+        # The table is filled here, so no code can be missing from it.
         CODES[name] = code
         return code
 

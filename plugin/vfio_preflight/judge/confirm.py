@@ -1,7 +1,7 @@
-"""The model predicts, the trial proves: a report, held against what the emulator itself does.
+"""Confirming a report by a trial: the model's predictions against what the emulator itself does.
 
-Where both are at hand they must be the same in the outcome, in whose device is not realised, and
-in the line that QEMU fails with. Where they differ, the trial is right, because it *is* QEMU, and
+Where both exist they must agree on the outcome, on whose device is not realised, and on the line
+that QEMU fails with. Where they differ, the trial is right, because it *is* QEMU, and
 the disagreement is a finding with everything that a bug report needs.
 
 Pure: ``try_states``, which runs the emulator, is passed in (``gather.trials``).
@@ -93,6 +93,7 @@ def _confirm(
     device: DeviceReport, guest: Guest, emulator: EmulatorFacts, try_states: TryStates
 ) -> DeviceReport:
     source, destination, predicted = device.source, device.destination, device.prediction
+    # Without a prediction there is nothing to confirm, and a trial needs both states.
     if source is None or destination is None or predicted is None:
         return device
     setting = _setting(context_of(guest, device.device, emulator))
@@ -101,18 +102,21 @@ def _confirm(
         return _with(device, _unavailable(attempt.reason))
     tried = Trial(emulator, setting, source, destination, predicted, attempt.result)
     confirmed = with_result(device, tried)
+    # A mend must not rest on the model alone: it would change the guest's command line.
     if confirmed.mendable and confirmed.quote:
         return _mend_confirmed(confirmed, tried, try_states)
     return confirmed
 
 
 def _setting(context: Context) -> Setting:
-    """What surrounds the device, given to QEMU as the guest gives it: ``-global``s apart."""
+    """The device's environment, passed to QEMU as the guest passes it: ``-global`` separately."""
     guest, device = context.guest, context.device
+    # An alias is resolved as QEMU would do it on the destination.
     known = context.emulator.resolve(guest.machine) if context.emulator else None
     flags = tuple((entry.driver, entry.property, entry.value) for entry in guest.globals)
     given = device.properties
     # libvirt gives its devices as JSON. Before 8.0 it did not, and -set works for options alone.
+    # -set works on QemuOpts only, so a device with one such property is passed as k=v.
     in_json = all(value.form in JSON_TYPES for value in given.values())
     typed = {name: from_option(value.value, value.form) for name, value in given.items()}
     environment = context.environment._replace(
@@ -127,14 +131,17 @@ def with_result(device: DeviceReport, tried: Trial) -> DeviceReport:
     result = tried.result
     if tried.predicted.matches(result):
         return _agreed(device, tried)
+    # Findings about stages that QEMU got past are refuted; those about settings stay.
     stages = _REFUTED.get(result.outcome, (REALISE,))
     refuted = [f for f in tried.predicted.findings if f.code.stage in stages]
     kept = tuple(f for f in device.findings if f not in refuted)
+    # A model that was wrong about the device cannot say either that skip-vsc-check is enough.
     corrected = device._replace(findings=kept, mendable=False)
     if result.outcome == PASS:
         return _with(corrected._replace(quote=""), _accepts(tried))
     if result.side == SOURCE:
         return _with(corrected, _source_refused(tried))
+    # A hang is a finding of its own: it blocks whatever the policy says.
     hangs = (_hangs(tried),) if result.outcome == HANG else ()
     return _with(corrected._replace(quote=result.line), *hangs, _refuses(tried))
 
@@ -143,12 +150,14 @@ def _agreed(device: DeviceReport, tried: Trial) -> DeviceReport:
     """As predicted; what the model left open is decided."""
     result = tried.result
     findings = device.findings
+    # The trial has shown which value the property has.
     if result.outcome == PASS:
         findings = tuple(f for f in findings if f.code is not codes.VSC_CHECK_UNDECIDED)
     elif result.outcome == FAIL and not device.quote:
         decided = {codes.VSC_CHECK_UNDECIDED: codes.VSC_BODY_DIFFERS}
         findings = tuple(f._replace(code=decided.get(f.code, f.code)) for f in findings)
     confirmed = Finding(codes.TRIAL_AGREES, tried.sentence("as predicted"))
+    # A line about the source's device would mislead: the destination would not print it.
     quote = device.quote or ("" if result.side == SOURCE else result.line)
     return device._replace(findings=(*findings, confirmed), quote=quote)
 
@@ -165,8 +174,10 @@ def _mend_confirmed(device: DeviceReport, tried: Trial, try_states: TryStates) -
     if again.result is None:
         note = _unavailable(f"with {SKIP_VSC_CHECK}=on: {again.reason}")
         return _with(device._replace(mendable=False), note)
+    # The device stays as the model reported it, mendable.
     if again.result.outcome == PASS:
         return device
+    # An empty prediction: success was expected with the property set.
     mended = tried._replace(setting=setting, predicted=Prediction(), result=again.result)
     return _with(device._replace(mendable=False), _refuses(mended))
 

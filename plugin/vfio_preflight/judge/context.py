@@ -1,4 +1,4 @@
-"""What surrounds a device on the destination, worked out once for all checks."""
+"""A device's environment on the destination, determined once for all checks."""
 
 from __future__ import annotations
 
@@ -46,12 +46,15 @@ class Context(NamedTuple):
 def context_of(guest: Guest, device: GuestDevice, emulator: EmulatorFacts | None) -> Context:
     """The context of one of the guest's devices."""
     globals_ = tuple(_globals(guest, device, emulator))
+    # A dictionary keeps the last -global of a name, as QEMU does; the device's own go on top.
     properties = {**dict(globals_), **device.properties}
     environment = Environment(
         placement=device.placement,
         express_root=guest.express,
         properties={name: value.value for name, value in properties.items()},
+        # An unknown version is judged as the newest known QEMU.
         behaviour=behaviour(emulator.version) if emulator else Behaviour(),
+        # By host, too: -device vfio-pci,sysfsdev=... in <qemu:commandline> can be an mdev.
         mdev=device.kind == "mdev" or (device.host is not None and is_mdev(device.host)),
     )
     return Context(guest, device, emulator, globals_, properties, environment)
@@ -71,6 +74,7 @@ def _applies(entry: Global, device: GuestDevice, emulator: EmulatorFacts | None)
 
     Source: ``object_apply_global_props()``, qom/object.c.
     """
+    # -global on a parent type also reaches its children, e.g. vfio-pci-nohotplug.
     usual = (device.driver, *_USUAL_LINEAGE)
     lineage = emulator.lineage.get(device.driver, usual) if emulator else usual
     return entry.driver in lineage

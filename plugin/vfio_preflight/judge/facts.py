@@ -1,4 +1,4 @@
-"""What is known of both sides before anything is judged.
+"""What is known about both sides before anything is judged.
 
     >>> facts.devices[0].source.evidence, facts.devices[0].destination.evidence
     ('vfio', 'catalogue')
@@ -33,6 +33,7 @@ class DeviceFacts(NamedTuple):
     @property
     def source_is_recorded(self) -> bool:
         """Whether ``source`` is the state in the guest's record."""
+        # Identity, not equality: an image can contain the same bytes as the record.
         return self.entry is not None and self.source is self.entry.state
 
 

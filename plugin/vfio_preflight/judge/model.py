@@ -52,6 +52,7 @@ CHECKS: tuple[Callable[[Context, DeviceFacts], tuple[Finding, ...]], ...] = (
 def preflight(facts: Facts) -> Report:
     """Judge every device of the guest, and the guest as a whole."""
     guest = facts.guest
+    # Without an emulator the model still compares, with skip-vsc-check not known.
     emulator = None if isinstance(facts.emulator, Missing) else facts.emulator
     return Report(
         guest.name,
@@ -69,6 +70,7 @@ def _describe(guest: Guest, emulator: EmulatorFacts | None) -> str:
 
 def _guest_findings(facts: Facts) -> tuple[Finding, ...]:
     strays = tuple(
+        # PASS: an entry for a device that was detached does not affect the others.
         Finding(
             codes.RECORD_STRAY,
             f"the record has an entry for {key[:80]!a}, where the guest has no VFIO device; it is"
@@ -98,16 +100,20 @@ def _judge(facts: Facts, known: DeviceFacts, emulator: EmulatorFacts | None) -> 
     context = context_of(facts.guest, known.device, emulator)
     own = tuple(finding for check in CHECKS for finding in check(context, known))
     source, destination = _state(known.source), _state(known.destination)
+    # virtio-net unplugs the device before migrating, so QEMU never compares its bytes.
     if context.is_unplugged_to_migrate:
         return DeviceReport(known.device, source, destination, own)
     if source is None or destination is None:
+        # A destination that hangs QEMU must be found even if the source's state is not known.
         findings = (*own, *_absences(known), *_fatal_alone(context, destination))
         return DeviceReport(known.device, source, destination, findings)
     effective = skip_vsc_check(context)
+    # check_strength needs the verdict that the states would lead to, so it comes after.
     judged = _with_invalid(_placed(context, source, destination, effective), context, own)
     own = (*own, *check_inferred(destination), Finding(codes.SKIP_VSC_CHECK, _value(effective)))
     verdict = worst(finding.verdict for finding in judged.findings)
     weak = check_strength(source, destination, facts.evidence, verdict)
+    # Weak evidence decides nothing, except that a hang is never risked.
     if weak:
         return DeviceReport(
             known.device, source, destination, (*weak, *_always_blocking(judged), *own)
@@ -126,9 +132,10 @@ def _absences(known: DeviceFacts) -> tuple[Finding, ...]:
 
 
 def _fatal_alone(context: Context, destination: ConfigState | None) -> tuple[Finding, ...]:
-    """What blocks in any case, by the destination's state alone: QEMU must not find it out."""
+    """What blocks in any case, by the destination's state alone, whatever the source sends."""
     if destination is None:
         return ()
+    # Compared with itself: only a refusal to realise can come of it.
     return _always_blocking(_compare(context, destination, destination, skip_vsc_check(context)))
 
 
@@ -141,11 +148,13 @@ def _with_invalid(judged: Verdict, context: Context, own: tuple[Finding, ...]) -
 
     The model knows few properties, the emulator reports all of them: what the model raised is among
     ``own`` already. A trial leaves out properties that name something of the host, and so cannot
-    refute what is said of them.
+    refute findings about them.
     """
+    # The emulator's own property list is more complete than the model's.
     if not any(finding.code is codes.PROPERTY_INVALID for finding in own):
         return judged
     judged = judged._replace(findings=_without_invalid(judged.findings))
+    # UNTRIED: a trial omits these, so the emulator cannot refute the finding.
     tried = tuple(invalid_properties(context, besides=UNTRIED))
     if not tried:
         return judged
@@ -161,16 +170,19 @@ def _without_invalid(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
 def _placed(
     context: Context, source: ConfigState, destination: ConfigState, effective: Effective
 ) -> Verdict:
-    """The comparison where the guest sees the device, or wherever it may, if that is not known."""
+    """The comparison at the device's place in the guest, or at every possible one if not known."""
     device = context.device
+    # Without an address libvirt will choose; every bus that the guest can have is tried.
     places = possible(context.guest.express) if device.assumption else (device.placement,)
     found = {
         place: _compare(context.placed(place), source, destination, effective) for place in places
     }
     verdicts = {place: worst(f.verdict for f in judged.findings) for place, judged in found.items()}
+    # The verdicts agree in most cases, and then the placement need not be known.
     if len(set(verdicts.values())) > 1:
         assumed = _placement_assumed(device, verdicts)
         return Verdict((assumed, *_always_blocking(found[device.placement])))
+    # Mended only if that helps at each possible place.
     mendable = all(judged.mendable for judged in found.values())
     return found[device.placement]._replace(mendable=mendable)
 
@@ -190,9 +202,11 @@ def _compare(
     context: Context, source: ConfigState, destination: ConfigState, effective: Effective
 ) -> Verdict:
     device, emulator = context.device, context.emulator
+    # An unknown emulator is taken to have the property; EMULATOR_UNKNOWN is reported anyway.
     has_property = emulator is None or SKIP_VSC_CHECK in emulator.properties.get(device.driver, {})
     remedy = _remedy(device, identity(destination.config)) if has_property else REMEDY_NO_PROPERTY
     try:
+        # The destination's masks and properties count; the source's have no effect on the check.
         found = check_config_space(
             source, destination, context.environment, effective.value, remedy
         )
@@ -202,7 +216,9 @@ def _compare(
         return Verdict((invalid,), prediction=prediction)
     can_be_set = (
         has_property
+        # A property in the guest's XML is the operator's decision and is not overridden.
         and SKIP_VSC_CHECK not in device.properties
+        # An override for a wrong alias is ignored by libvirt without an error.
         and _alias_is_certain(context.guest, device)
     )
     return found._replace(
@@ -216,6 +232,7 @@ def _alias_is_certain(guest: Guest, device: GuestDevice) -> bool:
 
 
 def _remedy(device: GuestDevice, vendor_device: str) -> str:
+    # libvirt applies <qemu:override> to devices of its own only.
     if device.kind == "commandline" or device.alias is None:
         return REMEDY_MEND_COMMANDLINE
     return REMEDY_MEND.format(identity=vendor_device)

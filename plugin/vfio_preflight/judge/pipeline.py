@@ -26,10 +26,12 @@ def examine(facts: Facts, trial_mode: str, try_states: TryStates) -> Report:
     """The model's report, confirmed by a trial where ``trial_mode`` (``[hook] trial``) says so."""
     report = preflight(facts)
     emulator = facts.emulator
+    # No emulator, no trial; EMULATOR_UNKNOWN is in the report already.
     if isinstance(emulator, Missing):
         return report
     verified = is_covered(emulator.version, facts.verified)
     tried = trial_mode == ALWAYS or (trial_mode == WHEN_UNVERIFIED and not verified)
+    # Independent of the trial: a trial confirms one pair of states, not the model.
     if not verified:
         notice = unverified(emulator, facts.verified, tried)
         report = report._replace(findings=(*report.findings, notice))

@@ -14,7 +14,7 @@ HANGS = "a device that hangs QEMU is blocked whatever the policy"
 
 
 class Decision(NamedTuple):
-    """What is to be done: ``action``, the aliases to mend, and why mending was not possible."""
+    """The decision: ``action``, the aliases to mend, and why mending was not possible."""
 
     action: str
     mend: tuple[str, ...] = ()
@@ -30,14 +30,18 @@ def decide(report: Report, policy: Mapping[str, str], vsc_tolerant: tuple[str, .
 
     No policy lets pass what is known to hang QEMU: libvirt would wait for it.
     """
+    # Every finding counts, not only the worst of each device.
     findings = [*report.findings, *(f for device in report.devices for f in device.findings)]
     verdicts = {report.verdict, *(finding.verdict for finding in findings)}
+    # A guest's policy may name only some verdicts; the others keep their default.
     actions = {policy.get(verdict, DEFAULT_POLICY[verdict]) for verdict in verdicts}
     strictest = max(actions, key=STRICTNESS.index)
+    # BLOCK is as strict already; MEND is decided below, where a hang is an obstacle, too.
     if strictest not in (MEND, BLOCK) and any(finding.code.blocks_always for finding in findings):
         return Decision(BLOCK, (), HANGS)
     if strictest != MEND:
         return Decision(strictest)
+    # One obstacle is enough: QEMU refuses the whole guest for one device.
     obstacle = next(iter(_obstacles(report, vsc_tolerant)), None)
     if obstacle is not None:
         return Decision(BLOCK, (), f"not mended: {obstacle}")
@@ -48,10 +52,11 @@ def decide(report: Report, policy: Mapping[str, str], vsc_tolerant: tuple[str, .
 def with_guest_policy(
     report: Report, policy: Mapping[str, str], requested: Mapping[str, str]
 ) -> tuple[Report, dict[str, str]]:
-    """The host's ``policy`` overridden by the guest's, and ``report``, which names its typos.
+    """The host's ``policy`` overridden by the guest's, and ``report`` with what is invalid in it.
 
-    An action that does not exist is no reason to leave the guest unchecked: it is ignored.
+    An action that does not exist is ignored: the guest is still checked.
     """
+    # The action must be one that is allowed for this verdict: unknown cannot be mended.
     usable = {v: a for v, a in requested.items() if a in CHOICES.get(v, ())}
     unusable = [f"{v[:40]}={a[:40]!a}" for v, a in requested.items() if v not in usable]
     if unusable:
@@ -75,8 +80,10 @@ def _obstacles(report: Report, vsc_tolerant: tuple[str, ...]) -> list[str]:
 def _unmendable(device: DeviceReport, vsc_tolerant: tuple[str, ...]) -> list[str]:
     name = device.device.alias or device.device.key
     failing = [finding.code for finding in device.findings if finding.verdict == FAIL]
+    # skip-vsc-check has an effect on VSC bytes only.
     if any(code is not codes.VSC_BODY_DIFFERS for code in failing):
         return [f"more than Vendor Specific Information differs on {name}"]
+    # libvirt applies overrides to its own devices only.
     if device.device.kind == "commandline" or device.device.alias is None:
         return [f"{name} is on the QEMU command line, where <qemu:override> does not apply"]
     if not device.mendable:
@@ -85,13 +92,15 @@ def _unmendable(device: DeviceReport, vsc_tolerant: tuple[str, ...]) -> list[str
             " accept the device with it, the guest's XML sets it itself, or the device's alias is"
             " not certain"
         ]
+    # The vendor's promise is needed in addition: a guest may depend on the VSC's content.
     if device.destination is None or not is_tolerant(device, vsc_tolerant):
         return [f"{name} is not listed under vsc-tolerant"]
     return []
 
 
 def is_tolerant(device: DeviceReport, patterns: tuple[str, ...]) -> bool:
-    """Whether ``vendor:device`` of both states is listed; ``10de:*`` lists all of a vendor."""
+    """Whether ``vendor:device`` of both states is listed; ``10de:*`` covers a whole vendor."""
+    # Both sides: IDs that differ belong to two devices, and the promise covers only one of them.
     states = [state for state in (device.source, device.destination) if state is not None]
     names = [identity(state.config) for state in states]
     return all(name in patterns or f"{name[:4]}:*" in patterns for name in names)

@@ -1,4 +1,4 @@
-"""The four verdicts, and what an operator may want done for each. Constants only: costs nothing."""
+"""The four verdicts, and the actions configurable for each. Constants only: cheap to import."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ BLOCK = "block"
 MEND = "mend"
 
 # The strictest last.
+# MEND above ANNOTATE: a failing device is mended even if the others ask for a note only.
 STRICTNESS = (ALLOW, ANNOTATE, MEND, BLOCK)
 
 # The actions that may be configured for each verdict; the first is the default.
+# UNKNOWN cannot be mended: an override is justified only by a mismatch that was found.
 CHOICES = {
     PASS: (ANNOTATE, ALLOW),
     TOLERATED: (ANNOTATE, ALLOW, BLOCK),

@@ -1,8 +1,8 @@
-"""A directory of small JSON files that says nothing rather than anything wrong.
+"""A directory of small JSON files, in which a file that cannot be trusted counts as absent.
 
-Safe under any number of processes: a file is written beside its place and renamed into it. Nothing
-is read that somebody other than root or the caller could have written. Nothing here ever raises
-for a directory that is missing, damaged, full, read-only or not ours: it then simply holds nothing.
+Safe with any number of processes: a file is written under a temporary name and renamed. Nothing is
+read that a user other than root or the caller could have written. Nothing here ever raises for a
+directory that is missing, damaged, full, read-only or not ours: it then counts as empty.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def load(directory: str, name: str) -> Any:  # noqa: ANN401 - it is JSON
 
     try:
         return json.loads(_read(_path(directory, name), directory))
+    # RecursionError: json raises it for deeply nested arrays.
     except (OSError, ValueError, RecursionError):
         return None
 
@@ -37,12 +38,15 @@ def store(directory: str, name: str, value: object, limit: int = _MAX_ENTRIES) -
     """
     import json
 
+    # A random name: two processes that store the same entry must not write into one file.
     temporary = os.path.join(directory, f".{os.urandom(8).hex()}.tmp")
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
+        # An existing directory may belong to another user, who could replace files in it.
         _require_ours(os.stat(directory))
         try:
             _write(temporary, json.dumps(value, separators=(",", ":")).encode())
+            # rename(2) is atomic: readers see the old file or the new one, never a part.
             os.replace(temporary, _path(directory, name))
         except BaseException:
             _remove(temporary)
@@ -63,8 +67,9 @@ def names(directory: str) -> list[str]:
 
 
 def used(directory: str, name: str) -> None:
-    """Make the entry the newest, so that those which nobody asks for are dropped before it."""
+    """Make the entry the newest, so that unused entries are dropped before it."""
     try:
+        # A symbolic link planted here must not have the time of its target changed.
         os.utime(_path(directory, name), follow_symlinks=False)
     except OSError:
         return
@@ -81,16 +86,19 @@ def _path(directory: str, name: str) -> str:
 
 def _read(path: str, directory: str) -> bytes:
     _require_ours(os.stat(directory))
+    # O_NOFOLLOW refuses a planted link; O_NONBLOCK keeps open() from waiting on a FIFO.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb", buffering=0) as file:
         info = os.fstat(descriptor)
         _require_ours(info)
+        # The size is limited before reading; the content goes to the JSON parser as a whole.
         if not stat.S_ISREG(info.st_mode) or info.st_size > _MAX_BYTES:
             raise OSError("not a file of ours")
         return file.readall()
 
 
 def _write(path: str, content: bytes) -> None:
+    # O_EXCL: never writes to an existing file, nor through a symbolic link.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:
         file.write(content)
@@ -104,6 +112,7 @@ def _require_ours(info: os.stat_result) -> None:
 def _prune(directory: str, limit: int) -> None:
     """Remove the oldest entries beyond the limit, and what writers that were killed left behind."""
     paths = [os.path.join(directory, name) for name in os.listdir(directory)]
+    # Oldest first; used() sets the time, so this is an LRU order.
     entries = sorted((path for path in paths if path.endswith(_SUFFIX)), key=_mtime)
     leftovers = sorted((path for path in paths if path.endswith(".tmp")), key=_mtime)
     for path in entries[:-limit] + leftovers[:-_MAX_ENTRIES]:
@@ -112,6 +121,7 @@ def _prune(directory: str, limit: int) -> None:
 
 def _mtime(path: str) -> float:
     try:
+        # Another process may have removed the file since listdir().
         return os.lstat(path).st_mtime
     except OSError:
         return 0.0

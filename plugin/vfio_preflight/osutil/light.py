@@ -1,9 +1,9 @@
-"""``NamedTuple`` and ``TypedDict`` as ``typing`` has them, without what they cost at start.
+"""``NamedTuple`` and ``TypedDict`` as in ``typing``, without their cost at start-up.
 
-The hook is a new process for every event that it judges. A quarter of its time went into importing
-``typing`` and into what that does for each of some sixty tuple classes: it compiles a constructor
-and evaluates every annotation. Type checkers see the originals; at run time a class of the same
-behaviour is made, for the ways in which this package uses them:
+The hook is a new process for every event that it handles. A quarter of its time was spent importing
+``typing`` and on its work for each of some sixty tuple classes: it compiles a constructor and
+evaluates every annotation. Type checkers see the originals; at run time a class with the same
+behaviour is created, as far as this package uses it:
 
     >>> class Bar(NamedTuple):
     ...     index: int
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from operator import itemgetter
 
+# Not typing's constant, whose import costs what this module saves; mypy knows it by its name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NamedTuple as NamedTuple
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 else:
 
     def _new(cls, /, *values, **named):
+        # The common call gives every field by position; only other calls pay for the checks.
         if named or len(values) != len(cls._fields):
             values = _completed(cls, values, named)
         return tuple.__new__(cls, values)
@@ -55,13 +57,19 @@ else:
 
     class _NamedTupleMeta(type):
         def __new__(mcs, name, bases, namespace):
+            # The class NamedTuple itself, which has no fields.
             if not bases:
                 return super().__new__(mcs, name, bases, namespace)
+            # Strings, as every module has "from __future__ import annotations": nothing is
+            # evaluated.
             fields = tuple(namespace.get("__annotations__", ()))
             defaults = {field: namespace.pop(field) for field in fields if field in namespace}
             if tuple(defaults) != fields[len(fields) - len(defaults) :]:
                 raise TypeError(f"{name}: a field without a default follows one with a default")
+            # itemgetter is implemented in C: access costs about what it does in
+            # collections.namedtuple.
             members = {field: property(itemgetter(n)) for n, field in enumerate(fields)}
+            # No __dict__, as in typing: an attribute that is not a field cannot be set.
             own = {"__slots__": (), "_fields": fields, "_field_defaults": defaults}
             return type(name, (tuple,), {**_METHODS, **namespace, **members, **own})
 

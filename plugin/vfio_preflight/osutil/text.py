@@ -13,6 +13,7 @@ def printable(text: str, limit: int | None = None) -> str:
 
     With ``limit``, no more than so many characters of it, and "..." where any were cut off.
     """
+    # Cut before the search: the text may be megabytes long, a guest's XML for example.
     if limit is not None and len(text) > limit:
         text = f"{text[:limit]}..."
     # Space is the only white space that is printable to Python.

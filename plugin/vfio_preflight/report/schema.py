@@ -43,7 +43,7 @@ class FindingDict(_FindingRequired, total=False):
 
 
 class StateDict(TypedDict):
-    """What a verdict rests on; ``size`` in bytes of configuration space."""
+    """A state that a verdict is based on; ``size`` in bytes of configuration space."""
 
     evidence: str
     origin: str
@@ -89,6 +89,7 @@ class ReportDict(TypedDict):
 
 def as_dict(report: Report, decision: Decision | None) -> ReportDict:
     """``report`` and what policy makes of it, None where nothing is about to migrate."""
+    # Built by hand: a field added to the internal tuples must not change the schema.
     return {
         "schema": SCHEMA,
         "version": __version__,
@@ -99,12 +100,14 @@ def as_dict(report: Report, decision: Decision | None) -> ReportDict:
         "verdict": report.verdict,
         "action": decision.action if decision else None,
         "note": decision.note if decision else "",
+        # No config: findings on the guest have no bytes to locate.
         "findings": [_finding(finding, None) for finding in report.findings],
         "devices": [_device(device) for device in report.devices],
     }
 
 
 def _device(report: DeviceReport) -> DeviceDict:
+    # The destination's identity first, as that is the device that the guest will get.
     known = report.destination or report.source
     config = known.config if known else None
     return {
@@ -136,6 +139,7 @@ def _finding(finding: Finding, config: bytes | None) -> FindingDict:
         "verdict": finding.verdict,
         "text": finding.text,
     }
+    # Absent rather than empty, to keep the dry run's answer small: it travels in an error message.
     if finding.remedy:
         found["remedy"] = finding.remedy
     if finding.mismatches and config is not None:
@@ -144,6 +148,7 @@ def _finding(finding: Finding, config: bytes | None) -> FindingDict:
 
 
 def _mismatch(mismatch: Mismatch, config: bytes) -> MismatchDict:
+    # Located in the destination's layout, which is the one whose masks QEMU applies.
     place = locate(config, mismatch.offset)
     return {
         "offset": mismatch.offset,

@@ -1,4 +1,4 @@
-"""A report in words: the hook's refusal, the log's line, and what ``check`` prints without rich."""
+"""A report as text: the hook's refusal, the log line, and ``check``'s output without rich."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
 from .schema import DeviceDict, FindingDict, ReportDict, StateDict
 
-# Bytes of one finding that are listed one by one for people; JSON has all.
+# Bytes of one finding that text lists one by one; JSON has all.
 LISTED = 8
+# syslog truncates long messages, and the full reason is in the annotation or the refusal.
 # Characters of a reason that go into the log; annotation and refusal have all.
 LOGGED = 300
 
@@ -34,6 +35,7 @@ EVIDENCE = {
 
 def name(device: DeviceDict) -> str:
     """``hostdev0 (0000:06:00.4, guest 0000:05:00.0)``."""
+    # A command-line device without an id has no alias.
     shown = device["alias"] or device["key"]
     address = guest_address(device)
     where = [part for part in (device["host"], f"guest {address}" if address else "") if part]
@@ -43,6 +45,7 @@ def name(device: DeviceDict) -> str:
 def guest_address(device: DeviceDict) -> str:
     """The device's PCI address in the guest, empty where that is not known."""
     key = str(device["key"])
+    # A key that is no guest address, such as commandline:ID, has another number of colons.
     return key if key.count(":") == 2 else ""
 
 
@@ -50,6 +53,7 @@ def headline(report: ReportDict) -> str:
     """One line that is complete in itself: what, where, why, what to do."""
     verdict = report["verdict"]
     opening = f"guest '{report['guest']}' ({report['machine']}): {verdict}"
+    # The first reason only: virsh prints the whole of stderr, so details follow on other lines.
     reason = next(_reasons(report), None)
     if reason is None:
         return f"{opening}: {HEADLINES[verdict]}"
@@ -62,6 +66,7 @@ def headline(report: ReportDict) -> str:
 
 
 def _advice(report: ReportDict, finding: FindingDict) -> tuple[tuple[str, str], ...]:
+    # The note says why mending failed, which explains the action better than the remedy does.
     return ("note", report["note"]), ("to do", finding.get("remedy", ""))
 
 
@@ -69,6 +74,7 @@ def _reasons(report: ReportDict) -> Iterator[tuple[DeviceDict | None, FindingDic
     """Findings that lead to the report's verdict, with the device concerned."""
     if report["verdict"] == "pass":
         return
+    # None first: a finding on the guest as a whole concerns all its devices.
     for device in (None, *report["devices"]):
         for finding in (device or report)["findings"]:
             if finding["verdict"] == report["verdict"]:
@@ -77,6 +83,7 @@ def _reasons(report: ReportDict) -> Iterator[tuple[DeviceDict | None, FindingDic
 
 def refusal(report: ReportDict, what: str) -> list[str]:
     """What the hook prints when it blocks ``what`` (``migration``, ``restore``)."""
+    # libvirt puts all of stderr into one error message: the first line must be complete in itself.
     return [f"vfio-preflight: {what} blocked: {headline(report)}", *details(report)]
 
 
@@ -105,6 +112,7 @@ def evidence_used(report: ReportDict) -> dict[str, str]:
 
 def remedies(report: ReportDict) -> dict[str, str]:
     """What can be done, each remedy once, with those it helps; nothing if the guest is mended."""
+    # A mended guest passes, so nothing is left to be done.
     if report["action"] == MEND:
         return {}
     found: dict[str, list[str]] = {}
@@ -113,6 +121,7 @@ def remedies(report: ReportDict) -> dict[str, str]:
         for finding in (device or report)["findings"]:
             if finding.get("remedy"):
                 found.setdefault(finding["remedy"], []).append(subject)
+    # Each subject once, although several findings of a device can have the same remedy.
     return {remedy: ", ".join(dict.fromkeys(subjects)) for remedy, subjects in found.items()}
 
 
@@ -141,6 +150,7 @@ def _finding_lines(findings: list[FindingDict], indent: str) -> list[str]:
 def mismatch_lines(finding: FindingDict) -> list[str]:
     """The bytes of a finding one by one, where it has more than the one its text names."""
     mismatches = finding.get("mismatches", [])
+    # One byte is quoted in the finding's text already.
     if len(mismatches) < 2:
         return []
     lines = [
@@ -156,10 +166,12 @@ def mismatch_lines(finding: FindingDict) -> list[str]:
 def summary(report: ReportDict) -> str:
     """The line for the log: verdict, action, codes, and the reason unless QEMU will accept."""
     shown = [*(f["code"] for f in report["findings"])]
+    # One code for a device keeps the line short; the report has all of them.
     shown += [f"{d['alias'] or d['key']}={_worst_code(d)}" for d in report["devices"]]
     action = _LOGGED_ACTIONS.get(report["action"] or "", report["action"])
     line = f"guest '{report['guest']}': {report['verdict']}, {action} [{' '.join(shown)}]"
     reason = next(_reasons(report), None)
+    # Successful checks are logged without a reason, as most lines of the log are of this kind.
     if report["verdict"] not in (UNKNOWN, FAIL) or reason is None:
         return line
     device, finding = reason

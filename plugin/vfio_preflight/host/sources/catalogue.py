@@ -22,12 +22,14 @@ def read(request: Request) -> Answer:
     from ..traits import read_traits
 
     here = read_traits(request.name, request.root)
+    # The same conditions under which sightings.remember() adds an entry.
     if not here.vendor or not here.type:
         return NOTHING
     entry = catalogue.find(directory, here)
     if entry is None:
         return NOTHING
     shown = " ".join(filter(None, here))
+    # Not unknown but contradictory: an inference from the source would be a guess as well.
     if len(entry.states) > 1:
         raise HostError(
             f"the catalogue has {len(entry.states)} different states for {shown}, and does not show"

@@ -1,9 +1,9 @@
 """An operator's file in the states directory.
 
 It is named by PCI address, mdev UUID, or mdev or vGPU type, with any of the suffixes in
-:data:`SUFFIXES`, in any format of ``pci.formats``. It goes before everything else, because it is
-there for a reason; its evidence is ``file``, whatever it says of itself, for nothing proves that it
-is still right.
+:data:`SUFFIXES`, in any format of ``pci.formats``. It takes precedence over all other sources,
+because the operator put it there; its evidence is ``file``, whatever it claims, as nothing proves
+that it is still right.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def find_file(name: str, states: str, root: str = "/") -> str | None:
     """The operator's file for a device, or for its mdev or vGPU type."""
     directory = os.path.join(root, states.lstrip("/"))
     kind = sysfs.mdev_type(name, root) if is_mdev(name) else sysfs.vgpu_type(name, root)
+    # The device's own file before that of its type: the more specific one wins.
     paths = _candidates(directory, (name, kind))
     # A dangling link is a file that cannot be read, not one that is not there.
     return next((path for path in paths if os.path.lexists(path)), None)
@@ -44,17 +45,20 @@ def _candidates(directory: str, names: tuple[str | None, ...]) -> Iterator[str]:
 def _read(path: str) -> ConfigState:
     from ...pci.formats import read_file
 
+    # The directory, too: whoever can write to it can replace the file.
     for place in (os.path.dirname(path), path):
         _require_operators(place)
     state = read_file(path)
     if state.evidence == "file":
         return state
+    # Its claimed evidence is kept as part of the origin, for the operator to see.
     return state._replace(evidence="file", origin=f"{state.evidence} evidence by {state.origin}")
 
 
 def _require_operators(place: str) -> None:
-    """Raise HostError if somebody other than root or the caller could have written there."""
+    """Raise HostError if a user other than root or the caller could have written there."""
     try:
+        # stat(), not lstat(): a link to a file of the operator's is allowed, its target is checked.
         info = os.stat(place)
     except OSError:
         return  # reading it fails as well, and reports the reason

@@ -27,6 +27,7 @@ def read(request: Request) -> Answer:
     if request.sent is None:
         return NOTHING
     here = read_traits(request.name, request.root)
+    # Without a type it is a plain PCI device, whose bytes sysfs shows; nothing need be inferred.
     if not here.vendor or not here.type:
         return NOTHING
     return infer(request.sent, here)
@@ -35,6 +36,7 @@ def read(request: Request) -> Answer:
 def infer(sent: Sent, here: Traits) -> Answer:
     """What a device with traits ``here`` presents, by the source's."""
     there = sent.traits
+    # All traits, the subsystem and firmware included: any of them can change the bytes.
     differing = [name for name, a, b in zip(NAMES, there, here) if a != b]
     if differing:
         return Answer(None, _likely(there, here, differing))
@@ -52,6 +54,7 @@ def _likely(there: Traits, here: Traits, differing: list[str]) -> str:
         for name, a, b in zip(NAMES, there, here)
         if name in differing
     )
+    # A trait unknown on one side is no known difference.
     known = [n for n in differing if from_names(there, n) and from_names(here, n)]
     if any(name in MODEL for name in known):
         return f"{differences}: likely another device, which QEMU refuses"

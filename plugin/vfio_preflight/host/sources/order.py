@@ -11,7 +11,7 @@ from .request import FAILED, Answer, Request, Source
 
 
 def _late(name: str) -> Source:
-    """A source that is imported when it is asked: most devices need none of these."""
+    """A source that is imported on first use: most devices need none of these."""
 
     def read(request: Request) -> Answer:
         answer: Answer = import_module(f"{__package__}.{name}").read(request)
@@ -21,6 +21,7 @@ def _late(name: str) -> Source:
 
 
 # A new source is a module with a read() and its place here.
+# A file first, as the operator put it there; a device that may be opened before its sysfs view.
 SOURCES: tuple[Source, ...] = (
     file.read,
     _late("vfio"),
@@ -38,17 +39,20 @@ def read(request: Request, sources: tuple[Source, ...] | None = None) -> Answer:
     for source in sources or SOURCES:
         try:
             answer = source(request)
+        # What a source has is wrong, not missing: a weaker source must not hide that.
         except HostError as error:
             raise HostError("; ".join([*reasons, str(error)])) from error
         if answer.state is not None:
             return _with_failure(answer.state, answer.offers, reasons)
         if answer.reason:
+            # Kept for the error: each source says why it has nothing, which is what an operator can
+            # act on.
             reasons.append(answer.reason)
     raise HostError("; ".join(reasons))
 
 
 def _with_failure(state: ConfigState, offers: str, reasons: list[str]) -> Answer:
-    """A device that was to be opened and could not be is worth a word in the origin."""
+    """A failure to open a device that the operator listed is mentioned in the origin."""
     failures = [reason for reason in reasons if reason.startswith(FAILED)]
     origin = "; ".join([state.origin, *failures])
     return Answer(state._replace(origin=origin), offers=offers)

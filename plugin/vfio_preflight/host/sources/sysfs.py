@@ -68,14 +68,18 @@ def read_pci(address: str, root: str = "/") -> ConfigState:
         raise HostError(f"this host has no PCI device {address}")
     path = os.path.join(directory, "config")
     config = bytearray(validate(_read(path), path))
+    # From resource: the registers in config hold the host's addresses, which VFIO never shows.
     bars = _bars(directory)
+    # physfn exists for VFs only.
     virtual_function = os.path.lexists(os.path.join(directory, "physfn"))
+    # vfio_config_init() does the same with pdev->vendor and pdev->device.
     if virtual_function:
         config[0:2] = _hex16(directory, "vendor")
         config[2:4] = _hex16(directory, "device")
     _virtualise_bars(config, bars)
     view = vfio_view(bytes(config), virtual_function)
     driver = sysfs.driver_of(address, root)
+    # Driver names differ from module names in dashes.
     own = OWN_VIEW.get(driver.replace("-", "_"))
     return ConfigState(view, bars, "sysfs", f"{path}; {driver} shows {own}" if own else path)
 
@@ -103,12 +107,15 @@ def _hex16(directory: str, name: str) -> bytes:
 
 def _bars(directory: str) -> tuple[Bar, ...]:
     path = os.path.join(directory, "resource")
+    # Lines behind the ROM are bridge windows and SR-IOV BARs, which VFIO does not show.
     lines = _read(path).decode("ascii", "replace").splitlines()[: IORESOURCE_ROM + 1]
     try:
         rows = [tuple(int(field, 16) for field in line.split()) for line in lines]
         return tuple(
+            # start 0: the host has not assigned the BAR, so its flags say nothing to VFIO.
             _bar(index, end - start + 1, flags if start else 0)
             for index, (start, end, flags) in enumerate(rows)
+            # An unused BAR is a line of zeros.
             if end > start
         )
     except ValueError as error:
@@ -131,8 +138,10 @@ _TYPE_BITS = {"io": 0x1, "mem32": 0x0, "mem64": 0x4}
 
 
 def _virtualise_bars(config: bytearray, bars: tuple[Bar, ...]) -> None:
+    # VFIO starts with empty BAR registers; QEMU and the guest program addresses of their own.
     config[0x10:0x28] = bytes(24)
     config[PCI_ROM_ADDRESS : PCI_ROM_ADDRESS + 4] = bytes(4)
     for bar in bars:
+        # Bit 3 marks prefetchable memory; the ROM register has only its enable bit, which is 0.
         if bar.number < IORESOURCE_ROM:
             config[0x10 + 4 * bar.number] = _TYPE_BITS[bar.kind] | (8 if bar.prefetchable else 0)

@@ -1,4 +1,4 @@
-"""What vfio-pci shows of a configuration space, worked out from the bytes that sysfs shows.
+"""What vfio-pci shows of a configuration space, derived from the bytes that sysfs shows.
 
 The kernel's VFIO core takes capabilities it does not know out of both lists, by rewriting the
 pointer that leads to them; their bytes stay where they are. ``vfio-pci`` and the vendor drivers
@@ -40,8 +40,8 @@ PCI_PM_CTRL_PME = 0x8100 >> 8  # PME_Status, PME_En
 PCI_EXT_CAP_ID_VNDR = 0x0B
 PCI_EXT_CAP_ID_DVSEC = 0x23
 
-# Capabilities that VFIO shows and their length in bytes, or its minimum where it varies: it matters
-# only to where the next one of the same id would begin. What is not here is hidden.
+# Capabilities that VFIO shows and their length in bytes, or its minimum where it varies: it only
+# affects where the next one of the same id would begin. Capabilities not listed here are hidden.
 SHOWN = {
     0x01: 8,  # PM
     0x02: 12,  # AGP
@@ -97,6 +97,7 @@ def vfio_view(config: bytes, virtual_function: bool = False) -> bytes:
 
 def _hide(config: bytes, view: bytearray) -> bool:
     """Hide standard capabilities; return whether the kernel looks for extended ones."""
+    # vfio_cap_init() returns here without having seen PCIe, so vfio_ecap_init() does nothing.
     if not config[PCI_STATUS] & PCI_STATUS_CAP_LIST:
         return False
     extended = False
@@ -111,6 +112,8 @@ def _hide(config: bytes, view: bytearray) -> bool:
         length = _length(config, position)
         if length:
             owners[position : position + length] = bytes([identifier]) * length
+            # A later capability takes over bytes, as vfio_cap_init() does, which only warns of
+            # overlaps.
             del owners[PCI_CONFIG_SPACE_SIZE:]
             nexts[position] = following
             last = position
@@ -118,12 +121,15 @@ def _hide(config: bytes, view: bytearray) -> bool:
         elif last is None:
             head = following
         else:
+            # The last shown capability is made to point past hidden ones, one after the other.
             nexts[last] = following
         position = following
     view[PCI_CAPABILITY_LIST] = head
+    # The list is empty: VFIO then clears the status bit (vfio_cap_init).
     if not nexts:
         view[PCI_STATUS] &= ~PCI_STATUS_CAP_LIST
     for position, following in nexts.items():
+        # The pointer is virtualised only where reads are attributed to this capability.
         if _starts(owners, position, PCI_CONFIG_HEADER_SIZE) and owners[position + 1]:
             view[position + 1] = following
             if config[position] == PCI_CAP_ID_PM:
@@ -165,6 +171,7 @@ def _hide_extended(config: bytes, view: bytearray) -> None:
         header = dword(config, position)
         length = _extended_length(config, position, header & 0xFFFF)
         following = header >> 20 & 0xFFC
+        # A hidden one is left out by moving its next pointer into the last shown header.
         if not length and last is not None:
             headers[last] = headers[last] & ~_NEXT | following << 20
             position = following
@@ -175,6 +182,7 @@ def _hide_extended(config: bytes, view: bytearray) -> None:
         length = min(length or 4, PCIE_CONFIG_SPACE_SIZE - position)
         owners[position : position + length] = bytes([header & 0xFF]) * length
         last, position = position, following
+    # With nothing shown, the header at 0x100 reads 0: no extended capabilities.
     if not shown:
         headers[PCI_CONFIG_SPACE_SIZE] = 0
     for position, header in headers.items():

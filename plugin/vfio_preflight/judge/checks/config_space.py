@@ -77,26 +77,32 @@ def check_config_space(
     effective value there, None where it is not known. ``remedy`` is what to do when only Vendor
     Specific Information is in the way. Raises PropertyError as ``realise`` does.
     """
+    # Tolerant first: if QEMU refuses the device, no mask matters.
     tolerant = realise(destination, environment._replace(skip_vsc_check=True))
     if isinstance(tolerant, Refusal):
         return _refused(tolerant)
-    # The property clears masks, and neither refuses a device nor changes a byte.
+    # The property only clears masks: it neither refuses a device nor changes a byte.
     stream = tolerant.config if _are_same(source, destination) else _stream(source, environment)
     if isinstance(stream, Refusal):
         return _source_refused(stream)
+    # QEMU's load reads the size of its own device from the stream, so the rest is misaligned.
     if len(source.config) != len(destination.config):
         finding = _sizes_differ(source, destination)
         return Verdict((finding,), prediction=Prediction((FAIL,), findings=(finding,)))
+    # hard: differs even where skip-vsc-check exempts the VSC body; no setting helps.
     hard = compare(stream, tolerant)
     every = _compared_strictly(stream, tolerant, destination, environment)
     soft = tuple(m for m in every if m.offset not in {h.offset for h in hard})
+    # get_pci_config_device() fails before the pin is used, so the two cannot both happen.
     aborts = () if hard else _load_findings(source, stream, tolerant)
     differing = (
         *_hard_findings(hard, destination.config),
+        # No remedy for VSC bytes where another mismatch fails the migration anyway.
         *_soft_findings(soft, destination.config, skip_vsc_check, "" if hard or aborts else remedy),
     )
     findings = (*differing, *aborts, *_bar_findings(source, destination))
     mendable = bool(soft) and not hard and not aborts and skip_vsc_check is not True
+    # QEMU stops at the first mismatch in ascending order: that is the line it prints.
     failing = every if skip_vsc_check is False else hard
     return Verdict(
         findings or (_identical(source),),
@@ -114,9 +120,11 @@ def _prediction(
 ) -> Prediction:
     """What QEMU does by each value that the property may have."""
     by_value = {True: hard, False: every}
+    # Value unknown: either outcome confirms the prediction.
     values = (True, False) if skip_vsc_check is None else (skip_vsc_check,)
     possible = [by_value[value] for value in values]
     return Prediction(
+        # One outcome only where both values of the property lead to the same.
         tuple(dict.fromkeys(FAIL if failing else PASS for failing in possible)),
         lines=tuple(dict.fromkeys(failing[0].line for failing in possible if failing)),
         findings=tuple(f for f in findings if f.code is not codes.VSC_BODY_TOLERATED),
@@ -124,7 +132,8 @@ def _prediction(
 
 
 def _are_same(source: ConfigState, destination: ConfigState) -> bool:
-    """Whether QEMU makes the same of both, because it reads the same from both."""
+    """Whether QEMU derives the same bytes from both, because it reads the same from both."""
+    # A stream's bytes contain guest writes, so they are not what QEMU reads from a device.
     return source.evidence != "stream" and source[:2] == destination[:2]
 
 
@@ -132,6 +141,7 @@ def _compared_strictly(
     stream: bytes, tolerant: VirtualConfig, destination: ConfigState, environment: Environment
 ) -> tuple[Mismatch, ...]:
     """What differs without ``skip-vsc-check``; nothing, if no byte differs at all."""
+    # Equal bytes cannot mismatch under any mask; this saves the second realise.
     if stream == tolerant.config:
         return ()
     strict = realise(destination, environment._replace(skip_vsc_check=False))
@@ -141,6 +151,7 @@ def _compared_strictly(
 
 def _stream(source: ConfigState, environment: Environment) -> bytes | Refusal:
     """What the source sends: a stream's bytes as they are, or what QEMU makes of a device."""
+    # A stream is compared as it is: it already went through a QEMU.
     if source.evidence == "stream":
         return source.config
     realised = realise(source, environment)
@@ -157,6 +168,7 @@ def describe(mismatch: Mismatch, config: bytes) -> str:
 
 
 def _register(place: Place, mismatch: Mismatch) -> str:
+    # fields() takes the differing bits relative to the register's first byte.
     shift = 8 * (mismatch.offset - place.start)
     fields = place.fields((mismatch.stream ^ mismatch.device) << shift)
     named = f" ({', '.join(fields)})" if fields else ""
@@ -232,6 +244,7 @@ def _load_findings(
     """Loading that makes QEMU abort although no compared byte differs."""
     if not loses_pin(stream, device):
         return ()
+    # Evidence other than a stream does not show whether MSI was enabled by the guest.
     if source.evidence != "stream":
         when = (
             "while loading if the guest has MSI or MSI-X on, as a running guest normally has, or"
@@ -252,6 +265,7 @@ def _load_findings(
 
 
 def _bar_findings(source: ConfigState, destination: ConfigState) -> list[Finding]:
+    # A state without BAR sizes (raw bytes) must not decide anything about them.
     if not source.bars or not destination.bars:
         return []
     theirs = {bar.number: bar for bar in destination.bars}
@@ -262,6 +276,8 @@ def _bar_findings(source: ConfigState, destination: ConfigState) -> list[Finding
 def _bar_differs(source: Bar, destination: Bar) -> Finding:
     effect = (
         "QEMU refuses it if the guest's address is not aligned to the larger size"
+        # The size itself is not in config space: only the alignment of the guest's address shows
+        # it.
         if destination.size > source.size
         else "QEMU does not notice, but the guest maps more than there is"
     )

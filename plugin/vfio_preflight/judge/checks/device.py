@@ -1,4 +1,4 @@
-"""What a guest's own settings for a device mean for migration, whatever the bytes say."""
+"""Checks of a guest's own settings for a device, independent of its bytes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..facts import DeviceFacts
 from ..findings import Finding
 
 # Options of -device that are not properties of the device.
+# qdev_device_add() consumes these itself; device-list-properties does not list them.
 DEVICE_OPTIONS = ("driver", "id", "bus")
 # The types of properties that matter here, for an emulator that could not be asked.
 TYPES = {"skip-vsc-check": "bool", "enable-migration": "OnOffAuto"}
@@ -45,6 +46,7 @@ def _unknown_properties(context: Context) -> Iterator[Finding]:
     if known is None:
         return
     for name, value in _every(context):
+        # -global does not know options of -device: there, "bus" would be a property's name.
         option = name in DEVICE_OPTIONS and value.form != qemu.GLOBAL
         if name not in known and not option:
             yield Finding(
@@ -57,6 +59,7 @@ def _unknown_properties(context: Context) -> Iterator[Finding]:
 
 def invalid_properties(context: Context, besides: Iterable[str] = ()) -> Iterator[Finding]:
     """Properties with values that QEMU rejects, except for those named in ``besides``."""
+    # An emulator that could not be asked: only the properties whose types are known are checked.
     emulator = context.emulator
     types = _types(emulator.properties.get(context.device.driver) if emulator else None)
     for name, given in _every(context):
@@ -77,6 +80,7 @@ def _types(known: Mapping[str, Known] | None) -> Mapping[str, str]:
 
 def _correction(name: str, type_: str, form: str) -> str:
     wanted = qemu.json_type(type_)
+    # JSON values are not converted: "on" in quotes is an error for a bool property.
     if form in qemu.JSON_TYPES and wanted is not None and form != wanted:
         return f"give {name} as JSON's {wanted}; in a <qemu:property> by {_OVERRIDE_TYPES[wanted]}"
     return f"correct {name} in the guest"
@@ -84,6 +88,7 @@ def _correction(name: str, type_: str, form: str) -> str:
 
 def _migration_disabled(context: Context) -> Iterator[Finding]:
     setting = context.properties.get("enable-migration")
+    # Only "off": the default, auto, depends on dirty tracking, which the driver decides.
     if setting is not None and setting.value == "off":
         yield Finding(
             codes.MIGRATION_DISABLED,

@@ -33,6 +33,7 @@ _UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"))
 
 def is_weaker(state: ConfigState, minimum: str) -> bool:
     """Whether the state's evidence is weaker than ``minimum``, one of :data:`EVIDENCE`."""
+    # EVIDENCE lists the grades from the best to the weakest.
     return EVIDENCE.index(state.evidence) > EVIDENCE.index(minimum)
 
 
@@ -54,31 +55,35 @@ def check_strength(
 
 
 def check_evidence(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]:
-    """What the pieces of evidence of one device say against each other or against themselves."""
+    """Contradictions between the pieces of evidence on one device, and doubts about a record."""
     return (*_contradictions(facts, context), *_reservations(facts, context))
 
 
 def _contradictions(facts: DeviceFacts, context: Context) -> Iterator[Finding]:
-    """Evidence that speaks against the state that is used."""
+    """Evidence that contradicts the state that is used."""
     entry = facts.entry
     if isinstance(facts.source, ConfigState) and entry is not None and entry.state is not None:
         if facts.source_is_recorded:
+            # The record is the source's state itself, so it cannot contradict it.
             pass
         elif check_age(entry.age):
             # A record that was made late need not be what QEMU read when it started.
             yield from contradictions("source", facts.source, entry.state)
         else:
             there = context.environment
+            # The record was made on the first host, whose QEMU may have added other bytes.
             if entry.qemu:
                 there = there._replace(behaviour=behaviour(entry.qemu))
             yield from contradicts_record(facts.source, entry.state, there)
+    # A second opinion is only ever of the destination: the source's device is not on this host.
     if isinstance(facts.destination, ConfigState) and facts.second_opinion is not None:
         yield from contradictions("destination", facts.destination, facts.second_opinion)
 
 
 def _reservations(facts: DeviceFacts, context: Context) -> Iterator[Finding]:
-    """What a record's entry that is used says against itself, or against the device."""
+    """Doubts that follow from the record's entry: its age, or the driver's migration support."""
     entry = facts.entry
+    # Entries that are not used do not affect the verdict.
     if entry is None or not facts.source_is_recorded or context.is_unplugged_to_migrate:
         return
     yield from check_age(entry.age)
@@ -121,6 +126,7 @@ def _span(seconds: int) -> str:
 def contradictions(side: str, used: ConfigState, other: ConfigState) -> tuple[Finding, ...]:
     """What two pieces of evidence of one device disagree in, if they cannot be of one device.
 
+    # A driver update changes VSC bytes, a reset changes status: neither proves another device.
     Only what no driver, firmware or reset changes is compared: IDs, class and size.
     """
     pairs = (
@@ -142,10 +148,12 @@ def contradicts_record(
     what a driver adds.
     """
     found = contradictions("source", used, record)
+    # A record by sysfs lacks what the vendor's driver changes in the config space.
     if found or used.evidence != "stream" or record.evidence == "sysfs":
         return found
     # Without the exemption, because the record's VSC must be the stream's as well.
     realised = realise(record, there._replace(skip_vsc_check=False))
+    # A refusal means that the guest could not have been started with the recorded bytes.
     if isinstance(realised, Refusal):
         reason = f"QEMU would not have realised the latter: {realised.reason}"
         return (_contradict("source", used, record, reason),)
@@ -170,4 +178,5 @@ def _contradict(side: str, used: ConfigState, other: ConfigState, difference: st
 
 def _class(state: ConfigState) -> str:
     """Class code as ``lspci -n`` prints it, with the programming interface."""
+    # Stored low byte first: programming interface, subclass, class (0x09 to 0x0b).
     return state.config[0x09:0x0C][::-1].hex()

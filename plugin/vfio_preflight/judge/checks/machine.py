@@ -42,6 +42,7 @@ def check_machine(guest: Guest, emulator: EmulatorFacts | Missing) -> tuple[Find
     """Findings on the guest's machine type and the destination's emulator."""
     if isinstance(emulator, Missing):
         return (Finding(codes.EMULATOR_UNKNOWN, emulator.reason, emulator.remedy),)
+    # Aliases such as "q35" are resolved by the destination's emulator, as QEMU would.
     machine = emulator.resolve(guest.machine)
     if machine is None:
         whose = f"{emulator.path} (QEMU {emulator.version})"
@@ -50,6 +51,7 @@ def check_machine(guest: Guest, emulator: EmulatorFacts | Missing) -> tuple[Find
 
 
 def _too_old(emulator: EmulatorFacts) -> Iterator[Finding]:
+    # By release, as no QMP query reports the version of the migration protocol.
     if release(emulator.version) < FIRST_WITH_MIGRATION:
         yield Finding(
             codes.EMULATOR_TOO_OLD,
@@ -63,6 +65,7 @@ def machine_missing(guest: Guest, emulator: EmulatorFacts, whose: str) -> Findin
     """The finding that an emulator, ``whose`` in words, lacks the guest's machine type."""
     newest = newest_machine(emulator, like=guest.machine)
     offer = f"; the newest of its family there is {newest.name}" if newest else ""
+    # A type newer than any the emulator has was introduced by a later QEMU; others were removed.
     newer = newest is not None and is_newer(guest.machine, than=newest.name)
     return Finding(
         codes.MACHINE_MISSING,
@@ -73,6 +76,7 @@ def machine_missing(guest: Guest, emulator: EmulatorFacts, whose: str) -> Findin
 
 
 def _notices(guest: Guest, machine: MachineType, emulator: EmulatorFacts) -> Iterator[Finding]:
+    # Only for information: libvirt replaces the alias when it defines a guest.
     if machine.name != guest.machine:
         yield Finding(
             codes.MACHINE_ALIAS,
@@ -85,6 +89,7 @@ def _notices(guest: Guest, machine: MachineType, emulator: EmulatorFacts) -> Ite
             f"machine type {machine.name} is deprecated in QEMU {emulator.version}",
             "plan a restart of the guest with a newer machine type",
         )
+    # query-machines has compat-props only since QEMU 9.1.
     if not emulator.compat_props_known:
         yield Finding(
             codes.COMPAT_UNKNOWN,
@@ -94,6 +99,7 @@ def _notices(guest: Guest, machine: MachineType, emulator: EmulatorFacts) -> Ite
 
 def skip_vsc_check(context: Context) -> Effective:
     """Whether QEMU on the destination will exempt the device's Vendor Specific Information."""
+    # Explicit settings win over -global, and those over the compat table (qdev-properties.c).
     explicit = context.properties.get(SKIP_VSC_CHECK)
     if explicit is not None:
         return _explicit(explicit.value, explicit.origin, explicit.form)
@@ -101,6 +107,7 @@ def skip_vsc_check(context: Context) -> Effective:
     if emulator is None:
         return Effective(None, "the destination's emulator could not be queried")
     known = emulator.properties.get(context.device.driver, {}).get(SKIP_VSC_CHECK)
+    # A build without the property compares everything, as QEMU did before 9.1.
     if known is None:
         return Effective(False, f"QEMU {emulator.version} has no such property and always compares")
     # The property's default is on (QEMU 9.1); one that a build reports otherwise is believed.
@@ -112,6 +119,7 @@ def _by_machine(context: Context, emulator: EmulatorFacts, default: bool) -> Eff
     machine = emulator.resolve(name)
     if machine is None:
         return Effective(None, f"the emulator lacks machine type {name}")
+    # Distributors backport the property and have machine types of their own: not guessed.
     if not emulator.compat_props_known:
         return Effective(None, "the emulator does not report what its machine types set")
     value = emulator.compat_value(machine, context.device.driver, SKIP_VSC_CHECK)
@@ -121,6 +129,7 @@ def _by_machine(context: Context, emulator: EmulatorFacts, default: bool) -> Eff
 
 
 def _explicit(value: str, origin: str, form: str = TEXT) -> Effective:
+    # QEMU would refuse the value; invalid_properties() reports that.
     if complaint(SKIP_VSC_CHECK, "bool", value, form):
         return Effective(None, f"{origin} has '{value}', which is not a boolean")
     return Effective(parse_bool(value), origin)

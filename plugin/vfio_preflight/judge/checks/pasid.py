@@ -1,4 +1,4 @@
-"""The PASID capability that QEMU may add to a device, by what the host's IOMMU has.
+"""The PASID capability that QEMU may add to a device, depending on the host's IOMMU.
 
 Source: QEMU 11.1, ``vfio_pci_synthesize_pasid_cap`` in ``hw/vfio/pci.c``.
 """
@@ -17,11 +17,13 @@ OFFSET = "x-vpasid-cap-offset"
 def check_pasid(context: Context) -> tuple[Finding, ...]:
     """A finding where it is not known whether QEMU adds the capability, on either side."""
     device, emulator = context.device, context.emulator
+    # Mediated devices have no IOMMU of their own, so no PASID capability is added.
     if not context.guest.pasid or "iommufd" not in device.properties or device.kind == "mdev":
         return ()
     # On a conventional bus the guest sees no extended capabilities, and QEMU adds none.
     if emulator is None or device.placement == "conventional":
         return ()
+    # Emulators without the property never synthesise the capability.
     if OFFSET not in emulator.properties.get(device.driver, {}):
         return ()
     text = (
