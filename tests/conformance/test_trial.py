@@ -297,7 +297,10 @@ PROGRAMS = [
     ("kill -9 $$", "SIGKILL"),
     ("kill -SEGV $$", "accepts no VFIO device at all"),
     ("kill -ABRT $$", "accepts no VFIO device at all"),
-    (f"echo 'x: -device x: vfio {DEVICE}: broken' >&2; exit 1", "accepts no VFIO device at all: .*broken"),
+    (
+        f"echo 'x: -device x: vfio {DEVICE}: broken' >&2; exit 1",
+        "accepts no VFIO device at all: .*broken",
+    ),
     ("sleep 30", "in time"),
 ]
 

@@ -13,16 +13,22 @@ from unit.domains import KEY, make_domain, report_of
 from unit.makers import HOST, PMC, UUID, VSC_BODY, differing, make_emulator, make_state
 from unit.streams import make_image, make_stream, vfio
 from vfio_preflight.configuration import Configuration, ConfigurationError
-from vfio_preflight.gather import here
+from vfio_preflight.gather import here, saved
+from vfio_preflight.gather.saved import Restored
 from vfio_preflight.guest.domain import read_guest
 from vfio_preflight.guest.mend import Mend, only_ours_changed
 from vfio_preflight.guest.metadata import PROBE_NAME_PREFIX, read_record
 from vfio_preflight.guest.xml import parse_domain
-from vfio_preflight.hook import journal
+from vfio_preflight.hook import gate, journal
 from vfio_preflight.hook.gate import Gate
 from vfio_preflight.hook.probe import MARK
 from vfio_preflight.hook.supervise import Outcome
-from vfio_preflight.judge.verdicts import DEFAULT_POLICY
+from vfio_preflight.host import sightings
+from vfio_preflight.judge.confirm import TryStates
+from vfio_preflight.judge.facts import Facts
+from vfio_preflight.judge.findings import Report
+from vfio_preflight.judge.pipeline import examine
+from vfio_preflight.judge.verdicts import DEFAULT_POLICY, NEVER
 from vfio_preflight.pci.formats import to_json
 from vfio_preflight.pci.state import ConfigState
 from vfio_preflight.qemu.model.vfio_pci import Environment, VirtualConfig, realise
@@ -374,3 +380,64 @@ def test_probe_is_answered_and_never_let_in(settings: Configuration) -> None:
     assert (outcome.status, outcome.out) == (1, b"")
     assert outcome.err.startswith(f"{MARK} 0 ".encode())
     assert judge(settings, xml, "restore").status == 0
+
+
+@pytest.mark.parametrize(
+    ("attribute", "mode"), [("", "never"), ("trial='always'", "always"), ("trial='x'", "never")]
+)
+def test_probe_may_ask_for_a_trial(
+    attribute: str, mode: str, settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[str] = []
+
+    def note(facts: Facts, trial_mode: str, try_states: TryStates) -> Report:
+        modes.append(trial_mode)
+        return examine(facts, NEVER, try_states)
+
+    monkeypatch.setattr(gate, "examine", note)
+    ours = f"<p:preflight xmlns:p='urn:vfio-preflight:1'><p:probe {attribute}/></p:preflight>"
+    xml = make_domain(metadata=ours).replace(b"<name>g1<", f"<name>{PROBE_NAME_PREFIX}1<".encode())
+    judge(settings._replace(trial=NEVER), xml)
+    assert modes == [mode]
+
+
+# --- time, and what is left behind ---------------------------------------------------------------
+
+
+def test_image_has_half_of_the_time(
+    settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until: list[float] = []
+
+    def restored(_guest: object, _root: object, _libvirt: object, end: float) -> Restored:
+        until.append(end)
+        return Restored({})
+
+    monkeypatch.setattr(saved, "restored", restored)
+    begun = time.monotonic()
+    Gate("g1", settings, begun + 1000).judge("restore", make_domain(RECORD))
+    assert begun + 490 < until[0] < begun + 510
+
+
+@pytest.mark.parametrize(("left", "most"), [(1000.0, journal.PATIENCE), (0.01, 0.01), (-5.0, 0.0)])
+def test_log_is_not_waited_for_beyond_the_end(
+    left: float, most: float, settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience: list[float] = []
+    monkeypatch.setattr(
+        journal, "write", lambda _log, _line, **options: patience.append(options["patience"])
+    )
+    Gate("g1", settings, time.monotonic() + left).judge("migrate", make_domain(RECORD))
+    assert patience and max(patience) <= most
+
+
+@pytest.mark.parametrize(("evidence", "kept"), [("vfio", True), ("file", False)])
+def test_what_was_read_through_vfio_goes_into_the_catalogue(
+    evidence: str, kept: bool, settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(sightings, "remember_all", lambda states, *_: seen.extend(states))
+    state = make_state(evidence=evidence)
+    monkeypatch.setattr(here, "state_of", lambda *_: state)
+    judge(settings, make_domain(RECORD))
+    assert seen == ([(HOST, state)] if kept else [])

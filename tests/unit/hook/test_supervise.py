@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from vfio_preflight.hook.supervise import Outcome, supervised
+from unit.patience import ends
+from vfio_preflight.errors import PreflightError
+from vfio_preflight.hook.supervise import Outcome, _kill, supervised
 
 LATE = 5.0
 
@@ -53,10 +55,17 @@ def test_child_does_the_work_not_the_parent() -> None:
 
 
 def test_deadline(tmp_path: Path) -> None:
+    def work() -> Outcome:
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        return hang()
+
     started = time.monotonic()
-    outcome = supervised(hang, 0.2)
-    assert 0.2 <= time.monotonic() - started < 1.5
+    with ends():
+        outcome = supervised(work, 0.2)
+    assert time.monotonic() - started >= 0.2
     assert outcome == Outcome(70, failure="no result within the deadline")
+    pid = (tmp_path / "pid").read_text()
+    assert not os.path.exists(f"/proc/{pid}"), "not even a zombie"
 
 
 def test_deadline_kills_the_child_and_its_children(tmp_path: Path) -> None:
@@ -158,6 +167,29 @@ def test_exception_is_a_failure_without_traceback() -> None:
     outcome = supervised(fail, LATE)
     assert (outcome.status, outcome.out, outcome.err) == (70, b"", b"")
     assert outcome.failure == "KeyError: 'x'"
+
+
+def test_error_of_ours_is_a_failure_in_its_own_words() -> None:
+    def fail() -> Outcome:
+        raise PreflightError("the XML is empty")
+
+    assert supervised(fail, LATE) == Outcome(70, failure="the XML is empty")
+
+
+def test_kill_of_what_is_gone_is_no_error() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    _kill(child)
+
+
+def test_temporary_files_have_a_directory_that_others_pass_through(temporary: Path) -> None:
+    def look() -> Outcome:
+        place = os.environ["TMPDIR"]
+        return Outcome(0, f"{os.path.dirname(place)} {os.stat(place).st_mode & 0o777:o}".encode())
+
+    assert supervised(look, LATE).out == f"{temporary} 711".encode()
 
 
 def test_exit_is_a_failure() -> None:
