@@ -1,7 +1,8 @@
 """Finding and duplicating the descriptor of a VFIO device in another process.
 
 A VFIO device that was opened through its group is an anonymous file: before Linux 6.18 nothing says
-which device it is. Where that is not certain there is no answer.
+which device it is. Where that is not certain there is no answer; the group's own descriptor, which
+is a character device with the group's number in its name, gives the device by name then.
 
 Source: Linux ``Documentation/filesystems/proc.rst`` ("VFIO Device files"), pidfd_getfd(2).
 """
@@ -16,6 +17,8 @@ from ..osutil.light import NamedTuple
 
 SYSPATH = "vfio-device-syspath:"
 ANONYMOUS = "anon_inode:[vfio-device]"
+# The first release whose VFIO core counts how often a device is open.
+COUNTS_OPENS = (5, 15)
 _GROUP = r"/dev/vfio/([0-9]+)"
 _PIDFD_GETFD = 438  # on all architectures but alpha
 
@@ -46,6 +49,39 @@ def descriptor_of(directory: str, pid: int, root: str = "/") -> int | None:
         if found:
             return found[0]
     return _only_one(files, directory, root)
+
+
+def group_of(directory: str, pid: int, root: str = "/") -> int | None:
+    """The number under which process ``pid`` has the IOMMU group of the device open, or None.
+
+    Raises OSError where /proc cannot be read.
+    """
+    try:
+        group = os.path.basename(os.readlink(os.path.join(directory, "iommu_group")))
+    except OSError:
+        return None
+    files = _open_files(pid, root)
+    # A group can be opened once only (vfio_group_fops_open), so there is no second one.
+    return next((file.number for file in files if file.link == f"/dev/vfio/{group}"), None)
+
+
+def may_open_again(directory: str, root: str = "/") -> bool:
+    """Whether a device that is open may be opened through its group once more.
+
+    A PCI device always: vfio-pci itself has ever counted. Of a mediated device the driver is called
+    each time before Linux 5.15, where the VFIO core began to count (``vfio_df_open``); Enterprise
+    Linux 9 has that by backport in its 5.14.
+    """
+    if not os.path.isdir(os.path.join(directory, "mdev_type")):
+        return True
+    try:
+        with open(os.path.join(root, "proc/sys/kernel/osrelease"), encoding="ascii") as file:
+            release = file.read(256)
+    except (OSError, ValueError):
+        return False
+    match = re.match(r"([0-9]+)\.([0-9]+)", release)
+    numbers = (int(match[1]), int(match[2])) if match else (0, 0)
+    return numbers >= COUNTS_OPENS or (numbers == (5, 14) and ".el9" in release)
 
 
 def _open_files(pid: int, root: str) -> list[_Open]:

@@ -10,10 +10,12 @@ read through a duplicate of QEMU's own descriptor, and only read::
     device.state.config, device.state.bars, device.migration
 
 A duplicate is taken only of a descriptor that certainly is the device's: by what fdinfo says
-(Linux 6.18 or newer), by the number of its character device (iommufd), or because the
-process has one VFIO device and one group, in which there is no other device.
+(Linux 6.18 or newer) or by the number of its character device (iommufd). Otherwise a duplicate of
+the descriptor of its IOMMU *group* is asked for the device by name, which works on every kernel:
+the VFIO core counts how often a device is open, and calls the driver for the first time alone
+(``vfio_df_open``), so that QEMU is not disturbed.
 
-Source: Linux ``include/uapi/linux/vfio.h``, ``drivers/vfio/``, pidfd_getfd(2).
+Source: Linux ``drivers/vfio/vfio_main.c``, ``group.c``; pidfd_getfd(2).
 """
 
 from __future__ import annotations
@@ -26,76 +28,30 @@ import struct
 from collections.abc import Iterator
 
 from ..guest.addresses import host_address, uuid
-from ..osutil.light import NamedTuple
-from ..pci.space import dword, validate
-from ..pci.state import NO_MIGRATION, Bar, ConfigState
-from .descriptors import descriptor_of, duplicate
-from .sysfs import MDEV_DEVICES, PCI_DEVICES, HostError
+from ..pci.space import identity
+from .descriptors import descriptor_of, duplicate, group_of, may_open_again
+from .sources.sysfs import shows_own_ids
+from .sysfs import MDEV_DEVICES, PCI_DEVICES
+from .vfio_api import (
+    BIND_IOMMUFD,
+    GROUP_STATUS,
+    VFIO_API_VERSION,
+    VFIO_DEVICE_BIND_IOMMUFD,
+    VFIO_GET_API_VERSION,
+    VFIO_GROUP_FLAGS_VIABLE,
+    VFIO_GROUP_GET_DEVICE_FD,
+    VFIO_GROUP_GET_STATUS,
+    VFIO_GROUP_SET_CONTAINER,
+    VFIO_SET_IOMMU,
+    NotFreeError,
+    VFIO_TYPE1v2_IOMMU,
+    VfioDevice,
+    VfioError,
+    ask,
+    read_device,
+)
 
-
-class VfioError(HostError):
-    """A device that VFIO cannot open, or whose answers are invalid."""
-
-
-class NotFreeError(VfioError):
-    """A device that is in use, or that no VFIO driver has yet: libvirt binds it for the guest."""
-
-
-class VfioDevice(NamedTuple):
-    """What VFIO reports about a device.
-
-    ``migration`` has the names of what the driver can do, of :data:`MIGRATION_FLAGS`; it is None
-    for a driver that cannot migrate the device at all.
-    """
-
-    state: ConfigState
-    migration: tuple[str, ...] | None
-
-    @property
-    def offers(self) -> str:
-        """What its driver offers for migration, in words: ``stop-copy p2p``, or ``none``.
-
-        Without ``stop-copy`` it is nothing to QEMU (``vfio_migration_init``).
-        """
-        flags = self.migration or ()
-        return " ".join(flags) if MIGRATION_FLAGS[0] in flags else NO_MIGRATION
-
-
-def _io(number: int) -> int:
-    """``_IO(VFIO_TYPE, VFIO_BASE + number)``."""
-    # _IOC_NONE: VFIO encodes neither direction nor size, so the structures carry argsz.
-    return ord(";") << 8 | 100 + number
-
-
-VFIO_API_VERSION = 0
-VFIO_TYPE1v2_IOMMU = 3
-VFIO_GET_API_VERSION = _io(0)
-VFIO_SET_IOMMU = _io(2)
-VFIO_GROUP_GET_STATUS = _io(3)
-VFIO_GROUP_SET_CONTAINER = _io(4)
-VFIO_GROUP_GET_DEVICE_FD = _io(6)
-VFIO_DEVICE_GET_INFO = _io(7)
-VFIO_DEVICE_GET_REGION_INFO = _io(8)
-VFIO_DEVICE_FEATURE = _io(17)
-VFIO_DEVICE_BIND_IOMMUFD = _io(18)
-
-VFIO_GROUP_FLAGS_VIABLE = 1
-# VFIO devices on other buses (vfio-ap, vfio-ccw, platform) have no config space.
-VFIO_DEVICE_FLAGS_PCI = 2
-VFIO_PCI_BAR5_REGION_INDEX = 5
-VFIO_PCI_ROM_REGION_INDEX = 6
-VFIO_PCI_CONFIG_REGION_INDEX = 7
-VFIO_DEVICE_FEATURE_GET = 1 << 16
-VFIO_DEVICE_FEATURE_MIGRATION = 1
-
-# VFIO_MIGRATION_*, bit 0 first.
-MIGRATION_FLAGS = ("stop-copy", "p2p", "pre-copy")
-
-_GROUP_STATUS = struct.Struct("=II")  # argsz, flags
-_DEVICE_INFO = struct.Struct("=IIII")  # argsz, flags, regions, interrupts
-_REGION_INFO = struct.Struct("=IIIIQQ")  # argsz, flags, index, capabilities, size, offset
-_FEATURE_MIGRATION = struct.Struct("=IIQ")  # argsz, feature, flags
-_BIND_IOMMUFD = struct.Struct("=IIiI")  # argsz, flags, iommufd, device
+__all__ = ["NotFreeError", "VfioDevice", "VfioError", "read_free", "read_in_use"]
 
 _CAUSES = {
     errno.EBUSY: "it is in use, by a guest or by something else",
@@ -118,32 +74,68 @@ def read_free(name: str, root: str = "/") -> VfioDevice:
         opened = (
             _open_cdev(cdev, root, stack) if cdev else _open_group(name, directory, root, stack)
         )
-        return _read(opened, name, f"VFIO, {name}", VFIO_PCI_ROM_REGION_INDEX)
+        return read_device(opened, name, f"VFIO, {name}", rom=True)
 
 
-def read_in_use(name: str, pid: int, root: str = "/") -> VfioDevice:
+def read_in_use(name: str, pid: int, root: str = "/", *, migration: bool = True) -> VfioDevice:
     """The device that process ``pid`` has open, read through a duplicate of its descriptor.
 
     These are the bytes as they are now, not those of when QEMU started. Its ROM is left out of
-    ``bars``: asking for it switches the device's memory on for a moment. Raises VfioError, also
-    if it is not certain which descriptor is the device's.
+    ``bars``. ``migration``: ask the driver about that too, which must not be done while a migration
+    of the device is under way. Raises VfioError, also if it is not certain which descriptor is the
+    device's.
     """
     directory = _directory(name, root)
     if not os.path.isdir(os.path.join(root, f"proc/{pid}")):
         raise VfioError(f"{name}: process {pid}, which should be using it, is gone")
     with _explained(name), contextlib.ExitStack() as stack:
-        number = descriptor_of(directory, pid, root)
-        if number is None:
-            raise VfioError(
-                f"{name}: it is not certain which open file of process {pid} is the"
-                " device; from Linux 6.18 on it can"
-            )
+        opened = _duplicate(name, directory, pid, root, stack)
+        device = read_device(opened, name, f"VFIO, {name} in use", rom=False, migration=migration)
+        _require_identity(name, device, directory, root)
+        return device
+
+
+def _duplicate(name: str, directory: str, pid: int, root: str, stack: contextlib.ExitStack) -> int:
+    """The process's own descriptor of the device, or another one through that of its group."""
+    number = descriptor_of(directory, pid, root)
+    if number is not None:
         opened = stack.enter_context(_closing(duplicate(pid, number)))
         # QEMU could have closed the descriptor, and the number been reused, before the duplicate
         # was taken: looked up twice, it is the same device.
         if descriptor_of(directory, pid, root) != number:
             raise VfioError(f"{name}: process {pid} closed the device while it was being read")
-        return _read(opened, name, f"VFIO, {name} in use", VFIO_PCI_BAR5_REGION_INDEX)
+        return opened
+    number = group_of(directory, pid, root)
+    if number is None:
+        raise VfioError(f"{name}: process {pid} has neither the device nor its IOMMU group open")
+    if not may_open_again(directory, root):
+        raise VfioError(
+            f"{name}: this kernel would have the mediated device's driver open it once more;"
+            " from Linux 5.15 on it would not"
+        )
+    group = stack.enter_context(_closing(duplicate(pid, number)))
+    if group_of(directory, pid, root) != number:
+        raise VfioError(f"{name}: process {pid} closed the group while the device was being read")
+    return _device_of_group(group, name, stack)
+
+
+def _require_identity(name: str, device: VfioDevice, directory: str, root: str) -> None:
+    """What was read must be what sysfs says the device is. An mdev has no IDs of its own there."""
+    # Drivers that show a guest other IDs than the device has: a transitional virtio device.
+    if shows_own_ids(name, root):
+        return
+    ids = [_id(directory, "vendor"), _id(directory, "device")]
+    found = identity(device.state.config)
+    if all(ids) and found != ":".join(ids):
+        raise VfioError(f"{name}: VFIO gives a device {found}, where sysfs has {':'.join(ids)}")
+
+
+def _id(directory: str, name: str) -> str:
+    try:
+        with open(os.path.join(directory, name), encoding="ascii") as file:
+            return file.read(16).strip()[2:]
+    except (OSError, ValueError):
+        return ""
 
 
 def _directory(name: str, root: str) -> str:
@@ -200,7 +192,7 @@ def _open_cdev(cdev: str, root: str, stack: contextlib.ExitStack) -> int:
     device = _open(stack, root, "dev/vfio/devices", cdev)
     iommufd = _open(stack, root, "dev/iommu")
     # Without a bind, a character device answers no other ioctl (drivers/vfio/device_cdev.c).
-    _ask(device, VFIO_DEVICE_BIND_IOMMUFD, _BIND_IOMMUFD, 0, iommufd, 0)
+    ask(device, VFIO_DEVICE_BIND_IOMMUFD, BIND_IOMMUFD, 0, iommufd, 0)
     return device
 
 
@@ -212,68 +204,17 @@ def _open_group(name: str, directory: str, root: str, stack: contextlib.ExitStac
     if fcntl.ioctl(container, VFIO_GET_API_VERSION) != VFIO_API_VERSION:
         raise VfioError(f"{name}: the kernel's VFIO has an API of another version")
     # A group is viable if no device in it has a driver that could do DMA beside VFIO.
-    if not _ask(group, VFIO_GROUP_GET_STATUS, _GROUP_STATUS, 0)[1] & VFIO_GROUP_FLAGS_VIABLE:
+    if not ask(group, VFIO_GROUP_GET_STATUS, GROUP_STATUS, 0)[1] & VFIO_GROUP_FLAGS_VIABLE:
         raise VfioError(
             f"{name}: IOMMU group {number} has devices that are bound to other drivers than VFIO's"
         )
     # GET_DEVICE_FD needs a container with an IOMMU set, even though no memory is mapped.
     fcntl.ioctl(group, VFIO_GROUP_SET_CONTAINER, struct.pack("=i", container))
     fcntl.ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU)
+    return _device_of_group(group, name, stack)
+
+
+def _device_of_group(group: int, name: str, stack: contextlib.ExitStack) -> int:
     # With a mutable buffer, fcntl.ioctl() returns the system call's result: here, a descriptor.
     device = fcntl.ioctl(group, VFIO_GROUP_GET_DEVICE_FD, bytearray(name.encode() + b"\0"))
     return stack.enter_context(_closing(device))
-
-
-def _ask(device: int, request: int, layout: struct.Struct, *values: int) -> tuple[int, ...]:
-    """Pass a structure that begins with its size, and return it as the kernel filled it in."""
-    # argsz tells the kernel how much of the structure this caller knows.
-    padded = (*values, *(0,) * (len(layout.unpack(bytes(layout.size))) - 1 - len(values)))
-    buffer = bytearray(layout.pack(layout.size, *padded))
-    fcntl.ioctl(device, request, buffer)
-    return layout.unpack(buffer)
-
-
-def _read(device: int, name: str, origin: str, last: int) -> VfioDevice:
-    """``last`` is the last region to ask for as a BAR."""
-    if not _ask(device, VFIO_DEVICE_GET_INFO, _DEVICE_INFO)[1] & VFIO_DEVICE_FLAGS_PCI:
-        raise VfioError(f"{name}: VFIO knows this device, but not as a PCI device")
-    size, offset = _region(device, VFIO_PCI_CONFIG_REGION_INDEX)
-    # 4097: one byte more than the largest config space, so that validate() sees a larger region.
-    config = validate(os.pread(device, min(size, 4097), offset), origin)
-    sizes = ((index, _region(device, index)[0]) for index in range(last + 1))
-    # The registers show a BAR's type; only the region's size tells how large it is.
-    bars = tuple(_bar(config, index, size) for index, size in sizes if size)
-    return VfioDevice(ConfigState(config, bars, "vfio", origin), _migration(device))
-
-
-def _region(device: int, index: int) -> tuple[int, int]:
-    """Size and offset of a region; the kernel's answer for a ROM that is not there is EINVAL."""
-    try:
-        answer = _ask(device, VFIO_DEVICE_GET_REGION_INFO, _REGION_INFO, 0, index)
-    except OSError as error:
-        if error.errno == errno.EINVAL and index == VFIO_PCI_ROM_REGION_INDEX:
-            return 0, 0
-        raise
-    return answer[4], answer[5]
-
-
-def _bar(config: bytes, index: int, size: int) -> Bar:
-    if index == VFIO_PCI_ROM_REGION_INDEX:
-        # A ROM BAR is always 32 bits wide.
-        return Bar(index, size, "mem32")
-    register = dword(config, 0x10 + 4 * index)
-    if register & 1:
-        return Bar(index, size, "io")
-    return Bar(index, size, "mem64" if register & 4 else "mem32", bool(register & 8))
-
-
-def _migration(device: int) -> tuple[str, ...] | None:
-    feature = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_MIGRATION
-    try:
-        flags = _ask(device, VFIO_DEVICE_FEATURE, _FEATURE_MIGRATION, feature)[2]
-    except OSError as error:
-        # ENOTTY: the driver has no migration operations (drivers/vfio/vfio_main.c).
-        if error.errno in (errno.ENOTTY, errno.EINVAL):
-            return None
-        raise
-    return tuple(name for bit, name in enumerate(MIGRATION_FLAGS) if flags >> bit & 1)

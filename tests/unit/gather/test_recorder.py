@@ -16,7 +16,7 @@ from vfio_preflight.guest.domain import Guest, GuestDevice, parse_domain, read_g
 from vfio_preflight.guest.metadata import set_record, write_record
 from vfio_preflight.guest.record import Record, RecordEntry
 from vfio_preflight.host.processes import Process
-from vfio_preflight.host.vfio import VfioDevice
+from vfio_preflight.host.vfio_api import VfioDevice
 from vfio_preflight.pci.state import ConfigState
 
 OTHER_KEY, OTHER_HOST = "0000:06:00.0", "0000:06:00.5"

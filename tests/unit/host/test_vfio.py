@@ -14,8 +14,9 @@ import pytest
 
 from lab.configs import make_config
 from unit.patience import ends
-from vfio_preflight.host import descriptors, vfio
+from vfio_preflight.host import descriptors, vfio, vfio_api
 from vfio_preflight.host.vfio import NotFreeError, VfioError, read_free, read_in_use
+from vfio_preflight.host.vfio_api import seen_by_qemu
 from vfio_preflight.qemu.trial import shim
 
 NAME = "0000:06:00.4"
@@ -147,16 +148,18 @@ def test_device_without_vfio(host: FakeHost) -> None:
 
 def test_request_numbers() -> None:
     """As the C preprocessor has them: _IO(';', 100 + n) on all architectures but a few old ones."""
-    assert vfio.VFIO_GET_API_VERSION == 0x3B64
-    assert vfio.VFIO_DEVICE_GET_REGION_INFO == 0x3B6C
-    assert vfio.VFIO_DEVICE_BIND_IOMMUFD == 0x3B76
+    assert vfio_api.VFIO_GET_API_VERSION == 0x3B64
+    assert vfio_api.VFIO_DEVICE_GET_REGION_INFO == 0x3B6C
+    assert vfio_api.VFIO_DEVICE_BIND_IOMMUFD == 0x3B76
 
 
 def test_request_numbers_and_sizes_are_the_headers(tmp_path: Path) -> None:
     if shutil.which("cc") is None or not Path("/usr/include/linux/vfio.h").exists():
         pytest.skip("no C compiler or no kernel headers")
     source = tmp_path / "numbers.c"
-    names = [name for name in vars(vfio) if name.startswith("VFIO_") and "IOMMUFD" not in name]
+    # Debian 12's headers, of Linux 6.1, have neither of these yet.
+    newer = {"VFIO_DEVICE_BIND_IOMMUFD", "VFIO_DEVICE_FEATURE_MIG_DATA_SIZE"}
+    names = [name for name in vars(vfio_api) if name.startswith("VFIO_") and name not in newer]
     numbers = "".join(f'printf("{name} %ld\\n", (long){name});' for name in names)
     sizes = "".join(f'printf("{name} %zu\\n", sizeof(struct {name}));' for name in STRUCTURES)
     source.write_text(
@@ -166,7 +169,7 @@ def test_request_numbers_and_sizes_are_the_headers(tmp_path: Path) -> None:
     subprocess.run(["cc", str(source), "-o", str(tmp_path / "numbers")], check=True)
     done = subprocess.run([tmp_path / "numbers"], capture_output=True, text=True, check=True)
     found = {line.split()[0]: int(line.split()[1]) for line in done.stdout.splitlines()}
-    mine = {name: getattr(vfio, name) for name in names}
+    mine = {name: getattr(vfio_api, name) for name in names}
     mine.update({name: layout.size - extra for name, (layout, extra) in STRUCTURES.items()})
     # Newer headers add fields at the end, which the kernel does not ask for.
     assert found["vfio_device_info"] >= mine.pop("vfio_device_info")
@@ -174,10 +177,10 @@ def test_request_numbers_and_sizes_are_the_headers(tmp_path: Path) -> None:
 
 
 STRUCTURES = {
-    "vfio_group_status": (vfio._GROUP_STATUS, 0),
-    "vfio_device_info": (vfio._DEVICE_INFO, 0),
-    "vfio_region_info": (vfio._REGION_INFO, 0),
-    "vfio_device_feature": (vfio._FEATURE_MIGRATION, 8),
+    "vfio_group_status": (vfio_api.GROUP_STATUS, 0),
+    "vfio_device_info": (vfio_api._DEVICE_INFO, 0),
+    "vfio_region_info": (vfio_api._REGION_INFO, 0),
+    "vfio_device_feature": (vfio_api._FEATURE, 8),
 }
 
 
@@ -186,16 +189,18 @@ class FakeKernel:
 
     def __init__(self, config: bytes = CONFIG, flags: int = 2, migration: int | None = 7) -> None:
         self.config, self.flags, self.migration = config, flags, migration
+        self.data_size: int | None = None
         self.bound: tuple[int, ...] = ()
+        self.asked: list[int] = []
 
     def ioctl(self, device: int, request: int, argument: bytearray) -> int:
-        if request == vfio.VFIO_DEVICE_BIND_IOMMUFD:
+        if request == vfio_api.VFIO_DEVICE_BIND_IOMMUFD:
             self.bound = struct.unpack("=IIiI", argument)
-        elif request == vfio.VFIO_DEVICE_GET_INFO:
+        elif request == vfio_api.VFIO_DEVICE_GET_INFO:
             struct.pack_into("=IIII", argument, 0, 16, self.flags, 9, 5)
-        elif request == vfio.VFIO_DEVICE_GET_REGION_INFO:
+        elif request == vfio_api.VFIO_DEVICE_GET_REGION_INFO:
             self.region(argument)
-        elif request == vfio.VFIO_DEVICE_FEATURE:
+        elif request == vfio_api.VFIO_DEVICE_FEATURE:
             self.feature(argument)
         else:
             raise OSError(25, "Inappropriate ioctl for device")
@@ -210,10 +215,14 @@ class FakeKernel:
         struct.pack_into("=QQ", argument, 16, sizes.get(index, 0), index << 40)
 
     def feature(self, argument: bytearray) -> None:
-        assert struct.unpack("=IIQ", argument) == (16, 1 << 16 | 1, 0)
-        if self.migration is None:
+        size, feature, _ = struct.unpack("=IIQ", argument)
+        answers = {1 << 16 | 1: self.migration, 1 << 16 | 9: self.data_size}
+        assert size == 16 and feature in answers
+        self.asked.append(feature & 0xFFFF)
+        answer = answers[feature]
+        if answer is None:
             raise OSError(25, "Inappropriate ioctl for device")
-        struct.pack_into("=Q", argument, 8, self.migration)
+        struct.pack_into("=Q", argument, 8, answer)
 
     def pread(self, device: int, size: int, offset: int) -> bytes:
         assert offset == 7 << 40
@@ -369,8 +378,120 @@ def test_number_of_the_character_device(host: FakeHost) -> None:
 def test_device_that_cannot_be_told_is_not_read(host: FakeHost) -> None:
     host.add(NAME, 26)
     host.add_process(PID, {8: ANONYMOUS, 9: ANONYMOUS})
-    with pytest.raises(VfioError, match="not certain which open file"):
+    with pytest.raises(VfioError, match="neither the device nor its IOMMU group"):
         read_in_use(NAME, PID, str(host.root))
+
+
+# --- through the group ------------------------------------------------------------------------
+
+
+class GroupKernel(FakeKernel):
+    """Gives the device by its group's descriptor, too."""
+
+    def __init__(self, config: bytes = CONFIG) -> None:
+        super().__init__(config)
+        self.named: list[bytes] = []
+
+    def ioctl(self, device: int, request: int, argument: bytearray) -> int:
+        if request != vfio_api.VFIO_GROUP_GET_DEVICE_FD:
+            return super().ioctl(device, request, argument)
+        self.named.append(bytes(argument))
+        return os.open("/dev/null", os.O_RDONLY)
+
+
+@pytest.fixture
+def grouped(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> Callable[[GroupKernel], FakeHost]:
+    """A QEMU with two devices, in a group each, of which nothing says which descriptor is whose."""
+
+    def install(kernel: GroupKernel) -> FakeHost:
+        host.add(NAME, 26)
+        files = {4: ("/dev/vfio/25", ""), 5: ("/dev/vfio/26", ""), 8: ANONYMOUS, 9: ANONYMOUS}
+        host.add_process(PID, files)
+        monkeypatch.setattr("fcntl.ioctl", kernel.ioctl)
+        monkeypatch.setattr("os.pread", kernel.pread)
+        monkeypatch.setattr(vfio, "duplicate", duplicate)
+        return host
+
+    def duplicate(pid: int, number: int) -> int:
+        assert (pid, number) == (PID, 5)
+        return os.open("/dev/null", os.O_RDONLY)
+
+    return install
+
+
+def test_device_through_the_group(grouped: Callable[[GroupKernel], FakeHost]) -> None:
+    kernel = GroupKernel()
+    kernel.data_size = 1 << 20
+    root = str(grouped(kernel).root)
+    before = open_files()
+    device = read_in_use(NAME, PID, root)
+    assert open_files() == before
+    assert kernel.named == [NAME.encode() + b"\0"]
+    assert (device.state.config, device.state.evidence) == (CONFIG, "vfio")
+    assert (device.offers, device.data_size) == ("stop-copy p2p pre-copy", 1 << 20)
+
+
+def test_driver_is_not_asked_while_the_device_migrates(
+    grouped: Callable[[GroupKernel], FakeHost],
+) -> None:
+    kernel = GroupKernel()
+    device = read_in_use(NAME, PID, str(grouped(kernel).root), migration=False)
+    assert kernel.asked == []
+    assert (device.migration, device.offers, device.data_size) == (None, "", None)
+
+
+def test_device_with_other_ids_than_sysfs_has(grouped: Callable[[GroupKernel], FakeHost]) -> None:
+    host = grouped(GroupKernel())
+    home = host.root / SYSPATH
+    (home / "vendor").write_text("0x10de\n")
+    (home / "device").write_text("0x1eb8\n")
+    assert read_in_use(NAME, PID, str(host.root)).state.config == CONFIG
+    (home / "device").write_text("0x2236\n")
+    with pytest.raises(VfioError, match="10de:1eb8, where sysfs has 10de:2236"):
+        read_in_use(NAME, PID, str(host.root))
+
+
+def test_group_that_is_closed_meanwhile(
+    grouped: Callable[[GroupKernel], FakeHost], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = str(grouped(GroupKernel()).root)
+    answers = iter([5, None])
+    monkeypatch.setattr(vfio, "group_of", lambda *_: next(answers))
+    monkeypatch.setattr(vfio, "read_device", never)
+    with pytest.raises(VfioError, match="closed the group"):
+        read_in_use(NAME, PID, root)
+
+
+@pytest.mark.parametrize(
+    ("release", "may"),
+    [
+        ("6.1.0-40-amd64", True),
+        ("5.15.0-91-generic", True),
+        ("5.14.0-503.11.1.el9_5.x86_64", True),
+        ("5.14.0-1-amd64", False),
+        ("5.10.0-33-amd64", False),
+        ("4.18.0-553.el8_10.x86_64", False),
+        ("", False),
+    ],
+)
+def test_mediated_device_is_opened_again_where_the_core_counts(
+    release: str, may: bool, host: FakeHost
+) -> None:
+    """``vfio_df_open`` since Linux 5.15; a PCI device's driver has ever counted."""
+    device = host.add(NAME, 26)
+    version = host.root / "proc/sys/kernel/osrelease"
+    version.parent.mkdir(parents=True)
+    version.write_text(f"{release}\n")
+    assert descriptors.may_open_again(str(device), str(host.root))
+    (device / "mdev_type").mkdir()
+    assert descriptors.may_open_again(str(device), str(host.root)) == may
+
+
+def test_region_of_any_size_is_what_qemu_makes_of_it() -> None:
+    whole = bytes(range(256)) * 16
+    assert seen_by_qemu(whole + b"x") == whole
+    assert seen_by_qemu(whole[:4000]) == seen_by_qemu(whole[:256]) == whole[:256]
+    assert seen_by_qemu(whole[:255]) == whole[:255] + b"\0"
 
 
 def test_device_that_is_closed_and_another_opened_meanwhile(
@@ -382,7 +503,7 @@ def test_device_that_is_closed_and_another_opened_meanwhile(
     answers = iter([8, 9])
     monkeypatch.setattr(vfio, "descriptor_of", lambda *_: next(answers))
     monkeypatch.setattr(vfio, "duplicate", lambda *_: os.open("/dev/null", os.O_RDONLY))
-    monkeypatch.setattr(vfio, "_read", never)
+    monkeypatch.setattr(vfio, "read_device", never)
     with pytest.raises(VfioError, match="closed the device"):
         read_in_use(NAME, PID, str(host.root))
 
