@@ -38,7 +38,9 @@ CONFIGURATION = Path("/etc/vfio-preflight.conf")
 # name, command, document on standard input, whether emulator facts are forgotten first
 COMMANDS: tuple[tuple[str, list[str], str, bool], ...] = (
     ("sh -c 'exit 0'", ["/bin/sh", "-c", "exit 0"], "", False),
-    ("hook, ignored operation", [HOOK, "g", "started", "begin", "-"], "8", False),
+    ("hook, ignored operation", [HOOK, "g", "stopped", "end", "-"], "8", False),
+    ("hook, start of a guest without devices", [HOOK, "g", "started", "begin", "-"], "0", False),
+    ("hook, start of a guest with 8 devices", [HOOK, "g", "started", "begin", "-"], "8", False),
     ("python3 -I -S -c pass", ["/usr/bin/python3", "-I", "-S", "-c", "pass"], "", False),
     ("python3 -c 'import lxml.etree'", ["/usr/bin/python3", "-c", "import lxml.etree"], "", False),
     ("hook, 0 devices", [HOOK, "g", "migrate", "begin", "-"], "0", False),
@@ -58,6 +60,8 @@ COMMANDS: tuple[tuple[str, list[str], str, bool], ...] = (
 # what is compared with what
 RATIOS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("hook, ignored operation", ("sh -c 'exit 0'",)),
+    ("hook, start of a guest without devices", ("hook, ignored operation",)),
+    ("hook, start of a guest with 8 devices", ("hook, ignored operation",)),
     ("hook, 0 devices", ("python3 -I -S -c pass",)),
     ("hook, 1 device", ("python3 -c 'import lxml.etree'",)),
     ("hook, 8 devices", ("python3 -c 'import lxml.etree'",)),

@@ -19,7 +19,9 @@ from .judge.verdicts import (
     CHOICES,
     DEFAULT_POLICY,
     NEVER,
+    SECOND_GATES,
     TRIAL_MODES,
+    WHEN_UNSURE,
     WHEN_UNVERIFIED,
 )
 from .osutil.light import NamedTuple
@@ -47,7 +49,7 @@ class ConfigurationError(PreflightError):
 
 
 class Configuration(NamedTuple):
-    """Settings as in ``etc/vfio-preflight.conf``; ``deadline`` in seconds.
+    """Settings as in ``etc/vfio-preflight.conf``; deadlines in seconds.
 
     ``policy`` maps verdicts to actions; ``vsc_tolerant`` are ``vendor:device`` patterns in lower
     case. ``evidence`` is the weakest that counts. ``log`` is ``syslog``, ``none`` or an absolute
@@ -63,6 +65,8 @@ class Configuration(NamedTuple):
     annotate: str = ALWAYS
     log: str = "syslog"
     trial: str = WHEN_UNVERIFIED
+    second_gate: str = WHEN_UNSURE
+    second_gate_deadline: float = 3.0
     open_devices: tuple[str, ...] = ()
     states: str = "/var/lib/vfio-preflight/states"
     catalogue: str = "/var/lib/vfio-preflight/catalogue"
@@ -209,6 +213,8 @@ _SETTINGS: dict[tuple[str, str], tuple[str, Callable[[str, str], object]]] = {
     ("hook", "annotate"): ("annotate", _choice((ALWAYS, NEVER))),
     ("hook", "log"): ("log", _log),
     ("hook", "trial"): ("trial", _choice(TRIAL_MODES)),
+    ("hook", "second-gate"): ("second_gate", _choice(SECOND_GATES)),
+    ("hook", "second-gate-deadline"): ("second_gate_deadline", _seconds),
     ("hook", "open-devices"): ("open_devices", _openable),
     ("paths", "states"): ("states", _path),
     ("paths", "catalogue"): ("catalogue", _path),

@@ -59,7 +59,8 @@ def facts_here(
         here = given or state_of(device, "destination", request)
         # A state given by the operator is meant to replace this host's, so no second opinion on it.
         other = None if given else _second_opinion(device, here, request)
-        devices.append(DeviceFacts(device, sent, here, entry, other))
+        parent = _parent(device, sent, here, root)
+        devices.append(DeviceFacts(device, sent, here, entry, other, parent))
     return Facts(
         guest,
         tuple(devices),
@@ -107,6 +108,16 @@ def _second_opinion(device: GuestDevice, here: State, request: Request) -> Confi
     if device.host is None or not isinstance(here, ConfigState):
         return None
     return second_opinion(here, request._replace(name=device.host))
+
+
+def _parent(device: GuestDevice, sent: State, here: State, root: str) -> str:
+    """``vendor:device`` of the destination's physical device, where no state gives it."""
+    if device.host is None or isinstance(sent, ConfigState) or isinstance(here, ConfigState):
+        return ""
+    from ..host.traits import read_traits
+
+    traits = read_traits(device.host, root)
+    return f"{traits.vendor}:{traits.device}" if traits.vendor and traits.device else ""
 
 
 def ask_emulator(path: str, settings: Configuration, deadline: float) -> EmulatorFacts | Missing:

@@ -32,6 +32,7 @@ from ..guest.addresses import pci_address
 from ..guest.domain import Guest, GuestDevice
 from ..guest.metadata import RecordError, read_record, write_record
 from ..guest.record import MAX_DEVICES, Record, RecordEntry
+from ..host.captures import Capture, captured
 from ..host.processes import Process
 from ..host.sightings import remember
 from ..host.sources.request import Request
@@ -105,6 +106,15 @@ class _Item(NamedTuple):
     key: str
     entry: Entry
     recorded: RecordEntry | None = None
+
+
+class _Seen(NamedTuple):
+    """A device's state; what its driver offers for migration, empty if that is not known; and
+    QEMU's age when the hook read it (seconds), None if it was read now."""
+
+    state: State
+    offers: str = ""
+    age: int | None = None
 
 
 class _Here(NamedTuple):
@@ -194,12 +204,14 @@ def _recorded(
 ) -> _Item:
     """The device with this host's state, if that can be read."""
     name = running.name(device)
-    state, offers = _state(running, device, settings)
+    state, offers, age = _state(running, device, settings)
     if isinstance(state, Missing):
         reason = "; ".join(part for part in (state.reason, state.remedy) if part)
         # With a host device, a failure may pass (a driver being reloaded); without one it cannot.
         return _Item(item.key, Entry(name, MISSING, reason, device.host is not None))
     new = _entry(running, device, state, here)._replace(migration=offers)
+    if age is not None:
+        new = new._replace(age=age)
     before = old.entries.get(item.key)
     # The older bytes are nearer to what QEMU read at its start.
     if before is not None and _same_device(before, new):
@@ -207,9 +219,9 @@ def _recorded(
     return _Item(item.key, Entry(name, RECORDED, _summary(state, new)), new)
 
 
-def _state(running: Running, device: GuestDevice, settings: Configuration) -> tuple[State, str]:
-    """What the device presents: by an operator's file, VFIO, or whatever else this host knows; and
-    what its driver offers for migration, empty if that is not known.
+def _state(running: Running, device: GuestDevice, settings: Configuration) -> _Seen:
+    """What the device presents: by an operator's file, by VFIO as the hook read it when QEMU
+    started or as it is now, or by whatever else this host knows.
 
     VFIO is asked through the descriptor that QEMU has open: nothing is opened. Such a state also
     goes into the catalogue, for devices of its kind that are not in use.
@@ -219,16 +231,25 @@ def _state(running: Running, device: GuestDevice, settings: Configuration) -> tu
     # An operator's file replaces everything, also on the source.
     known = isinstance(state, ConfigState) and state.evidence == "file"
     if device.host is None or known:
-        return state, ""
+        return _Seen(state)
+    start = _captured(running, device, settings)
     try:
-        seen = read_in_use(device.host, running.process.pid)
+        seen = start or read_in_use(device.host, running.process.pid)
     # Not certain which descriptor, or no privilege: sysfs or the catalogue must do.
     except PreflightError:
-        return state, ""
+        return _Seen(state)
     # The record does not depend on the catalogue, which may not be writable.
     with contextlib.suppress(PreflightError, OSError):
         remember(device.host, seen.state, settings.catalogue, equivalent_to_qemu)
-    return seen.state, seen.offers
+    return _Seen(seen.state, seen.offers, start.age if start else None)
+
+
+def _captured(running: Running, device: GuestDevice, settings: Configuration) -> Capture | None:
+    """What the hook read of the device when QEMU started; nothing of one plugged in since."""
+    if running.name(device) in running.added:
+        return None
+    process = running.process
+    return captured(settings.runtime, running.guest.name, process.instance).get(device.host or "")
 
 
 def _summary(state: ConfigState, entry: RecordEntry) -> str:

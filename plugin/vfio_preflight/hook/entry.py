@@ -1,7 +1,9 @@
 """The libvirt ``qemu`` hook: GUEST OPERATION SUB-OPERATION EXTRA, domain XML on standard input.
 
 ``migrate begin`` on the destination: exit 1 and the reason on stderr to block; otherwise exit 0
-with the changed XML, or nothing, on stdout. ``restore begin``: always exit 0, because libvirt 11.3
+with the changed XML, or nothing, on stdout. ``started begin`` of such a guest: exit 1 to block it
+after all, by what its devices really present; of a guest that starts here, its devices are read for
+the record, and the exit status is 0. ``restore begin``: always exit 0, because libvirt 11.3
 deletes a managed save when this fails; a refusal waits for ``prepare begin`` of the same attempt.
 Every other operation: exit 0 and silence.
 
@@ -37,7 +39,12 @@ ENDING = b"</domain>"
 HINTS = (b"hostdev", b"vfio")
 NETWORK_HINTS = (b"type='network'", b'type="network"')
 
-WORDS = {"migrate": "migration", "restore": "restore", "prepare": "restore"}
+WORDS = {
+    "migrate": "migration",
+    "started": "migration",
+    "restore": "restore",
+    "prepare": "restore",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -89,6 +96,13 @@ def _judge(guest: str, operation: str, xml: bytes) -> int:
     from .supervise import Outcome, supervised
 
     settings, config_error = _configuration()
+    deadline, may_block = settings.deadline, operation == "migrate"
+    if operation == "started":
+        from . import attempt
+
+        deadline = settings.second_gate_deadline
+        # A cold start and a restore are never failed; nothing waits for them here.
+        may_block = attempt.is_waiting(settings.runtime, guest)
     # Before the fork: in the child, getppid() would be this process.
     libvirt = os.getppid()
 
@@ -96,15 +110,22 @@ def _judge(guest: str, operation: str, xml: bytes) -> int:
         from .gate import Gate
 
         # The child stops by itself shortly before the parent would kill it.
-        end = time.monotonic() + max(settings.deadline - MARGIN, settings.deadline / 2)
-        return Gate(guest, settings, end, config_error, libvirt).judge(operation, xml)
+        end = time.monotonic() + max(deadline - MARGIN, deadline / 2)
+        gate = Gate(guest, settings, end, config_error, libvirt)
+        if operation == "started":
+            from .started import started
+
+            return started(gate, xml)
+        return gate.judge(operation, xml)
 
     try:
-        outcome = supervised(work, settings.deadline)
+        outcome = supervised(work, deadline)
     # fork() fails at a limit on processes or memory.
     except OSError as error:
         outcome = Outcome(70, failure=f"no process could be started: {error}")
-    return _relay(outcome, guest, operation, settings)
+    if outcome.failure:
+        outcome = _failed(outcome.failure, guest, operation, settings, may_block)
+    return _relay(outcome, operation)
 
 
 def _configuration() -> tuple[Configuration, ConfigurationError | None]:
@@ -132,10 +153,8 @@ def may_have_vfio(xml: bytes) -> bool:
     return False
 
 
-def _relay(outcome: Outcome, guest: str, operation: str, settings: Configuration) -> int:
-    """Pass the child's result on to libvirt; a child without one meets the on-error policy."""
-    if outcome.failure:
-        outcome = _failed(outcome.failure, guest, operation, settings)
+def _relay(outcome: Outcome, operation: str) -> int:
+    """Pass the result on to libvirt."""
     # A partial document on stdout would make libvirt fail, or define a changed guest.
     _write(1, outcome.out if outcome.status == 0 else b"")
     _write(2, outcome.err)
@@ -143,7 +162,10 @@ def _relay(outcome: Outcome, guest: str, operation: str, settings: Configuration
     return outcome.status if operation != "restore" else 0
 
 
-def _failed(failure: str, guest: str, operation: str, settings: Configuration) -> Outcome:
+def _failed(
+    failure: str, guest: str, operation: str, settings: Configuration, may_block: bool
+) -> Outcome:
+    """What the on-error policy makes of a child without a result."""
     from ..configuration import UNCHECKED_REMEDY
     from ..judge.verdicts import BLOCK
     from . import journal
@@ -153,7 +175,7 @@ def _failed(failure: str, guest: str, operation: str, settings: Configuration) -
     name = guest[:200]
     what = f"the check of guest {name!a} at {operation} begin could not be made: {failure}"
     # restore and prepare cannot be blocked here: only a refusal that was left does that.
-    blocks = settings.on_error == BLOCK and operation == "migrate"
+    blocks = settings.on_error == BLOCK and may_block
     journal.write(settings.log, f"{what}; {'blocked' if blocks else 'let pass'}", warning=True)
     if not blocks:
         return Outcome(0)

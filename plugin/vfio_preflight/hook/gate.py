@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from lxml import etree
 
@@ -21,13 +22,13 @@ from ..judge.checks.machine import SKIP_VSC_CHECK
 from ..judge.facts import Facts
 from ..judge.findings import Finding, Report
 from ..judge.pipeline import examine
-from ..judge.policy import Decision, decide, with_guest_policy
-from ..judge.verdicts import ALLOW, ALWAYS, ANNOTATE, BLOCK, MEND, NEVER
+from ..judge.policy import Decision, decide, with_guest_policy, with_mended_ahead
+from ..judge.verdicts import ALLOW, ALWAYS, ANNOTATE, BLOCK, NEVER, WHEN_UNSURE
 from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..pci.state import ConfigState
 from ..report.schema import ReportDict, as_dict
 from ..report.text import headline, refusal, summary
-from . import journal
+from . import attempt, journal
 from .annotation import annotated, token_of
 from .supervise import Outcome
 
@@ -63,15 +64,26 @@ class Gate(NamedTuple):
         if operation == "migrate" and probe is not None:
             return self._probe(guest, probe)
         saved = self._saved(guest, root) if operation == "restore" else None
-        decided, decision = self._decide(guest, saved)
-        report = as_dict(decided, decision)
+        found, decision = self.decide(guest, lambda: self._examine(guest, saved))
+        report = as_dict(found, decision)
         # Logged before the action is carried out, so that a hook killed later leaves a trace.
-        self._log(f"{operation} {summary(report)}", report["verdict"] not in ("pass", "tolerated"))
+        self.log(f"{operation} {summary(report)}", report["verdict"] not in ("pass", "tolerated"))
+        self._expect(operation, guest, found, decision)
         if decision.action == BLOCK:
             return self._block(operation, xml, report)
         return self._pass(xml, report, decision)
 
-    def _log(self, line: str, warning: bool) -> None:
+    def _expect(self, operation: str, guest: Guest, report: Report, decision: Decision) -> None:
+        """Have a guest that may come judged again at ``started begin``, or see to it that not."""
+        runtime, wanted = self.settings.runtime, self.settings.second_gate
+        certain = not guest.unresolved and all(device.is_certain for device in report.devices)
+        unwanted = wanted == NEVER or (wanted == WHEN_UNSURE and certain)
+        if operation != "migrate" or decision.action == BLOCK or unwanted:
+            attempt.drop(runtime, self.guest)
+        elif not attempt.leave(runtime, self.guest, guest.uuid):
+            self.log(f"guest {self.guest!a} cannot be judged again: {runtime} takes no file", True)
+
+    def log(self, line: str, warning: bool) -> None:
         """Log; not waited for where no time is left, because the outcome must get out in time."""
         patience = min(journal.PATIENCE, self.end - time.monotonic())
         journal.write(self.settings.log, line, warning=warning, patience=patience)
@@ -84,15 +96,15 @@ class Gate(NamedTuple):
         until = time.monotonic() + (self.end - time.monotonic()) / 2
         return restored(guest, root, self.libvirt, until)
 
-    def _decide(
-        self, guest: Guest, saved: Restored | None = None, trial_mode: str = ""
+    def decide(
+        self, guest: Guest, examined: Callable[[], tuple[Report, Decision]]
     ) -> tuple[Report, Decision]:
-        """The report and the decision; the on-error policy's where the check cannot be made."""
+        """What ``examined`` finds; the on-error policy's decision where it cannot be called."""
         try:
             # A broken configuration must not be replaced by defaults silently: on-error decides.
             if self.config_error is not None:
                 raise self.config_error
-            return self._examine(guest, saved, trial_mode)
+            return examined()
         except PreflightError as error:
             reason = str(error)
         # Any exception: a bug here must not decide about a guest in another way than on-error does.
@@ -106,7 +118,7 @@ class Gate(NamedTuple):
         return report, Decision(action, (), f"on-error = {self.settings.on_error}")
 
     def _examine(
-        self, guest: Guest, saved: Restored | None, trial_mode: str
+        self, guest: Guest, saved: Restored | None, trial_mode: str = ""
     ) -> tuple[Report, Decision]:
         settings = self.settings
         facts = facts_here(
@@ -118,7 +130,7 @@ class Gate(NamedTuple):
             image_problems=saved.problems if saved else (),
         )
         # Before the trial, which can take until the deadline.
-        _remember(facts, settings.catalogue)
+        remember(facts, settings.catalogue)
         report = examine(facts, trial_mode or settings.trial, trials(guest.emulator, self.end))
         return decided(report, guest, settings)
 
@@ -135,7 +147,7 @@ class Gate(NamedTuple):
         try:
             refusals.leave(self.settings.runtime, self.guest, token, message)
         except OSError as error:
-            self._log(
+            self.log(
                 f"restore of guest {self.guest!a} cannot be refused: in {self.settings.runtime}:"
                 f" {error.strerror}; {headline(report)}",
                 warning=True,
@@ -147,7 +159,7 @@ class Gate(NamedTuple):
     def _pass(self, xml: bytes, report: ReportDict, decision: Decision) -> Outcome:
         silent = decision.action == ALLOW or self.settings.annotate == NEVER
         # A mend changes the XML even where annotations are switched off.
-        if silent and decision.action != MEND:
+        if silent and not decision.mend:
             return Outcome(0)
         mends = tuple(Mend(alias, SKIP_VSC_CHECK, True) for alias in decision.mend)
         shown = None if self.settings.annotate == NEVER else report
@@ -170,12 +182,12 @@ class Gate(NamedTuple):
         from .probe import reply
 
         trial_mode = ALWAYS if probe.trial == ALWAYS else ""
-        report, decision = self._decide(guest, trial_mode=trial_mode)
+        report, decision = self.decide(guest, lambda: self._examine(guest, None, trial_mode))
         # Exit 1: libvirt must not define the placeholder on the destination.
         return Outcome(1, err=reply(probe.part, as_dict(report, decision)))
 
 
-def _remember(facts: Facts, catalogue: str) -> None:
+def remember(facts: Facts, catalogue: str) -> None:
     """What was read from the devices themselves goes into the catalogue."""
     seen = [
         (known.device.host, known.destination)
@@ -193,7 +205,8 @@ def decided(report: Report, guest: Guest, settings: Configuration) -> tuple[Repo
     """The decision by both policies, and the report with what is invalid in the guest's."""
     requested = read_policy(guest.metadata) if settings.guest_override else {}
     report, policy = with_guest_policy(report, settings.policy, requested)
-    return report, decide(report, policy, settings.vsc_tolerant)
+    decision = decide(report, policy, settings.vsc_tolerant)
+    return with_mended_ahead(report, decision), decision
 
 
 def _internal(error: Exception) -> str:

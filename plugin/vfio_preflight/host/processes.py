@@ -31,7 +31,8 @@ class Process(NamedTuple):
     (seconds). ``executable`` is the path of its binary, empty if that is not known or the file
     was replaced since. ``incoming`` is whether it was started to load another QEMU's state.
     ``devices`` are the VFIO devices it was started with: id to PCI address or mdev UUID on this
-    host, empty where the arguments do not say.
+    host, empty where the arguments do not say. ``options`` are their -device arguments, by id, in
+    the notation of QEMU's k=v form.
     """
 
     pid: int
@@ -40,6 +41,7 @@ class Process(NamedTuple):
     executable: str
     incoming: bool
     devices: Mapping[str, str]
+    options: Mapping[str, Mapping[str, str]] = {}
 
 
 def find_process(name: str, uuid: str, root: str = "/") -> Process | None:
@@ -90,7 +92,8 @@ def _read_process(pid: str, uuid: str, root: str) -> Process | None:
         executable=_executable(home),
         # libvirt passes "-incoming defer" for a migration and "-loadvm" for an internal snapshot.
         incoming=any(argument in _INCOMING for argument in arguments),
-        devices=dict(_devices(arguments)),
+        devices={alias: _host(options) for alias, options in _devices(arguments)},
+        options=dict(_devices(arguments)),
     )
 
 
@@ -103,7 +106,7 @@ def _executable(home: str) -> str:
     return "" if path.endswith(_DELETED) else path
 
 
-def _devices(arguments: list[str]) -> Iterator[tuple[str, str]]:
+def _devices(arguments: list[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
     for option, value in zip(arguments, arguments[1:]):
         # Cheap test first: libvirt's other -device arguments are JSON, which would have to be
         # parsed.
@@ -114,8 +117,11 @@ def _devices(arguments: list[str]) -> Iterator[tuple[str, str]]:
         except GuestError:
             continue
         if "id" in options and options.get("driver", "").startswith("vfio-pci"):
-            path = options.get("sysfsdev", "")
-            yield options["id"], options.get("host") or os.path.basename(path)
+            yield options["id"], options
+
+
+def _host(options: Mapping[str, str]) -> str:
+    return options.get("host") or os.path.basename(options.get("sysfsdev", ""))
 
 
 def _read(path: str) -> bytes:

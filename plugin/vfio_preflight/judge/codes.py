@@ -198,6 +198,11 @@ COMPAT_UNKNOWN = Code(
 SKIP_VSC_CHECK = Code(
     "skip-vsc-check", PASS, "whether QEMU compares Vendor Specific Information, and why"
 )
+MENDED_AHEAD = Code(
+    "mended-ahead",
+    PASS,
+    "skip-vsc-check is set on a device of which a state is not known, as vsc-tolerant allows",
+)
 EMULATOR_UNVERIFIED = Code(
     "emulator-unverified",
     PASS,

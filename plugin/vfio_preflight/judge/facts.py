@@ -21,7 +21,8 @@ class DeviceFacts(NamedTuple):
     ``source`` is what the source will send, or presented to its QEMU; ``destination`` what the
     destination's device presents. ``entry`` is the guest's record of the device, None without one;
     ``source`` is the very state in it unless there is better evidence, such as a save image.
-    ``second_opinion`` is what else is known of the destination's device.
+    ``second_opinion`` is what else is known of the destination's device. ``parent`` is
+    ``vendor:device`` of its physical device, or empty; known where neither state is.
     """
 
     device: GuestDevice
@@ -29,6 +30,7 @@ class DeviceFacts(NamedTuple):
     destination: State
     entry: RecordEntry | None = None
     second_opinion: ConfigState | None = None
+    parent: str = ""
 
     @property
     def source_is_recorded(self) -> bool:

@@ -21,6 +21,10 @@ DESTINATION, SOURCE = "destination", "source"
 NOT_REALISED = (ERROR, ABORT, CRASH, HANG)
 
 
+# Evidence of what the source's QEMU itself sends or read.
+CERTAIN = ("stream", "vfio")
+
+
 class Finding(NamedTuple):
     """One fact.
 
@@ -75,7 +79,8 @@ class DeviceReport(NamedTuple):
     ``mendable``: every failing byte is Vendor Specific Information, and ``skip-vsc-check`` can be
     set on the device. ``quote`` is the line QEMU on the destination would fail with, or empty.
     ``prediction`` is None where the states were not compared, so that a trial has nothing to
-    confirm.
+    confirm. ``ahead`` is for a device of which a state is missing and on which ``skip-vsc-check``
+    can be set: the ``vendor:device`` that it is known by, empty where it must not be set.
     """
 
     device: GuestDevice
@@ -85,6 +90,13 @@ class DeviceReport(NamedTuple):
     mendable: bool = False
     quote: str = ""
     prediction: Prediction | None = None
+    ahead: tuple[str, ...] = ()
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether both states are of the very bytes that QEMU sends or reads on either side."""
+        known = self.source is not None and self.source.evidence in CERTAIN
+        return known and self.destination is not None and self.destination.evidence == "vfio"
 
     @property
     def verdict(self) -> str:

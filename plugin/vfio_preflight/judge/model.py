@@ -106,7 +106,8 @@ def _judge(facts: Facts, known: DeviceFacts, emulator: EmulatorFacts | None) -> 
     if source is None or destination is None:
         # A destination that hangs QEMU must be found even if the source's state is not known.
         findings = (*own, *_absences(known), *_fatal_alone(context, destination))
-        return DeviceReport(known.device, source, destination, findings)
+        ahead = _identities(known) if _would_help(context) else ()
+        return DeviceReport(known.device, source, destination, findings, ahead=ahead)
     effective = skip_vsc_check(context)
     # check_strength needs the verdict that the states would lead to, so it comes after.
     judged = _with_invalid(_placed(context, source, destination, effective), context, own)
@@ -202,8 +203,7 @@ def _compare(
     context: Context, source: ConfigState, destination: ConfigState, effective: Effective
 ) -> Verdict:
     device, emulator = context.device, context.emulator
-    # An unknown emulator is taken to have the property; EMULATOR_UNKNOWN is reported anyway.
-    has_property = emulator is None or SKIP_VSC_CHECK in emulator.properties.get(device.driver, {})
+    has_property = _has_property(device, emulator)
     remedy = _remedy(device, identity(destination.config)) if has_property else REMEDY_NO_PROPERTY
     try:
         # The destination's masks and properties count; the source's have no effect on the check.
@@ -214,16 +214,41 @@ def _compare(
         invalid = Finding(codes.PROPERTY_INVALID, str(error), "correct it in the guest")
         prediction = Prediction((ERROR,), DESTINATION, findings=(invalid,))
         return Verdict((invalid,), prediction=prediction)
-    can_be_set = (
-        has_property
+    return found._replace(
+        findings=(*found.findings, *check_pasid(context)),
+        mendable=found.mendable and _can_be_set(context),
+    )
+
+
+def _can_be_set(context: Context) -> bool:
+    """Whether the hook can set ``skip-vsc-check`` on the device."""
+    device = context.device
+    return (
+        _has_property(device, context.emulator)
         # A property in the guest's XML is the operator's decision and is not overridden.
         and SKIP_VSC_CHECK not in device.properties
         # An override for a wrong alias is ignored by libvirt without an error.
         and _alias_is_certain(context.guest, device)
     )
-    return found._replace(
-        findings=(*found.findings, *check_pasid(context)), mendable=found.mendable and can_be_set
-    )
+
+
+def _has_property(device: GuestDevice, emulator: EmulatorFacts | None) -> bool:
+    # An unknown emulator is taken to have the property; EMULATOR_UNKNOWN is reported anyway.
+    return emulator is None or SKIP_VSC_CHECK in emulator.properties.get(device.driver, {})
+
+
+def _would_help(context: Context) -> bool:
+    """Whether ``skip-vsc-check`` can be set without the states being known, and is not in force."""
+    # Of an emulator that was not queried the property may not exist: QEMU would not start with it.
+    asked = context.emulator is not None
+    return asked and _can_be_set(context) and skip_vsc_check(context).value is not True
+
+
+def _identities(known: DeviceFacts) -> tuple[str, ...]:
+    """``vendor:device`` by the states there are; else by the destination's physical device."""
+    states = (_state(known.source), _state(known.destination))
+    found = tuple(identity(state.config) for state in states if state is not None)
+    return found or tuple(filter(None, (known.parent,)))
 
 
 def _alias_is_certain(guest: Guest, device: GuestDevice) -> bool:

@@ -39,14 +39,47 @@ def decide(report: Report, policy: Mapping[str, str], vsc_tolerant: tuple[str, .
     # BLOCK is as strict already; MEND is decided below, where a hang is an obstacle, too.
     if strictest not in (MEND, BLOCK) and any(finding.code.blocks_always for finding in findings):
         return Decision(BLOCK, (), HANGS)
+    ahead = _ahead(report, vsc_tolerant) if policy.get(FAIL) == MEND else ()
     if strictest != MEND:
-        return Decision(strictest)
+        return Decision(strictest, ahead if strictest != BLOCK else ())
     # One obstacle is enough: QEMU refuses the whole guest for one device.
     obstacle = next(iter(_obstacles(report, vsc_tolerant)), None)
     if obstacle is not None:
         return Decision(BLOCK, (), f"not mended: {obstacle}")
     failing = (device for device in report.devices if device.verdict == FAIL)
-    return Decision(MEND, tuple(d.device.alias for d in failing if d.device.alias))
+    return Decision(MEND, (*(d.device.alias for d in failing if d.device.alias), *ahead))
+
+
+def _ahead(report: Report, vsc_tolerant: tuple[str, ...]) -> tuple[str, ...]:
+    """Devices of which a state is not known, and which the operator vouched for."""
+    return tuple(
+        device.device.alias
+        for device in report.devices
+        if device.device.alias
+        and device.device.kind != "commandline"
+        and device.ahead
+        and all(_is_listed(name, vsc_tolerant) for name in device.ahead)
+    )
+
+
+def with_mended_ahead(report: Report, decision: Decision) -> Report:
+    """``report``, in which a device that is mended without its states being known says so."""
+    devices = tuple(
+        device._replace(findings=(*device.findings, _mended_ahead(device)))
+        if device.ahead and device.device.alias in decision.mend
+        else device
+        for device in report.devices
+    )
+    return report._replace(devices=devices)
+
+
+def _mended_ahead(device: DeviceReport) -> Finding:
+    unknown = "what the source sends" if device.source is None else "what the device presents here"
+    return Finding(
+        codes.MENDED_AHEAD,
+        f"skip-vsc-check is set beforehand: {unknown} is not known, and {device.ahead[0]} is listed"
+        " under vsc-tolerant; all other bytes are still compared",
+    )
 
 
 def with_guest_policy(
@@ -103,4 +136,8 @@ def is_tolerant(device: DeviceReport, patterns: tuple[str, ...]) -> bool:
     # Both sides: IDs that differ belong to two devices, and the promise covers only one of them.
     states = [state for state in (device.source, device.destination) if state is not None]
     names = [identity(state.config) for state in states]
-    return all(name in patterns or f"{name[:4]}:*" in patterns for name in names)
+    return all(_is_listed(name, patterns) for name in names)
+
+
+def _is_listed(name: str, patterns: tuple[str, ...]) -> bool:
+    return name in patterns or f"{name[:4]}:*" in patterns

@@ -31,11 +31,14 @@ CHOICES = {
 }
 DEFAULT_POLICY = {verdict: choices[0] for verdict, choices in CHOICES.items()}
 
+# When an incoming guest is judged again at started begin ([hook] second-gate).
+WHEN_UNSURE = "when-unsure"
 # When the emulator itself is tried ([hook] trial).
 NEVER = "never"
 WHEN_UNVERIFIED = "when-unverified"
 ALWAYS = "always"
 TRIAL_MODES = (NEVER, WHEN_UNVERIFIED, ALWAYS)
+SECOND_GATES = (ALWAYS, WHEN_UNSURE, NEVER)
 
 
 def worst(verdicts: Iterable[str]) -> str:

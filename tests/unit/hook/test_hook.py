@@ -30,7 +30,7 @@ def host(tmp_path: Path) -> Host:
         ["g1"],
         ["g1", "migrate"],
         ["g1", "migrate", "end", "-"],
-        *(["g1", operation, "begin", "-"] for operation in ("start", "started", "stopped")),
+        *(["g1", operation, "begin", "-"] for operation in ("start", "starting", "stopped")),
         *(["g1", operation, "begin", "-"] for operation in ("reconnect", "attach", "release")),
         ["g1", "prepare", "end", "-"],
         ["g1", "MIGRATE", "begin", "-"],

@@ -19,7 +19,8 @@ def test_what_was_left_is_taken_once(tmp_path: Path) -> None:
 def test_file_is_where_the_shell_looks_for_it(tmp_path: Path) -> None:
     """hooks/vfio-preflight tests for it before it starts Python."""
     hook = Path(__file__).parents[3] / "hooks" / "vfio-preflight"
-    assert '"/run/vfio-preflight/refused/g-$1"' in hook.read_text()
+    assert "run=/run/vfio-preflight\n" in hook.read_text()
+    assert '"$run/refused/g-$1"' in hook.read_text()
     refusals.leave(str(tmp_path), "g 1", "t", "m")
     path = tmp_path / "refused" / "g-g 1"
     assert path.read_text() == "t\nm"

@@ -7,7 +7,13 @@ from unit.makers import make_device, make_device_report, make_report, make_state
 from vfio_preflight.guest.domain import GuestDevice
 from vfio_preflight.judge.codes import CODES
 from vfio_preflight.judge.findings import DeviceReport, Finding, Report
-from vfio_preflight.judge.policy import Decision, decide, is_tolerant, with_guest_policy
+from vfio_preflight.judge.policy import (
+    Decision,
+    decide,
+    is_tolerant,
+    with_guest_policy,
+    with_mended_ahead,
+)
 from vfio_preflight.judge.verdicts import CHOICES, DEFAULT_POLICY, STRICTNESS, VERDICTS, worst
 from vfio_preflight.pci.state import ConfigState
 
@@ -230,3 +236,49 @@ def test_guest_policy_that_does_not_exist_is_ignored(
     (finding,) = report.findings
     assert finding.code == "guest-policy-unusable"
     assert finding.text.startswith(f"{named}{others} in ")
+
+
+# --- mended ahead --------------------------------------------------------------------------------
+
+
+def make_unknown(ahead: tuple[str, ...] = ("10de:1eb8",), kind: str = "pci") -> DeviceReport:
+    report = make_device_report("destination-unknown", device=make_device(kind=kind))
+    return report._replace(destination=None, ahead=ahead)
+
+
+def test_device_without_a_state_is_mended_ahead() -> None:
+    report = make_report(make_unknown())
+    decision = mend(report)
+    assert decision == Decision("annotate", ("hostdev0",))
+    (device,) = with_mended_ahead(report, decision).devices
+    assert [finding.code for finding in device.findings] == ["destination-unknown", "mended-ahead"]
+    assert "what the device presents here" in device.findings[1].text
+
+
+def test_mended_ahead_beside_a_device_that_fails() -> None:
+    other = make_unknown()._replace(device=make_device(key="k", alias="hostdev1"))
+    assert mend(make_report(make_mendable(), other)) == Decision("mend", ("hostdev0", "hostdev1"))
+
+
+@pytest.mark.parametrize(
+    ("device", "policy", "tolerant"),
+    [
+        (make_unknown(), {"fail": "block"}, TOLERANT),
+        (make_unknown(), {}, ("15b3:*",)),
+        (make_unknown(()), {}, TOLERANT),
+        (make_unknown(("10de:1eb8", "10de:2236")), {}, TOLERANT),
+        (make_unknown(kind="commandline"), {}, TOLERANT),
+    ],
+    ids=["no mend", "not listed", "not known", "one not listed", "command line"],
+)
+def test_nothing_is_mended_ahead_without_the_operators_word(
+    device: DeviceReport, policy: dict[str, str], tolerant: tuple[str, ...]
+) -> None:
+    report = make_report(device)
+    decision = mend(report, tolerant, **policy)
+    assert decision == Decision("annotate")
+    assert with_mended_ahead(report, decision) == report
+
+
+def test_blocked_guest_is_not_mended_ahead() -> None:
+    assert mend(make_report(make_unknown()), unknown="block") == Decision("block")

@@ -1,0 +1,73 @@
+"""``started begin``: devices are captured at a cold start, and judged again on a migration.
+
+On a migration this is the second gate. The destination's QEMU has realised its devices, and no
+memory was sent: exit 1 ends the migration with the reason, and the guest runs on at the source.
+Nothing can be mended here, since the properties are set; but what was read goes into the catalogue,
+so that the next attempt is mended at ``migrate begin``.
+
+A cold start is never failed: its devices are read for the record, and that is all. Neither is a
+restore, of which no attempt is waiting.
+"""
+
+from __future__ import annotations
+
+from ..gather.here import facts_here
+from ..gather.started import as_started, captures, presented
+from ..gather.trials import trials
+from ..guest.domain import Guest, read_guest
+from ..guest.xml import parse_domain
+from ..host.captures import keep
+from ..host.networks import hands_out_devices
+from ..host.processes import Process, find_process
+from ..judge.findings import Report
+from ..judge.pipeline import examine
+from ..judge.policy import Decision
+from ..judge.verdicts import BLOCK, MEND, NEVER
+from ..report.schema import as_dict
+from ..report.text import refusal, summary
+from . import attempt
+from .gate import Gate, decided, remember
+from .supervise import Outcome
+
+MENDED_NEXT = (
+    "a device cannot be mended once its QEMU runs; what it presents is known from now on: migrate"
+    " again, and it is mended at migrate begin"
+)
+
+
+def started(gate: Gate, xml: bytes) -> Outcome:
+    """The outcome of ``started begin`` for ``xml``."""
+    guest = read_guest(parse_domain(xml), hands_out_devices)
+    process = find_process(guest.name, guest.uuid)
+    if process is None or not guest.devices:
+        return Outcome(0)
+    runtime = gate.settings.runtime
+    if not process.incoming:
+        attempt.drop(runtime, gate.guest)
+        found = captures(guest, process)
+        if found:
+            keep(runtime, gate.guest, process.instance, found)
+        return Outcome(0)
+    if not attempt.take(runtime, gate.guest, guest.uuid, process.age):
+        return Outcome(0)
+    return _second_gate(gate, as_started(guest, process), process)
+
+
+def _second_gate(gate: Gate, guest: Guest, process: Process) -> Outcome:
+    report, decision = gate.decide(guest, lambda: _examine(gate, guest, process))
+    if decision.action == MEND:
+        decision = Decision(BLOCK, (), MENDED_NEXT)
+    shown = as_dict(report, decision)
+    gate.log(f"started {summary(shown)}", shown["verdict"] not in ("pass", "tolerated"))
+    if decision.action != BLOCK:
+        return Outcome(0)
+    return Outcome(1, err=("\n".join(refusal(shown, "migration")) + "\n").encode())
+
+
+def _examine(gate: Gate, guest: Guest, process: Process) -> tuple[Report, Decision]:
+    settings = gate.settings
+    facts = facts_here(guest, settings, gate.end, destination=presented(guest, process))
+    remember(facts, settings.catalogue)
+    # No trial: libvirt holds the guest's lock meanwhile, and with it "virsh list".
+    report = examine(facts, NEVER, trials(guest.emulator, gate.end))
+    return decided(report, guest, settings)
