@@ -18,7 +18,10 @@ from ..errors import PreflightError
 from .space import validate
 from .state import BAR_KINDS, EVIDENCE, Bar, ConfigState
 
+# The ROM's number in VFIO (VFIO_PCI_ROM_REGION_INDEX) and in QEMU (PCI_ROM_SLOT).
 _ROM = 6
+# Twenty digits hold any 64-bit number. Without a bound int() would take time quadratic in the
+# length of a text that anybody may have written.
 _TEXT = r"([0-9]{1,20}):([0-9]{1,20}):([a-z0-9]{1,8})(:prefetchable)?"
 _HEX = "(?:[0-9a-fA-F]{2})*"
 
@@ -33,10 +36,13 @@ def bar(number: object, size: object, kind: object, prefetchable: object = False
     if type(number) is not int or not 0 <= number <= _ROM:
         raise CodecError(f"a BAR has number {_shown(number)}, not one from 0 to {_ROM} (ROM)")
     name = "the ROM" if number == _ROM else f"BAR{number}"
+    # 6.2.5.1: the size is read back as the address bits that stay 0, so it is a power of two; it
+    # must fit the 64 bits of a pair of registers.
     if type(size) is not int or not 0 < size < 1 << 64 or size & (size - 1):
         raise CodecError(f"{name} has size {_shown(size)}, which is not a power of two")
     if kind not in BAR_KINDS:
         raise CodecError(f"{name} is of kind {_shown(kind)}, none of {', '.join(BAR_KINDS)}")
+    # Not by truth: the string "false" would pass for true.
     if not isinstance(prefetchable, bool):
         raise CodecError(f"{name}: prefetchable is {_shown(prefetchable)}, not true or false")
     return Bar(number, size, str(kind), prefetchable)
@@ -66,6 +72,7 @@ def bars_to_text(bars: Iterable[Bar]) -> str:
 
 def config_from_hex(value: object, where: str) -> bytes:
     """A configuration space. Raises :class:`CodecError`, ``ConfigSpaceError`` for its size."""
+    # Not left to bytes.fromhex(), which skips white space between digits.
     if not isinstance(value, str) or not re.fullmatch(_HEX, value):
         raise CodecError(f'{where}: "config" is not a string of hexadecimal digits in pairs')
     return validate(bytes.fromhex(value), where)
@@ -92,6 +99,7 @@ def _bars(value: object, read: Callable[[object], Bar]) -> tuple[Bar, ...]:
     if not isinstance(value, list) or len(value) > _ROM + 1:
         raise CodecError(f'"bars" is not a list of up to {_ROM + 1}')
     bars = tuple(read(each) for each in value)
+    # With two sizes for one register there is no telling which of them the device has.
     if len({bar.number for bar in bars}) != len(bars):
         raise CodecError("it names a BAR twice")
     return bars
@@ -118,4 +126,5 @@ def _from_text(value: object) -> Bar:
 
 
 def _shown(value: object) -> str:
+    # Escaped and cut: it goes to a terminal or a log, and the file may be anybody's.
     return ascii(value if not isinstance(value, str) else value[:40])[:60]

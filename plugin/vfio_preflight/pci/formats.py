@@ -21,6 +21,7 @@ from .space import PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE, validate
 from .state import ConfigState
 
 SCHEMA = 1
+# A hexdump of 4096 bytes has some 20 kB; 'state --image' lists all of a guest's devices.
 MAX_FILE = 1 << 20
 
 HINT = "expected 256 or 4096 raw bytes, 'lspci -xxxx' text, a hexdump, or vfio-preflight JSON"
@@ -34,6 +35,7 @@ def read_file(path: str, evidence: str = "file") -> ConfigState:
     """Read the file at ``path``. Raises :class:`FormatError`, ``ConfigSpaceError``."""
     try:
         with open(path, "rb") as file:
+            # One byte more shows that it is too long; to read all of /dev/zero would never end.
             data = file.read(MAX_FILE + 1)
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror}") from error
@@ -44,6 +46,7 @@ def read_file(path: str, evidence: str = "file") -> ConfigState:
 
 def parse(data: bytes, origin: str, evidence: str = "file") -> ConfigState:
     """Find out the format of ``data`` and read it; ``origin`` names it in errors."""
+    # By its size alone a text of 256 or 4096 characters would pass for a configuration space.
     if len(data) in (PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE) and not _is_text(data):
         return ConfigState(data, (), evidence, origin)
     if not _is_text(data):
@@ -78,6 +81,7 @@ def from_json(text: str, origin: str, evidence: str) -> ConfigState:
     """Read :func:`to_json`'s text; ``evidence`` is for text that does not name any."""
     try:
         value = json.loads(text)
+    # json descends once for each bracket: a file of nothing but brackets ends in RecursionError.
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{origin}: not JSON: {error}") from error
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
@@ -98,7 +102,9 @@ def from_json(text: str, origin: str, evidence: str) -> ConfigState:
 def _only_device(devices: list[object], origin: str) -> dict[str, object]:
     """The VFIO device in a list of an image's devices, which has emulated ones too."""
     listed = [device for device in devices if isinstance(device, dict)]
+    # vfio_migration_init() (hw/vfio/migration.c) registers a device's section as PATH/vfio.
     found = [device for device in listed if str(device.get("device")).endswith("/vfio")]
     if len(found) != 1:
         raise FormatError(f"{origin}: holds {len(found)} VFIO devices; give one")
+    # An image is a migration stream: its bytes are what QEMU took at realise.
     return {"evidence": "stream", "origin": found[0]["device"], **found[0]}

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+# These have a branch of their own in vfio_add_std_cap() that changes what the guest sees. AF has
+# one as well, but there QEMU only notes whether the function can be reset.
 PCI_CAP_ID_PM = 0x01
 PCI_CAP_ID_MSI = 0x05
 PCI_CAP_ID_VNDR = 0x09
 PCI_CAP_ID_EXP = 0x10
 PCI_CAP_ID_MSIX = 0x11
 
+# The same for vfio_add_ext_cap().
 PCI_EXT_CAP_ID_ARI = 0x0E
 PCI_EXT_CAP_ID_ATS = 0x0F
 PCI_EXT_CAP_ID_SRIOV = 0x10
 PCI_EXT_CAP_ID_REBAR = 0x15
 
 CAPABILITIES = {
+    # It has no registers beyond the header; NVIDIA GPUs have one in the middle of their list.
     0x00: "Null",
     0x01: "PM",
     0x02: "AGP",
@@ -38,7 +42,9 @@ CAPABILITIES = {
     0x15: "FPB",
 }
 
+# 0x000C is obsolete and 0x0014 reserved for AMD (linux/pci_regs.h): neither has a name here.
 EXTENDED_CAPABILITIES = {
+    # With version and next pointer 0 as well it is no capability, but an empty list (7.6).
     0x0000: "Null",
     0x0001: "AER",
     0x0002: "VC",
@@ -50,6 +56,7 @@ EXTENDED_CAPABILITIES = {
     0x0008: "MFVC",
     0x0009: "VC (MFVC)",
     0x000A: "RCRB header",
+    # Unlike the VSC it is compared in full: skip-vsc-check concerns the standard list alone.
     0x000B: "VSEC",
     0x000D: "ACS",
     0x000E: "ARI",

@@ -19,6 +19,7 @@ from .space import (
 # A table row: offset inside the structure, size in bytes, name.
 Register = tuple[int, int, str]
 
+# The layout of header type 0: the kernel's vfio-pci binds no bridge.
 HEADER: tuple[Register, ...] = (
     (0x00, 2, "Vendor ID"),
     (0x02, 2, "Device ID"),
@@ -54,7 +55,9 @@ LIST_HEADER: tuple[Register, ...] = ((0, 1, "Capability ID"), (1, 1, "Next point
 STANDARD: dict[int, tuple[Register, ...]] = {
     0x01: ((2, 2, "PMC"), (4, 2, "PMCSR"), (6, 1, "PMCSR_BSE"), (7, 1, "Data")),
     0x03: ((2, 2, "VPD address"), (4, 4, "VPD data")),
+    # The length byte belongs to the header, which stays compared under skip-vsc-check.
     0x09: ((2, 1, "Length"),),
+    # Slot and root registers too: where an endpoint has the space, QEMU compares it.
     0x10: (
         (0x02, 2, "PCIe capabilities"),
         (0x04, 4, "DEVCAP"),
@@ -79,6 +82,7 @@ STANDARD: dict[int, tuple[Register, ...]] = {
         (0x38, 2, "SLTCTL2"),
         (0x3A, 2, "SLTSTA2"),
     ),
+    # The vector count of mlx5 VFs is set per host, and nothing exempts it.
     0x11: ((2, 2, "Message control"), (4, 4, "Table offset/BIR"), (8, 4, "PBA offset/BIR")),
     0x13: ((2, 1, "Length"), (3, 1, "AF capabilities"), (4, 1, "AF control"), (5, 1, "AF status")),
 }
@@ -86,6 +90,7 @@ STANDARD: dict[int, tuple[Register, ...]] = {
 EXTENDED_HEADER: tuple[Register, ...] = ((0, 4, "Extended capability header"),)
 
 EXTENDED: dict[int, tuple[Register, ...]] = {
+    # 7.8.4: 2C to 37 is implemented by root ports and event collectors alone.
     0x0001: (
         (0x04, 4, "Uncorrectable error status"),
         (0x08, 4, "Uncorrectable error mask"),
@@ -99,10 +104,12 @@ EXTENDED: dict[int, tuple[Register, ...]] = {
         (0x34, 4, "Error source ID"),
         (0x38, 16, "TLP prefix log"),
     ),
+    # 7.9.3: differs between any two cards.
     0x0003: ((0x04, 8, "Serial number"),),
     0x0004: ((0x04, 1, "Data select"), (0x08, 4, "Data"), (0x0C, 1, "Capability")),
     0x000B: ((0x04, 4, "VSEC header"),),
     0x000F: ((0x04, 2, "ATS capability"), (0x06, 2, "ATS control")),
+    # 7.8.6: a pair of registers for each resizable BAR, of which there are six at most.
     0x0015: tuple(
         row
         for n in range(6)
@@ -132,6 +139,7 @@ BODY = {
 # Fields of registers whose difference between two hosts is met in practice:
 # (extended, capability ID, register) -> (mask, name).
 FIELDS: dict[tuple[bool, int, str], tuple[tuple[int, str], ...]] = {
+    # PM 1.2, 3.2.3.
     (False, 0x01, "PMC"): (
         (0x0007, "version"),
         (0x0008, "PME clock"),
@@ -147,11 +155,13 @@ FIELDS: dict[tuple[bool, int, str], tuple[tuple[int, str], ...]] = {
         (0x0100, "PME enable"),
         (0x8000, "PME status"),
     ),
+    # Enable and multiple message enable are writable in QEMU's copy (msi_init), so never compared.
     (False, 0x05, "Message control"): (
         (0x000E, "vectors the device can use"),
         (0x0080, "64-bit address"),
         (0x0100, "per-vector masking"),
     ),
+    # Enable and function mask are writable in QEMU's copy (msix_init), so never compared.
     (False, 0x11, "Message control"): ((0x07FF, "table size"),),
     (False, 0x10, "PCIe capabilities"): (
         (0x000F, "version"),
@@ -167,6 +177,8 @@ FIELDS: dict[tuple[bool, int, str], tuple[tuple[int, str], ...]] = {
         (0x0C000000, "slot power limit scale"),
         (0x10000000, "function level reset"),
     ),
+    # The guest's writes go to the device. QEMU's copy keeps what realise found there, read-only,
+    # since pci_add_capability() clears wmask: what the host's driver had set is compared.
     (False, 0x10, "DEVCTL"): (
         (0x000F, "error reporting enables"),
         (0x0010, "relaxed ordering"),
@@ -180,6 +192,8 @@ FIELDS: dict[tuple[bool, int, str], tuple[tuple[int, str], ...]] = {
         (0x0010, "auxiliary power"),
         (0x0020, "transactions pending"),
     ),
+    # vfio_setup_pcie_cap() zeroes an endpoint's link registers on the root complex: differences in
+    # them count behind a root port alone.
     (False, 0x10, "LNKCAP"): (
         (0x0000000F, "max link speed"),
         (0x000003F0, "max link width"),
@@ -199,6 +213,7 @@ FIELDS: dict[tuple[bool, int, str], tuple[tuple[int, str], ...]] = {
     (False, 0x10, "DEVCTL2"): ((0x000F, "completion time-out"), (0x0400, "LTR enable")),
     (False, 0x10, "LNKCTL2"): ((0x000F, "target link speed"),),
     (False, 0x10, "LNKSTA2"): ((0x0001, "de-emphasis"), (0x003E, "equalisation status")),
+    # -1 stands for the header. cmask has one bit of Status (pci_init_cmask).
     (False, -1, "Status"): ((0x0010, "capability list"),),
     (False, -1, "Header type"): ((0x7F, "layout"), (0x80, "multi-function")),
 }
@@ -237,6 +252,7 @@ def locate(config: bytes, offset: int) -> Place:
         return _place(None, HEADER, 0, offset, "Reserved")
     read = capabilities if offset < PCI_CONFIG_SPACE_SIZE else extended_capabilities
     listed = read(config)
+    # Each runs to the next by address, so none holds bytes only below the first, or without a list.
     owner = next((c for c in listed if c.offset <= offset < c.offset + c.size), None)
     if owner is None:
         return Place(None, "bytes outside any capability", offset, 1)
@@ -257,6 +273,7 @@ def _msi_registers(control: int) -> tuple[Register, ...]:
     data = 0xC if control & 0x80 else 0x8
     upper = ((8, 4, "Message upper address"),) if control & 0x80 else ()
     rows = ((2, 2, "Message control"), (4, 4, "Message address"), *upper, (data, 2, "Message data"))
+    # Without per-vector masking (bit 8) the capability ends before these: QEMU compares neither.
     return (*rows, (data + 4, 4, "Mask bits"), (data + 8, 4, "Pending bits"))
 
 

@@ -21,6 +21,7 @@ PCI_CONFIG_SPACE_SIZE = 0x100
 PCIE_CONFIG_SPACE_SIZE = 0x1000
 PCI_CONFIG_HEADER_SIZE = 0x40
 PCI_STATUS = 0x06
+# 6.2.3: while it is 0, the capabilities pointer at 34h is not valid.
 PCI_STATUS_CAP_LIST = 0x10
 PCI_CAPABILITY_LIST = 0x34
 
@@ -91,6 +92,8 @@ def capabilities(config: bytes) -> tuple[Capability, ...]:
         return ()
     offsets: list[int] = []
     offset = config[PCI_CAPABILITY_LIST]
+    # The pointer's low two bits are reserved (6.7), but kept: QEMU follows the pointer as it is. An
+    # entry at ff would have its next pointer outside.
     while PCI_CONFIG_HEADER_SIZE <= offset < PCI_CONFIG_SPACE_SIZE - 1 and offset not in offsets:
         offsets.append(offset)
         offset = config[offset + 1]
@@ -102,12 +105,15 @@ def capabilities(config: bytes) -> tuple[Capability, ...]:
 
 def extended_capabilities(config: bytes) -> tuple[Capability, ...]:
     """The extended capability list, in list order; empty for 256 bytes."""
+    # A header of all zeros at 100h says that there is no list (7.6).
     if len(config) < PCIE_CONFIG_SPACE_SIZE or not dword(config, PCI_CONFIG_SPACE_SIZE):
         return ()
     offsets: list[int] = []
     offset = PCI_CONFIG_SPACE_SIZE
+    # Below 100h there are no extended capabilities; 0 ends the list.
     while offset >= PCI_CONFIG_SPACE_SIZE and offset not in offsets:
         offsets.append(offset)
+        # The pointer's low two bits are reserved and must be masked (7.6; PCI_EXT_CAP_NEXT).
         offset = dword(config, offset) >> 20 & 0xFFC
     return tuple(_extended(config, at, offsets) for at in offsets)
 
@@ -125,4 +131,6 @@ def _extended(config: bytes, offset: int, offsets: list[int]) -> Capability:
 
 
 def _size(offsets: list[int], offset: int, end: int) -> int:
+    # By address and not by list order: a list may run downwards, and QEMU asks for the next above
+    # (vfio_std_cap_max_size, vfio_ext_cap_max_size).
     return min((other for other in offsets if other > offset), default=end) - offset

@@ -8,11 +8,14 @@ if TYPE_CHECKING:
     from typing import Union
 
 # Evidence, best first: where a config state came from (README, "Evidence").
+# A stream has what the source's QEMU took at realise, which the device itself may no longer show.
+# sysfs has the physical view: a VF's identity reads ffff there, and VFIO hides capabilities.
 EVIDENCE = ("stream", "vfio", "catalogue", "inferred", "sysfs", "file")
 # The weakest evidence: who demands no better takes any.
 ANY_EVIDENCE = EVIDENCE[-1]
 # What a device's driver offers for migration is given in words (``stop-copy p2p``); if nothing:
 NO_MIGRATION = "none"
+# Memory type 01 of 6.2.5.1, below 1 MB, is reserved since PCI 3.0.
 BAR_KINDS = ("io", "mem32", "mem64")
 
 
@@ -61,4 +64,5 @@ class Missing(NamedTuple):
 if TYPE_CHECKING:
     State = Union[ConfigState, Missing]
 else:
+    # A tuple is what isinstance() takes, and it needs no import of typing, which takes time.
     State = (ConfigState, Missing)

@@ -58,6 +58,7 @@ _REMEDY_LACKING = "migrate to a host whose QEMU has the machine type"
 _UNSUPPORTED = "[Uu]nsupported machine type"
 _MACHINE = r"(?P<machine>[\w.+-]{1,64})"
 
+# pci.c prints with %x, so a byte has one digit or two.
 _BAD_CONFIG_DATA = re.compile(
     r"get_pci_config_device: Bad config data: i=0x(?P<offset>[0-9a-f]{1,3})"
     r" read: (?P<stream>[0-9a-f]{1,2}) device: (?P<device>[0-9a-f]{1,2})"
@@ -215,6 +216,7 @@ def explain(text: str, config: bytes | None = None) -> Iterator[Explanation]:
     for number, line in enumerate(lines):
         bad = _BAD_CONFIG_DATA.search(line)
         if bad is not None:
+            # pci.c knows the byte, savevm.c the section: the device's name comes some lines later.
             device = _device_named_after(lines[number : number + 8])
             yield _bad_config_data(number + 1, bad, device, config)
             continue
@@ -301,6 +303,7 @@ def _bad_config_data(
 
 
 def _register(mismatch: Mismatch, config: bytes | None) -> str:
+    # Up to 0x3f all devices have the same registers; beyond, only their lists tell.
     if config is None and mismatch.offset >= 0x40:
         area = (
             "capabilities" if mismatch.offset < PCI_CONFIG_SPACE_SIZE else "extended capabilities"
@@ -338,5 +341,6 @@ def _is_vsc_body(offset: int, config: bytes) -> bool:
     return (
         place.capability is not None
         and place.capability.name == "VSC"
+        # ID, next pointer and length stay compared (vfio_add_vendor_specific_cap).
         and offset >= place.capability.offset + 3
     )

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
 _CHUNK = 1 << 20
+# The binary is named by the guest's XML: what is kept of its output has a bound.
 _MAX_OUTPUT = 32 << 20  # bytes; query-machines of QEMU 10.0 takes half a megabyte
 _MAX_STDERR = 64 << 10
 _TICK = 0.05  # seconds between two looks at a condition that no pipe announces
@@ -89,6 +90,7 @@ class Emulator:
     @property
     def ended(self) -> bool:
         """Whether it has ended and everything it wrote has been read."""
+        # Both pipes at their end first: a status alone would leave unread why it ended.
         if self.status is None and not self.outputs():
             self.status = self._process.poll()
         return self.status is not None
@@ -123,6 +125,8 @@ class Emulator:
         """Processor time used so far; 0.0 of one that is gone."""
         try:
             with open(f"/proc/{self._process.pid}/stat", "rb") as file:
+                # proc_pid_stat(5): the name in field 2 may hold blanks and parentheses. utime and
+                # stime are fields 14 and 15; what is left here begins with field 3.
                 fields = file.read().rpartition(b")")[2].split()
         except OSError:
             return 0.0
@@ -145,6 +149,7 @@ class Emulator:
         """Why it gave no answer, with the first line it wrote on standard error."""
         what = "did not answer in time and was stopped"
         if self.is_silent:
+            # Its pipes are closed before it can be waited for.
             status = program.wait(self._process)
             self._drain()
             if status is None:
@@ -187,6 +192,7 @@ class Emulator:
         if not chunk:
             pipe.close()
         elif pipe is err:
+            # Read even if nothing is kept of it: a full pipe would block the emulator.
             self.errors += chunk[: _MAX_STDERR - len(self.errors)]
         else:
             self._parse(chunk)
@@ -195,6 +201,7 @@ class Emulator:
         self._received += len(chunk)
         if self._received > _MAX_OUTPUT:
             raise ProcessError(f"writes more than {_MAX_OUTPUT >> 20} MiB")
+        # One long line must not be searched from its beginning with every chunk.
         if b"\n" not in chunk:
             self._pending += chunk
             return
@@ -203,6 +210,7 @@ class Emulator:
             message = _message(line) if line.strip() else {}
             if "QMP" in message:
                 self.greeting = message["QMP"]
+            # What has neither is an event, which answers no command.
             elif "return" in message or "error" in message:
                 self.replies.append(message)
 
@@ -246,6 +254,7 @@ def signal_name(status: int) -> str:
     """``SIGSEGV`` for -11."""
     try:
         return signal.Signals(-status).name
+    # Real-time signals have no names but the first and the last.
     except ValueError:
         return f"signal {-status}"
 
@@ -253,6 +262,7 @@ def signal_name(status: int) -> str:
 def _message(line: bytes) -> Mapping[str, Any]:
     try:
         message = json.loads(line)
+    # Deep nesting makes json raise RecursionError.
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):

@@ -36,8 +36,10 @@ _ARGUMENTS = (
     # The same form as libvirt's own probe, so that wrapper scripts cope; TCG first, since it needs
     # no device and makes no virtual machine.
     *("-machine", "none,accel=tcg:kvm"),
+    # No configuration file of the host's may have a part in the answers.
     *("-S", "-no-user-config", "-nodefaults", "-display", "none", "-qmp", "stdio"),
 )
+# What taking an answer of another shape apart can raise.
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
 
 
@@ -72,6 +74,7 @@ def emulator_facts(
         raise EmulatorError(
             f"emulator {error}; correct the guest's <emulator>, or install that program"
         ) from error
+    # A script stays the same file when what it starts is upgraded.
     usable_cache = None if executable.script else cache_dir
     facts = _cached(usable_cache, executable)
     if facts is None:
@@ -110,10 +113,12 @@ def _converse(executable: Executable, deadline: float) -> tuple[Any, list[Mappin
     left = deadline - time.monotonic()
     if left <= 0:
         raise ProcessError("was not asked: no time was left")
+    # The resolved path is what trusted_executable() has checked; a link could be changed since.
     argv = (executable.realpath, *_ARGUMENTS)
     # Processor time is limited in case this process is killed before it can end the emulator.
     cpu = int(min(left, 3600.0)) + 2
     queries = [("qmp_capabilities", {}), *_queries()]
+    # The path comes from whoever may define a guest. libvirt runs it unprivileged: so must a hook.
     with Emulator(argv, user=unprivileged_user(), cpu=cpu) as emulator:
         emulator.send_all(queries)
         replies = emulator.replies
@@ -130,6 +135,7 @@ def _queries() -> list[tuple[str, Mapping[str, object]]]:
     return [
         ("query-machines", {"compat-props": True}),
         ("query-machines", {}),  # for QEMU before 9.1, where the former is an error
+        # Abstract types too: a compat entry may name an ancestor, such as pci-device.
         ("qom-list-types", {"implements": "pci-device", "abstract": True}),
         *(("device-list-properties", {"typename": name}) for name in VFIO_TYPES),
     ]
@@ -138,8 +144,10 @@ def _queries() -> list[tuple[str, Mapping[str, object]]]:
 def _facts(path: str, version: Mapping[str, Any], replies: _Replies) -> EmulatorFacts:
     """Turn QMP's answers into facts; raises what ``_MALFORMED`` lists if they are not QEMU's."""
     lineage = _lineage(replies.types["return"])
+    # An error is the answer of QEMU before 9.1, which does not know the argument compat-props.
     known = "return" in replies.machines_with_compat
     machines = (replies.machines_with_compat if known else replies.machines)["return"]
+    # Of each machine type's entries only those that can reach a VFIO device are kept.
     reaching = {ancestor for ancestors in lineage.values() for ancestor in ancestors}
     numbers = version["qemu"]
     return EmulatorFacts(
@@ -153,6 +161,7 @@ def _facts(path: str, version: Mapping[str, Any], replies: _Replies) -> Emulator
         properties={
             name: _properties(reply["return"])
             for name, reply in zip(VFIO_TYPES, replies[-len(VFIO_TYPES) :])
+            # A build without VFIO answers an error for the type.
             if "return" in reply
         },
         lineage=lineage,
@@ -168,6 +177,7 @@ def _lineage(types: list[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
 
 def _ancestry(name: str | None, parents: Mapping[str, str | None]) -> list[str]:
     line: list[str] = []
+    # QOM has no cycles, but what answers here may not be QEMU.
     while name is not None and name not in line:
         line.append(name)
         name = parents.get(name)
@@ -201,13 +211,16 @@ def _cached(cache_dir: str | None, executable: Executable) -> EmulatorFacts | No
         return None
     packed = jsondir.load(cache_dir, _cache_name(executable))
     try:
+        # The key has the file's identity: after a package's upgrade the entry is not used.
         return _unpack(executable.path, packed) if packed["key"] == _key(executable) else None
+    # A cache is a convenience: what cannot be read is asked for again.
     except _MALFORMED:
         return None
 
 
 def _cache_name(executable: Executable) -> str:
     """One entry a path, so that an upgraded emulator's replaces the old one's."""
+    # Should two paths meet in one name, the key tells them apart.
     return executable.realpath[1:].replace("/", "!")
 
 

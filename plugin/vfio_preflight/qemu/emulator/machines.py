@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from ...osutil.light import NamedTuple
 from ..model.boards import BOARDS, canonical
 
+# vfio-pci-nohotplug is what libvirt uses for display=on with ramfb.
 VFIO_TYPES = ("vfio-pci", "vfio-pci-nohotplug")
 """The QOM types behind every VFIO device of PCI that libvirt or an operator can ask for."""
 
@@ -86,6 +87,7 @@ class EmulatorFacts(NamedTuple):
             return None
         types = self.lineage.get(qom_type, (qom_type,))
         values = [value for type_, key, value in machine.compat if key == name and type_ in types]
+        # Later entries overwrite earlier ones in object_apply_global_props().
         return values[-1] if values else None
 
 
@@ -103,6 +105,7 @@ class MachineName(NamedTuple):
     variant: str
 
 
+# In the order of their dates: the index serves as version.
 _UBUNTU_RELEASES = (
     *("trusty", "utopic", "vivid", "wily", "xenial", "yakkety", "zesty", "artful", "bionic"),
     *("cosmic", "disco", "eoan", "focal", "groovy", "hirsute", "impish", "jammy", "kinetic"),
@@ -118,6 +121,7 @@ def parse_machine_name(name: str) -> MachineName:
 def _ubuntu_name(name: str) -> MachineName | None:
     parts = name.split("-")
     where = next((i for i, part in enumerate(parts) if part in _UBUNTU_RELEASES), 0)
+    # Index 0 would leave no name for the board.
     if not where:
         return None
     release = _UBUNTU_RELEASES.index(parts[where])
@@ -125,11 +129,13 @@ def _ubuntu_name(name: str) -> MachineName | None:
     revisions = [int(part[1:]) for part in rest if part[0:1] == "v" and _is_number(part[1:])]
     variant = "-".join(part for part in rest if not _is_number(part[1:]))
     board = canonical("-".join(parts[:where]))
+    # What has no "vN" is the first of its release.
     return MachineName(board, "ubuntu", (release, *(revisions or [1])), variant)
 
 
 def _numbered_name(name: str) -> MachineName | None:
     board, _, last = name.rpartition("-")
+    # Red Hat has no hyphen between the two: pc-q35-rhel9.4.0.
     vendor = last.rstrip("0123456789.")
     numbers = last[len(vendor) :].split(".")
     if not board or not all(map(_is_number, numbers)) or not (vendor.isalpha() or not vendor):
@@ -145,6 +151,7 @@ def _worded_name(name: str) -> MachineName:
 
 
 def _is_number(text: str) -> bool:
+    # isdigit() alone is true for superscripts, which int() refuses.
     return text.isascii() and text.isdigit()
 
 
@@ -168,6 +175,7 @@ def newest_machine(facts: EmulatorFacts, like: str) -> MachineType | None:
 def is_newer(name: str, than: str) -> bool:
     """Whether two machine types are of one board and vendor, and ``name`` is the newer."""
     left, right = parse_machine_name(name), parse_machine_name(than)
+    # Versions of two vendors are not comparable: rhel9.4.0 is not newer than upstream's 9.1.
     return left[:2] == right[:2] and left.version > right.version
 
 

@@ -17,4 +17,5 @@ def verified_versions() -> tuple[str, ...]:
     """The versions, oldest first."""
     with open(VERIFIED_FILE, encoding="ascii") as file:
         versions = (entry["version"] for entry in json.load(file)["verified"])
+        # As text 10.0.2 would come before 9.2.0.
         return tuple(sorted(versions, key=numbers))

@@ -31,6 +31,7 @@ class Region(NamedTuple):
     @property
     def is_64bit(self) -> bool:
         """Whether its register has 8 bytes; so if bit 2 is set, whatever bit 1 says."""
+        # vfio_bar_prepare() tests PCI_BASE_ADDRESS_MEM_TYPE_64, which is bit 2 alone.
         return not self.is_io and bool(self.type & 4)
 
 
@@ -51,12 +52,15 @@ class MsixRegisters(NamedTuple):
     @property
     def pba_end(self) -> int:
         """Where the pending bits end in their BAR."""
+        # A bit for each vector, in whole quadwords: QEMU_ALIGN_UP(nentries, 64) / 8 in msix_init().
         return self.pba_offset + (self.entries + 63 & ~63) // 8
 
 
 def parse_msix(config: bytes, offset: int) -> MsixRegisters:
     """The MSI-X capability at ``offset`` (PCI 3.0, 6.8.2)."""
     table, pba = dword(config, offset + 4), dword(config, offset + 8)
+    # 6.8.2.3: the table size is encoded as N-1. The low three bits of the others are a BAR's
+    # number.
     entries = (word(config, offset + 2) & 0x7FF) + 1
     return MsixRegisters(entries, table & 7, table & ~7, pba & 7, pba & ~7)
 
@@ -64,8 +68,10 @@ def parse_msix(config: bytes, offset: int) -> MsixRegisters:
 def regions(state: ConfigState) -> dict[int, Region]:
     """The state's BARs by number, but for the ROM."""
     return {
+        # QEMU reads the type from the register, so the kind in the list does not decide it.
         bar.number: _region(bar.size, state.config[0x10 + 4 * bar.number])
         for bar in likely_bars(state)
+        # VFIO reports size 0 for what is not implemented and for the upper half of a 64-bit BAR.
         if bar.number != ROM_BAR and bar.size
     }
 
@@ -83,15 +89,18 @@ def likely_bars(state: ConfigState) -> tuple[Bar, ...]:
         return state.bars
     needs = dict(_msix_needs(state.config))
     found = dict(_registers(state.config))
+    # A 32-bit BAR that is unassigned and not prefetchable reads as zero, like an absent one.
     for number in (0, *needs):
         found.setdefault(number, Bar(number, _MEMORY, "mem32"))
     return tuple(
+        # The next power of two (6.2.5.1) that table and PBA fit into.
         bar._replace(size=max(bar.size, 1 << (needs.get(number, 0) - 1).bit_length()))
         for number, bar in sorted(found.items())
     )
 
 
 def _region(size: int, low: int) -> Region:
+    # What PCI_BASE_ADDRESS_IO_MASK and PCI_BASE_ADDRESS_MEM_MASK leave: these bits are compared.
     return Region(size, low & (0x3 if low & 1 else 0xF))
 
 
@@ -104,6 +113,7 @@ def _registers(config: bytes) -> Iterator[tuple[int, Bar]]:
             yield number, Bar(number, _PORTS, "io")
         elif value:
             yield number, Bar(number, _MEMORY, "mem64" if region.is_64bit else "mem32")
+        # 6.2.5.1: the next register is the upper half of a 64-bit BAR, whatever it holds.
         number += 2 if region.is_64bit else 1
     if dword(config, 0x30):
         yield ROM_BAR, Bar(ROM_BAR, _ROM, "mem32")
@@ -116,6 +126,7 @@ def _msix_needs(config: bytes) -> Iterator[tuple[int, int]]:
         return
     msix = parse_msix(config, offset)
     ends = ((msix.table_bar, msix.table_end), (msix.pba_bar, msix.pba_end))
+    # 6.8.2: BAR numbers 6 and 7 are reserved, and no register stands for them.
     for number in sorted({msix.table_bar, msix.pba_bar} - {6, 7}):
         yield number, max(end for bar, end in ends if bar == number)
 
@@ -123,10 +134,12 @@ def _msix_needs(config: bytes) -> Iterator[tuple[int, int]]:
 def _first_msix(config: bytes) -> int | None:
     if not config[PCI_STATUS] & PCI_STATUS_CAP_LIST:
         return None
+    # Not by pci.space, which stops at a pointer into the header: QEMU follows it.
     offset, seen = config[PCI_CAPABILITY_LIST], set[int]()
     while offset and offset not in seen:
         if config[offset] == PCI_CAP_ID_MSIX and offset + 12 <= len(config):
             return offset
         seen.add(offset)
+        # pci_find_capability_list() keeps its place in a uint8_t, which wraps.
         offset = config[offset + 1 & 0xFF]
     return None

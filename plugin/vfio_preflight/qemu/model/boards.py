@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from ...osutil.light import NamedTuple
 
+# /usr/libexec/qemu-kvm is Red Hat's only emulator, always of the host's own architecture.
 _X86 = ("/usr/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm", "/usr/bin/kvm")
 _ARM = ("/usr/bin/qemu-system-aarch64", "/usr/libexec/qemu-kvm")
 
@@ -34,11 +35,14 @@ class Board(NamedTuple):
     aliases: tuple[str, ...] = ()
 
 
+# pci_root_bus_path(). Bus numbers below the root are assigned by the guest, so paths do without.
 _ROOT = "0000:00"
 
 BOARDS = (
+    # "q35" and "pc" are aliases of the newest type; what they mean changes with the emulator.
     Board("pc-q35", True, _ROOT, _X86, ("q35", "ubuntu-q35")),
     Board("pc-i440fx", False, _ROOT, _X86, ("pc", "ubuntu")),
+    # It has no PCI bus, so QEMU refuses the device.
     Board("isapc", False, _ROOT, _X86),
     # Its PCI Express host bridge is there with pcie=on alone; there is no other PCI.
     Board("microvm", True, _ROOT, _X86),

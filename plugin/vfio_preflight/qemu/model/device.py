@@ -49,8 +49,10 @@ class Device:
         self.wmask = bytearray(self.size + SLACK)
         self.w1cmask = bytearray(self.size + SLACK)
         self.used = bytearray(PCI_CONFIG_SPACE_SIZE + SLACK)
+        # emulated_config_bits: QEMU reads the other bits from the device each time the guest does.
         self.emulated = bytearray(self.size + SLACK)
         # What a reset looks for: these capabilities, and registers of BARs with their values.
+        # 0 is no place for a capability, so it says that there is none, like msi_cap in PCIDevice.
         self.msi = self.msix = self.pm = 0
         self.bar_registers: list[tuple[int, int, int]] = []
 
@@ -61,6 +63,7 @@ class Device:
 
     def result(self) -> VirtualConfig:
         """The arrays as they are now."""
+        # Only these four take part in get_pci_config_device().
         arrays = (self.config, self.cmask, self.wmask, self.w1cmask)
         return VirtualConfig(*(bytes(array[: self.size]) for array in arrays))
 
@@ -102,7 +105,10 @@ class Device:
 
     def add_capability(self, cap_id: int, offset: int, size: int) -> None:
         """Put a capability at the head of the list (``pci_add_capability``)."""
+        # hw/pci depends on this check for assigned devices alone; an emulated one does not overlap.
         for at in range(offset, offset + size):
+            # pci_find_capability_at_offset() takes a uint8_t: what lies beyond ff is looked up in
+            # the header.
             other = self._capability_holding(at & 0xFF)
             if other:
                 raise RefusedError(
@@ -114,8 +120,10 @@ class Device:
         self.config[offset + 1] = self.config[PCI_CAPABILITY_LIST]
         self.config[PCI_CAPABILITY_LIST] = offset
         self.config[PCI_STATUS] |= PCI_STATUS_CAP_LIST
+        # 'used' is kept in dwords, wmask and cmask to the byte.
         aligned = size + 3 & ~3
         self.used[offset : offset + aligned] = b"\xff" * aligned
+        # w1cmask stays as it is, other than in pcie_add_capability().
         self.wmask[offset : offset + size] = bytes(size)
         self.cmask[offset : offset + size] = b"\xff" * size
 
@@ -129,14 +137,17 @@ class Device:
 
     def add_extended(self, cap_id: int, version: int, offset: int, size: int) -> None:
         """Put an extended capability at the tail of the list (``pcie_add_capability``)."""
+        # Assertions: pcie_add_capability() leaves it to its caller to give a sound place and size.
         if offset < PCI_CONFIG_SPACE_SIZE:
             raise RefusedError(ABORT, f"extended capability at {offset:#x}, below 0x100")
         if size < 8:
             raise RefusedError(ABORT, f"extended capability at {offset:#x} has {size} bytes")
+        # The head stands at 100h by definition, so no pointer leads to it.
         if offset != PCI_CONFIG_SPACE_SIZE:
             last = self._last_extended()
             header = dword(self.config, last)
             self.put(last, header & ~(0xFFF << 20) & 0xFFFFFFFF | offset << 20, 4)
+        # Next pointer 0: it is the tail, until another one is appended.
         self.put(offset, version << 16 | cap_id, 4)
         self.wmask[offset : offset + size] = bytes(size)
         self.w1cmask[offset : offset + size] = bytes(size)
@@ -153,6 +164,7 @@ class Device:
         if not dword(self.config, PCI_CONFIG_SPACE_SIZE):
             return
         for offset in extended_list(self.config):
+            # Two assertions in QEMU: a header and one register must fit.
             if not PCI_CONFIG_SPACE_SIZE <= offset <= PCIE_CONFIG_SPACE_SIZE - 8:
                 raise RefusedError(ABORT, f"extended capability pointer {offset:#x} out of range")
             yield offset
@@ -182,5 +194,6 @@ def extended_list(config: bytes | bytearray) -> Iterator[int]:
         if not offset:
             return
         yield offset
+        # PCI_EXT_CAP_NEXT: the low two bits are reserved.
         offset = dword(config, offset) >> 20 & 0xFFC
     raise RefusedError(HANG, "the extended capability list runs in a circle")

@@ -20,6 +20,7 @@ from .properties import flag, number
 from .settings import UNSET, rombar
 from .values import ABORT, ERROR, RefusedError
 
+# Subsystem IDs are not among them (pci_init_cmask).
 _HEADER_CMASK = (
     *((offset, 0xFF) for offset in (0, 1, 2, 3)),  # vendor, device
     (PCI_STATUS, PCI_STATUS_CAP_LIST),
@@ -27,6 +28,7 @@ _HEADER_CMASK = (
     (0x0E, 0xFF),  # header type
     (PCI_CAPABILITY_LIST, 0xFF),
 )
+# Command: I/O, memory, bus master; SERR#, INTx disable. Then cache line size and interrupt line.
 _HEADER_WMASK = ((0x04, 0x07), (0x05, 0x05), (0x0C, 0xFF), (0x3C, 0xFF))
 
 
@@ -36,12 +38,15 @@ def init_masks(device: Device) -> None:
         device.cmask[offset] = mask
     for offset, mask in _HEADER_WMASK:
         device.wmask[offset] = mask
+    # 6.2.3: errors and aborts, which software clears by writing 1.
     device.w1cmask[PCI_STATUS + 1] = 0xF9
     rest = device.size - PCI_CONFIG_HEADER_SIZE
+    # Writable until a capability claims it: bytes that none covers are never compared.
     device.wmask[PCI_CONFIG_HEADER_SIZE : device.size] = b"\xff" * rest
 
 
 # Property, offset and size in bytes of the register, lowest value that is refused, its name there.
+# 6.2.1: 0xffff is an invalid vendor ID, so the limit there is lower than what fits.
 _IDENTIFIERS = (
     ("x-pci-vendor-id", 0x00, 2, 0xFFFF, "vendor ID"),
     ("x-pci-device-id", 0x02, 2, 0x10000, "device ID"),
@@ -60,6 +65,7 @@ def override_identifiers(device: Device) -> None:
             continue
         if value >= limit:
             raise RefusedError(ERROR, f"invalid PCI {what} provided")
+        # Before anything else looks at them: quirks go by the identity that the guest sees.
         device.emulate(offset, value, (1 << 8 * size) - 1, size)
         if what == "class code" and device.environment.behaviour.class_code_frees_revision:
             device.wmask[0x08] = 0xFF
@@ -70,11 +76,13 @@ def override_identifiers(device: Device) -> None:
 
 def clear_bars(device: Device) -> None:
     """Addresses of the host's are not the guest's."""
+    # A BAR that QEMU does not register, such as the ROM's, would keep its address, unwritable.
     device.config[0x10:0x28] = bytes(24)
     device.config[0x30:0x34] = bytes(4)
 
 
 # Devices whose ROM is left out unless rombar=1 or a file asks for it (vfio_opt_rom_in_denylist).
+# BCM 57810: guests hang while its ROM is executed.
 _ROM_DENYLIST = ((0x14E4, 0x168E),)
 _ROM_FILE_SIZE = 0x10000  # of the operator's file; it decides no bit that is compared
 _ROM_ENABLE = 1
@@ -95,6 +103,7 @@ def register_rom(device: Device) -> None:
         size = 0
     if size and wanted:
         _require_possible(device, ROM_BAR, size)
+        # 6.2.5.2: bit 0 enables the ROM; it is no type bit, unlike in the other BARs.
         _register(device, _ROM_REGISTER, 4, 0, -size | _ROM_ENABLE)
 
 
@@ -107,6 +116,7 @@ def register_bars(device: Device) -> None:
 
 
 def _require_possible(device: Device, index: int, size: int) -> None:
+    # Assertions of pci_register_bar(). A header of type 1 has bus numbers where BAR 2 would be.
     if size & size - 1:
         raise RefusedError(ABORT, f"BAR {index} has {size} bytes, not a power of two")
     if device.config[0x0E] & 0x7F == 1 and index >= 2:
@@ -115,7 +125,9 @@ def _require_possible(device: Device, index: int, size: int) -> None:
 
 def _register(device: Device, offset: int, size: int, kind: int, writable: int) -> None:
     """``pci_register_bar``."""
+    # 4 bytes for a 64-bit BAR too: its upper half has been cleared.
     device.put(offset, kind, 4)
     device.bar_registers.append((offset, kind, size))
+    # Address bits below the size are hardwired to 0 (6.2.5.1), so they are compared with the type.
     device.allow_write(offset, writable & (1 << 8 * size) - 1, size)
     device.cmask[offset : offset + size] = b"\xff" * size

@@ -17,11 +17,13 @@ from .values import VirtualConfig
 
 PIN_ASSERTION = "pci_irq_handler: Assertion `0 <= irq_num && irq_num < PCI_NUM_PINS' failed."
 
+# Both in message control, 2 bytes behind either capability's start (6.8.1.3, 6.8.2.3).
 _MSI_ENABLE, _MSIX_ENABLE = 0x0001, 0x8000
 
 
 def loses_pin(stream: bytes, device: VirtualConfig) -> bool:
     """Whether a device that has set up INTx is given a pin by which it cannot take it back."""
+    # 6.2.4: INTA to INTD are 1 to 4. QEMU subtracts 1 and asserts that the rest is 0 to 3.
     return device.config[PCI_INTERRUPT_PIN] > 0 and not 1 <= stream[PCI_INTERRUPT_PIN] <= 4
 
 
@@ -31,5 +33,6 @@ def uses_messages(stream: bytes) -> bool:
     return any(
         word(stream, capability.offset + 2) & enabled[capability.id]
         for capability in capabilities(stream)
+        # Behind the end there is no message control to read.
         if capability.id in enabled and capability.offset + 4 <= len(stream)
     )

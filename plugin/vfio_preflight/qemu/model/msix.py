@@ -13,6 +13,7 @@ from .device import Device, standard_list
 from .settings import msix_relocation
 from .values import CRASH, ERROR, RefusedError
 
+# qemu_real_host_page_size(); hosts with larger pages move the table farther.
 _PAGE = 0x1000
 _GIB = 1 << 30
 
@@ -21,6 +22,7 @@ def early_setup(device: Device) -> MsixRegisters | None:
     """Read the first MSI-X capability, and move it as ``x-msix-relocation`` says; BARs may grow."""
     if not device.config[PCI_STATUS] & PCI_STATUS_CAP_LIST:
         return None
+    # pci_find_capability() on the device's own list: the rebuilt one does not exist yet.
     walk = standard_list(device.config, wrapped=True)
     offset = next((at for at in walk if device.config[at] == PCI_CAP_ID_MSIX), None)
     if offset is None:
@@ -36,12 +38,14 @@ def _read(device: Device, offset: int) -> MsixRegisters:
 
 
 def _placed(device: Device, msix: MsixRegisters, relocation: str) -> MsixRegisters:
+    # 6.8.2: BAR numbers 6 and 7 are reserved.
     beyond = msix.table_bar > 5 or msix.pba_bar > 5
     if beyond and device.environment.behaviour.bir_is_checked:
         bars = f"table_bar={msix.table_bar} pba_bar={msix.pba_bar}"
         raise RefusedError(ERROR, f"invalid MSI-X BIR, {bars}")
     if msix.pba_offset < _size(device, msix.pba_bar):
         return msix
+    # A PBA outside its BAR is an erratum that QEMU knows, or is moved anyway, or cannot work.
     fixed = _pba_erratum(device)
     if fixed is not None:
         return msix._replace(pba_offset=fixed)
@@ -61,8 +65,10 @@ def _size(device: Device, number: int) -> int:
 def _pba_erratum(device: Device) -> int | None:
     """Devices that report a wrong PBA offset, and the right one."""
     vendor, product = word(device.config, 0), word(device.config, 2)
+    # It reports 0x8000, in a BAR of 8 KiB.
     if vendor == 0x1425 and product & 0xFF00 == 0x5800:  # Chelsio T5 VF
         return 0x1000
+    # It reports 0x460000, in a BAR of 64 KiB.
     if (vendor, product) == (0x1D22, 0x3685):  # Baidu Kunlun VF
         return 0xB400
     return None
@@ -72,6 +78,7 @@ def _relocated(device: Device, msix: MsixRegisters, relocation: str) -> MsixRegi
     """``vfio_pci_relocate_msix``: to the end of a BAR, which doubles, or to a BAR of its own."""
     if relocation == "off":
         return msix
+    # QEMU has no table yet of devices for which a place is known to work.
     if relocation == "auto":
         identity = f"{word(device.config, 0):04x}:{word(device.config, 2):04x}"
         raise RefusedError(ERROR, f"No automatic MSI-X relocation available for device {identity}")
@@ -84,8 +91,10 @@ def _relocated(device: Device, msix: MsixRegisters, relocation: str) -> MsixRegi
         offset = 0
     else:
         _require_extensible(before, target)
+        # The device's own registers keep the lower half; the table begins in a page of its own.
         device.regions[target] = before._replace(size=max(before.size, needed) * 2)
         offset = device.regions[target].size // 2 & 0xFFFFFFFF  # QEMU keeps 32 bits of it
+    # An entry has 16 bytes, so the PBA behind the table has the alignment to 8 that it needs.
     return MsixRegisters(msix.entries, target, offset, target, offset + table_size)
 
 
@@ -93,6 +102,7 @@ def _require_extensible(region: Region, target: int) -> None:
     complaint = f"Invalid MSI-X relocation BAR {target}, "
     if region.is_io:
         raise RefusedError(ERROR, complaint + "I/O port BAR")
+    # 6.2.5.1: a 32-bit memory BAR has 2 GB at most, so what is above 1 GB cannot double.
     if region.size > _GIB and not region.is_64bit:
         raise RefusedError(ERROR, complaint + "no space to extend 32-bit BAR")
 
@@ -103,6 +113,7 @@ def _new_region(device: Device, target: int, size: int) -> Region:
     if lower is not None and lower.is_64bit:
         complaint = f"Invalid MSI-X relocation BAR {target}, "
         raise RefusedError(ERROR, f"{complaint}consumed by 64-bit BAR {target - 1}")
+    # Prefetchable, because reading the emulated table has no side effects.
     wide = target < 5 and target + 1 not in device.regions
     return Region(size, 0xC if wide else 0x8)
 
@@ -112,21 +123,25 @@ def add_msix(device: Device, offset: int, msix: MsixRegisters | None) -> None:
     if msix is None:
         raise RefusedError(CRASH, "MSI-X capability that the first look did not find")
     _require_room(device, msix)
+    # MSIX_CAP_LENGTH; as in msi_init(), the registers are then written anew.
     device.add_capability(PCI_CAP_ID_MSIX, offset, 12)
     device.put(offset + 2, msix.entries - 1, 2)
     device.put(offset + 4, msix.table_offset | msix.table_bar, 4)
     device.put(offset + 8, msix.pba_offset | msix.pba_bar, 4)
+    # Enable and function mask, bits 15 and 14 of message control.
     device.wmask[offset + 3] |= 0xC0
     device.msix = offset
 
 
 def _require_room(device: Device, msix: MsixRegisters) -> None:
+    # The test of msix_init(). Alignment needs none: the offsets have lost their low three bits.
     complaint = "table & pba overlap, or they don't fit in BARs, or don't align"
     overlap = msix.table_offset < msix.pba_end and msix.pba_offset < msix.table_end
     if msix.table_bar == msix.pba_bar and overlap:
         raise RefusedError(ERROR, complaint)
     for number, end in ((msix.table_bar, msix.table_end), (msix.pba_bar, msix.pba_end)):
         region = device.regions.get(number)
+        # No MemoryRegion was made for it, and msix_init() asks a null pointer for its size.
         if region is None:
             raise RefusedError(CRASH, f"MSI-X table or PBA in BAR {number}, which is absent")
         if end & 0xFFFFFFFF > region.size:  # QEMU adds in 32 bits

@@ -13,8 +13,10 @@ class PropertyError(PreflightError):
     """A device property whose value QEMU would not take."""
 
 
+# No capitals: qapi_bool_parse() compares exactly.
 _TRUE = ("on", "yes", "true", "y")
 _FALSE = ("off", "no", "false", "n")
+# White space in front as strtol() skips it. Bounded, since int() is slow with very long text.
 _INTEGER = r"[ \t\n\v\f\r]*([+-]?)(0[xX][0-9a-fA-F]{1,64}|0[0-7]{0,64}|[1-9][0-9]{0,64})"
 
 
@@ -41,8 +43,10 @@ def parse_integer(text: str, signed: bool = False) -> int:
     if match is None:
         raise PropertyError(f"'{text}' is not a number")
     digits = match[2].lower()
+    # strtol() with base 0: a leading 0 means octal, which int() with base 0 would not take.
     base = 16 if digits.startswith("0x") else 8 if digits.startswith("0") else 10
     value = int(digits, base)
+    # strtoull() takes a sign and wraps, so -1 is the largest number and not an error.
     value = -value if match[1] == "-" else value
     if not (-(1 << 63) <= value < 1 << 63 if signed else abs(value) < 1 << 64):
         raise PropertyError(f"{text} does not fit into 64 bits")
@@ -98,8 +102,10 @@ def json_type(type_: str) -> str | None:
     """What JSON has for a property's type, None where that is not known."""
     if type_ == "bool":
         return BOOLEAN
+    # In JSON a size is a plain number; suffixes such as 4G are of the k=v form alone.
     if type_ in _INTEGERS or type_ == "size":
         return NUMBER
+    # A link is given as the ID or the path of the other object.
     return STRING if type_ in _STRINGS or type_.startswith("link<") else None
 
 
@@ -113,6 +119,7 @@ def complaint(name: str, type_: str, value: str, form: str) -> str | None:
     wanted = json_type(type_)
     if wanted is None or name in _ALTERNATES:
         return None
+    # In JSON, which libvirt writes, "on" is no boolean: the visitor for it is strict.
     if form in JSON_TYPES and form != wanted:
         return _other_type(name, type_, wanted)
     if type_ == "bool":
@@ -139,6 +146,7 @@ def _integer_complaint(name: str, type_: str, value: str, form: str) -> str | No
     except PropertyError:
         if form in JSON_TYPES:
             return _other_type(name, type_, NUMBER)
+        # -device in k=v form goes through the keyval visitor, -global through the string visitor.
         word = {TEXT: "integer"}.get(form, "int64" if kind.signed else "uint64")
         return f"Parameter '{name}' expects {word}"
     return None if good else f"Parameter '{name}' expects {kind.name}"

@@ -17,6 +17,7 @@ from .values import CRASH, ERROR, RefusedError
 
 _INTEL, _NVIDIA, _REALTEK = 0x8086, 0x10DE, 0x10EC
 _DISPLAY, _VGA = 0x03, 0x0300
+# Those without shadow registers for host addresses in hardware.
 _VMD = (0x201D, 0x467F, 0x4C3D, 0x9A0B)
 
 
@@ -36,17 +37,21 @@ def _add_gpudirect(device: Device, clique: int) -> None:
         raise RefusedError(ERROR, complaint + "invalid device vendor")
     if device.config[0x0B] != _DISPLAY:
         raise RefusedError(ERROR, complaint + "unsupported PCI class")
+    # From the device: the pointer in QEMU's copy has been cleared for the rebuild.
     offset = device.raw[PCI_CAPABILITY_LIST]
     if not _valid_offset(offset):
         raise RefusedError(ERROR, complaint + "error getting cap list")
     seen = []
+    # No guard against a loop: standard_list() has been through this list before.
     while _valid_offset(offset):
         seen.append(offset)
         offset = device.config[offset + 1]
+    # NVIDIA recommends C8h. From Turing on MSI-X stands there, and D4h is recommended.
     place = next((at for at in (0xC8, 0xD4) if at not in seen), None)
     if place is None:
         raise RefusedError(ERROR, complaint + "invalid config space")
     device.add_capability(PCI_CAP_ID_VNDR, place, 8)
+    # Length 8, signature "P2P"; then version 0 in bits 0 to 2 and the clique in bits 3 to 6.
     device.config[place + 2 : place + 8] = bytes((8, 0x50, 0x32, 0x50, clique << 3 & 0xFF, 0))
 
 
@@ -56,7 +61,10 @@ def _valid_offset(offset: int) -> bool:
 
 def _add_vmd_shadow(device: Device) -> None:
     """``vfio_add_vmd_shadow_cap``: the addresses that the host gave to BAR 2 and 4."""
+    # The guest's driver programs bridges inside the VMD, which see host addresses. E8 to FF is
+    # reserved in a VMD, behind its power management capability.
     device.add_capability(PCI_CAP_ID_VNDR, 0xE8, 24)
+    # Length 24, version 1, signature "SHDW" with its lowest byte first.
     device.config[0xEA:0xF0] = b"\x18\x01WDHS"
     device.config[0xF0:0x100] = device.raw[0x18:0x28]
 
@@ -84,6 +92,8 @@ def emulate_igd(device: Device) -> None:
     generation = _igd_generation(device)
     if environment.mdev or environment.behaviour.igd_needs_opregion or not generation:
         return
+    # Firmware in the guest reads the size from GMCH, allocates as much and writes the address to
+    # BDSM. The host's address would be of no use to it, so BDSM begins as 0.
     device.put(_IGD_GMCH, _with_gms(_seen_gmch(device), generation, environment.properties), 4)
     device.allow_write(_IGD_GMCH, 0, 4)
     offset, size = (_IGD_BDSM, 4) if generation < 11 else (_IGD_BDSM_GEN11, 8)
@@ -92,6 +102,7 @@ def emulate_igd(device: Device) -> None:
 
 
 def _seen_gmch(device: Device) -> int:
+    # By way of vfio_pci_read_config(), which mixes the device's bits with those that QEMU emulates.
     return int.from_bytes(
         bytes(device.seen(at) for at in range(_IGD_GMCH, _IGD_GMCH + 4)), "little"
     )
@@ -100,6 +111,7 @@ def _seen_gmch(device: Device) -> int:
 def _with_gms(gmch: int, generation: int, properties: Mapping[str, str]) -> int:
     """``x-igd-gms``: another size of stolen memory; QEMU ignores one that is too large."""
     gms = igd_gms(properties)
+    # The field GMS: bits 3 to 7 of GMCH up to generation 7, 8 to 15 from then on.
     shift, mask, highest = (3, 0x1F, 0x10) if generation < 8 else (8, 0xFF, 0x40)
     return gmch & ~(mask << shift) | gms << shift if 0 < gms <= highest else gmch
 
@@ -116,6 +128,7 @@ def _igd_generation(device: Device) -> int:
         return 0
     if not device.environment.behaviour.igd_is_emulated_anywhere:
         return 0
+    # Broxton first: 0a84 shares its upper byte with Haswell.
     return 9 if product & 0xFFE == 0xA84 else _IGD_GENERATIONS.get(product >> 8, 0)
 
 
@@ -130,6 +143,7 @@ def _is_igd_class(device: Device) -> bool:
 
 def require_bars(device: Device) -> None:
     """``vfio_bar_quirk_setup``: it puts something into a BAR that may not be there."""
+    # The quirks put a window into the BAR, whose MemoryRegion is missing if the BAR is.
     number = _quirk_bar(device)
     if number is not None and number not in device.regions:
         raise RefusedError(CRASH, f"a quirk for this device needs BAR {number}, which is absent")
@@ -137,9 +151,11 @@ def require_bars(device: Device) -> None:
 
 def _quirk_bar(device: Device) -> int | None:
     vendor, product = word(device.config, 0), word(device.config, 2)
+    # vfio_probe_nvidia_bar0_quirk(): a mirror of configuration space that must show QEMU's view.
     if vendor == _NVIDIA and word(device.config, 0x0A) == _VGA:
         off = flag(device.environment.properties, "x-no-geforce-quirks", False)
         return None if off else 0
+    # vfio_probe_rtl8168_bar2_quirk(): a back door to the MSI-X table.
     if (vendor, product) == (_REALTEK, 0x8168):
         return 2
     return 0 if _igd_generation(device) else None

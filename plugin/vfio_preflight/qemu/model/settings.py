@@ -17,12 +17,14 @@ _ATS = ("auto", "on", "off")
 
 def rombar(properties: Properties) -> int:
     """1 and 0 show and hide the expansion ROM; what is below leaves it to QEMU."""
+    # A signed property, so that -1 can stand for what nobody has set.
     return _at_most(1 << 31, "rombar", number(properties, "rombar", -1, lowest=-(1 << 31)))
 
 
 def gpudirect_clique(properties: Properties) -> int:
     """0 to 15, or :data:`NO_CLIQUE`."""
     name = "x-nv-gpudirect-clique"
+    # The capability has four bits for it.
     return _at_most(16, name, number(properties, name, NO_CLIQUE))
 
 
@@ -43,6 +45,7 @@ def ats(properties: Properties) -> str:
 
 def _romsize(properties: Properties) -> int:
     """It decides no bit that is compared; but QEMU does not take every one."""
+    # pci_qdev_realize() refuses it for any device, also for one without a ROM.
     size = number(properties, "romsize", UNSET)
     if size != UNSET and (not size or size & size - 1):
         raise PropertyError(f"property romsize: {size} is not a power of two")
@@ -82,6 +85,8 @@ _OTHERS: tuple[Callable[[Properties], object], ...] = (
 
 def require_valid(properties: Properties) -> None:
     """Raise :class:`PropertyError` for a value that QEMU does not take, of whatever device."""
+    # All of them, also those that do not concern this device: QEMU sets every property before
+    # realise.
     for name in _FLAGS:
         _require_flag(properties, name)
     for name in _IDENTIFIERS:

@@ -12,6 +12,7 @@ ERROR, ABORT, CRASH, HANG = "error", "abort", "crash", "hang"
 
 def number(data: bytes) -> int:
     """The bytes as one number, of which bit n is bit ``n % 8`` of byte ``n // 8``."""
+    # Little-endian keeps byte n at bit 8n, whatever the length.
     return int.from_bytes(data, "little")
 
 
@@ -27,6 +28,7 @@ class Environment(NamedTuple):
     placement: str
     express_root: bool = True
     skip_vsc_check: bool = True
+    # One mapping for all is safe: none of them is ever changed.
     properties: Mapping[str, str] = {}
     behaviour: Behaviour = Behaviour()
     mdev: bool = False
@@ -46,6 +48,7 @@ class VirtualConfig(NamedTuple):
 
     def compared(self) -> bytes:
         """Per byte, the bits in which a migration stream must be equal."""
+        # The condition of get_pci_config_device(), for all bytes at once.
         bits = number(self.cmask) & ~number(self.wmask) & ~number(self.w1cmask)
         return bits.to_bytes(len(self.cmask), "little")
 
@@ -81,6 +84,7 @@ class Mismatch(NamedTuple):
     @property
     def line(self) -> str:
         """The line QEMU prints on the destination for it (``get_pci_config_device``)."""
+        # The format is plain %x, and has no blank behind the last colon.
         return (
             f"get_pci_config_device: Bad config data: i=0x{self.offset:x} read: {self.stream:x}"
             f" device: {self.device:x} cmask: {self.cmask:x} wmask: {self.wmask:x}"

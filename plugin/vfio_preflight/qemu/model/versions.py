@@ -105,12 +105,14 @@ def behaviour(version: str) -> Behaviour:
 
 def _has(change: Change, version: str) -> bool:
     own = numbers(version)
+    # A stable branch is judged by its own backport, any other release by the first that has it.
     kept = [stable for stable in change.stable if stable[:2] == own[:2]]
     return own >= kept[0] if kept else own[:2] >= change.release
 
 
 def numbers(version: str) -> tuple[int, int, int]:
     """``(10, 0, 2)`` for ``10.0.2``; zeros for what is no number."""
+    # Padded, so that "10.0" is 10.0.0.
     parts = [int(part) if part.isdigit() else 0 for part in f"{version}.0.0".split(".")]
     return (parts[0], parts[1], parts[2])
 

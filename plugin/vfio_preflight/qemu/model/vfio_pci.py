@@ -68,12 +68,14 @@ def realise(state: ConfigState, environment: Environment) -> VirtualConfig | Ref
     Where ``state.bars`` is empty, BARs are guessed from the registers (``bars.likely_bars``): type
     bits are compared, and MSI-X fits.
     """
+    # Evidence and origin decide nothing here, and would keep equal states apart in the cache.
     return _realised(ConfigState(state.config, state.bars, "", ""), environment)
 
 
 # A guest's devices are often of one model, and a fleet's always: each state is worked out once.
 @lru_cache(maxsize=256)
 def _realised(state: ConfigState, environment: Environment) -> VirtualConfig | Refusal:
+    # QEMU sets all properties before it opens the device.
     require_valid(environment.properties)
     device = Device(state, environment)
     try:
@@ -85,17 +87,26 @@ def _realised(state: ConfigState, environment: Environment) -> VirtualConfig | R
 
 def _realise(device: Device) -> None:
     """``vfio_realize``, what ``pci_qdev_realize`` does after it, and the machine's reset."""
+    # pci_qdev_realize() sets the masks up before it calls vfio_realize().
     header.init_masks(device)
     header.override_identifiers(device)
+    # vfio_pci_size_rom() registers the ROM's BAR, whose register must have been cleared before.
     header.clear_bars(device)
     header.register_rom(device)
+    # VFIO does not let the MSI-X table be mapped, so QEMU must know its place before it registers
+    # BARs. Relocation enlarges one of them.
     placed = msix.early_setup(device)
     header.register_bars(device)
+    # vfio_add_capabilities() returns before it looks at the extended list.
     if capabilities.add_standard_capabilities(device, placed):
         extended.add_extended_capabilities(device)
+    # After the capabilities, whose masks it may overwrite.
     quirks.emulate_igd(device)
     quirks.require_bars(device)
     reset.check_interrupt_pin(device)
+    # pci_qdev_realize() asks for ARI, to warn of a slot number that a downstream port does not
+    # allow. Where it was dropped this goes through the whole list.
     if device.size == PCIE_CONFIG_SPACE_SIZE:
         extended.find_extended(device, PCI_EXT_CAP_ID_ARI)
+    # Machines are reset before -incoming begins to load: the comparison is with what is left then.
     reset.reset(device)

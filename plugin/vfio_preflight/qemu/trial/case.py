@@ -51,8 +51,10 @@ def _device(state: ConfigState, setting: Setting) -> dict[str, Any]:
     return {
         "config": {f"{at:03x}": row.hex() for at, row in rows.items() if any(row)},
         "bars": [json.dumps(bar) for bar in state.bars],
+        # A report leaves the host, and UNTRIED has secrets: vf-token among them.
         "properties": [entry for entry in properties.items() if entry[0] not in UNTRIED],
         "driver": setting.driver,
         "mdev": setting.environment.mdev,
+        # Lines of zeros are left out, so the lines do not tell 256 from 4096 bytes.
         "size": len(config),
     }

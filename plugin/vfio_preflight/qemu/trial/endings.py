@@ -41,9 +41,11 @@ def refusal(emulator: Emulator, side: str, device: str = DEVICE) -> Result:
     """
     outcome = _outcome(emulator)
     shim = next((line for line in emulator.stderr.splitlines() if line.startswith(_SHIM)), "")
+    # Before everything else: what QEMU makes of a device that it was not given is no verdict.
     if shim:
         raise ProcessError(f"was not given the device: {shim}")
     text = _refusal_text(emulator.stderr, device)
+    # Without its IOMMU group the device was not even opened.
     if outcome == ERROR and (not text or "iommu_group" in text):
         raise ProcessError(f"ends before the device is tried: {complaint(emulator)}")
     return Result(outcome, side, text, emulator.stderr[-_TAIL:])
@@ -52,6 +54,7 @@ def refusal(emulator: Emulator, side: str, device: str = DEVICE) -> Result:
 def load_result(receiver: Emulator) -> Result:
     """The verdict of an emulator that did not complete a migration."""
     outcome = _outcome(receiver)
+    # The byte is the cause; the lines behind it only say that loading failed.
     line = mismatch_line(receiver.stderr) or _first_complaint(receiver.stderr)
     side = "" if outcome == ERROR else "destination"
     return Result(FAIL if outcome == ERROR else outcome, side, line, receiver.stderr[-_TAIL:])
@@ -69,11 +72,13 @@ def is_mismatch(line: str) -> bool:
 
 
 def _first_complaint(stderr: str) -> str:
+    # Warnings precede the reason and do not end QEMU.
     lines = [line for line in stderr.splitlines() if line and "warning:" not in line]
     return lines[0].partition("qemu-system-")[2].partition(": ")[2] or lines[0] if lines else ""
 
 
 _BY_SIGNAL = {
+    # RLIMIT_CPU, which the shim sets from within, has run out.
     signal.SIGXCPU: HANG,
     signal.SIGABRT: ABORT,
     signal.SIGSEGV: CRASH,
@@ -86,6 +91,7 @@ _BY_SIGNAL = {
 def _outcome(emulator: Emulator) -> str:
     """``error`` for an exit, and what a signal or no end at all stand for."""
     if emulator.status is None:
+        # By processor time and not by the clock: on a busy host an emulator may just not have run.
         if emulator.cpu_seconds() < _HANGS_AFTER:
             raise ProcessError("did not finish in time")
         return HANG
@@ -103,6 +109,7 @@ def _refusal_text(stderr: str, device: str) -> str:
         _, found, text = line.partition(f": vfio {device}: ")
         if found:
             return text
+    # The message of a failed assertion names no device.
     return next((line for line in stderr.splitlines() if "Assertion" in line), "")
 
 

@@ -48,6 +48,8 @@ def build(target: str = LIBRARY) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode:
             raise ShimError(f"{SOURCE} does not compile: {done.stderr.strip()}")
+        # rename(2) within one directory: who starts an emulator now maps the old file or the new
+        # one whole.
         os.replace(new, target)
     except OSError as error:
         raise ShimError(f"{' '.join(command)}: {error.strerror}") from error
@@ -61,9 +63,11 @@ def describe(directory: str, name: str, state: ConfigState, group: int, mdev: bo
     """Make ``name`` a device below ``directory`` that presents ``state``; returns its sysfsdev."""
     home = os.path.join(directory, name)
     os.mkdir(home, 0o755)
+    # The guess that the model goes by, so that both judge the same device.
     regions = "".join(f"{bar.number} {bar.size} rw\n" for bar in likely_bars(state))
     files = {"config": state.config, "regions": regions.encode(), "group": b"%d\n" % group}
     if mdev:
+        # QEMU tells an mdev by its sysfs: vfio_device_is_mdev().
         files["mdev"] = b""
     for file, content in files.items():
         with open(os.open(os.path.join(home, file), os.O_WRONLY | os.O_CREAT, 0o644), "wb") as out:

@@ -69,6 +69,7 @@ _MAX_STREAM = 64 << 20  # bytes; it has 330 kB
 _POLL = 0.002  # seconds
 
 # A conventional PCI device that every QEMU takes.
+# Vendor 1234 is QEMU's own: no quirk of hw/vfio is for it.
 _PLAIN = ConfigState(
     b"\x34\x12\x01\0\0\0\0\0\0\0\0\x02".ljust(256, b"\0"),
     (Bar(0, 0x1000, "mem32"),),
@@ -131,6 +132,7 @@ class _Trial:
         self.deadline, self.limits = deadline, limits
 
     def verdict(self, source: ConfigState, destination: ConfigState) -> Result:
+        # QEMU 10.1 and newer treat it as integrated graphics if VFIO has an OpRegion region for it.
         if self.setting.environment.mdev and is_intel_vga(destination.config):
             raise ProcessError("an mdev of Intel graphics has an OpRegion, which is not made up")
         recorded = source.evidence == "stream"
@@ -139,6 +141,8 @@ class _Trial:
             listener = ends.enter_context(_listener(self.place))
             receiver = self._start("destination", destination, theirs.fileno())
             ends.enter_context(receiver)
+            # The receiver has its own copy. With this one open its death would not break the
+            # connection.
             theirs.close()
             if not self._realises(receiver, [receiver]):
                 return refusal(receiver, "destination")
@@ -146,10 +150,12 @@ class _Trial:
             ends.enter_context(sender)
             if not self._realises(sender, [receiver, sender]):
                 return refusal(sender, "source")
+            # Collected first, so that a sender's failure is not taken for the receiver's.
             stream = self._send(sender, listener)
             if recorded:
                 stream = _replaced(stream, len(destination.config), source.config)
             result = self._load(receiver, ours, stream)
+            # With another size QEMU takes what follows for configuration space, and fails anywhere.
             same_size = len(source.config) == len(destination.config)
             if result.outcome == FAIL and same_size and not is_mismatch(result.line):
                 raise ProcessError(f"fails, but not on configuration space: {result.line}")
@@ -166,6 +172,7 @@ class _Trial:
 
     def _realises(self, emulator: Emulator, all_of_them: Sequence[Emulator]) -> bool:
         """Wait until the machine is there, with its device."""
+        # QMP is answered from the main loop, which begins once all devices are realised.
         emulator.send("qmp_capabilities")
         wait(lambda: emulator.ended or emulator.replies, all_of_them, self.deadline)
         return bool(emulator.replies)
@@ -199,6 +206,7 @@ class _Trial:
         # It stops reading once it has failed, or hangs; its output, read next, says which.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError, socket.timeout):
             to.sendall(stream)
+            # QEMU would wait for the rest of a stream that it finds too short.
             to.shutdown(socket.SHUT_WR)
         while True:
             reply = receiver.ask("query-migrate", self.deadline)
@@ -210,6 +218,8 @@ class _Trial:
 
     def require_plain_device(self) -> None:
         """Raise unless the emulator realises a device that nothing is wrong with."""
+        # Without the device's properties: that QEMU refuses one of them is a verdict, not a broken
+        # host.
         plain = self.setting.environment._replace(properties={}, mdev=False)
         setting = self.setting._replace(environment=plain)
         device = self.place.add_device("control", DEVICE, _PLAIN, setting)
@@ -219,6 +229,7 @@ class _Trial:
                 raise ProcessError(f"accepts no VFIO device at all: {complaint(emulator)}")
 
     def _remaining(self) -> float:
+        # 0 would make the socket non-blocking, and a negative time-out is an error.
         return max(0.01, self.deadline - time.monotonic())
 
 
@@ -228,6 +239,7 @@ def _listener(place: Workbench) -> Iterator[socket.socket]:
         path = os.path.join(place.directory, "stream")
         listener.bind(path)
         listener.listen(1)
+        # unix(7): to connect takes write permission on the socket's file.
         place.give(path)
         yield listener
 
@@ -245,6 +257,7 @@ def _chunks(connection: socket.socket) -> Iterator[bytes]:
 
 
 # VFIO_MIG_FLAG_DEV_CONFIG_STATE and the version of vmstate_pci_device precede configuration space.
+# QEMUFile is big-endian: put_be64() of the flag, put_be32() of the version.
 _CONFIG_FOLLOWS = struct.pack(">QI", 0xFFFFFFFFEF100002, 2)
 
 

@@ -80,6 +80,7 @@ class Workbench(NamedTuple):
             # By descriptor: the user it runs as may not be able to reach the shim by its path.
             "LD_PRELOAD": f"/proc/self/fd/{self.shim}",
             "FAKEVFIO_DIR": os.path.join(self.directory, side),
+            # Set by the shim from within, where it takes no privilege.
             "FAKEVFIO_LIMITS": ":".join(map(str, limits)),
         }
         return Emulator(
@@ -92,6 +93,7 @@ class Workbench(NamedTuple):
     def give(self, path: str) -> None:
         """Let the emulators' user write to ``path``."""
         if self.user is not None:
+            # Made by root, so not writable for that user otherwise.
             os.chown(path, self.user.uid, self.user.gid)
 
 
@@ -142,6 +144,7 @@ def arguments(devices: Sequence[tuple[str, Setting]], directory: str) -> list[st
 
 def _typed(tried: Mapping[str, str], given: Mapping[str, object]) -> dict[str, object]:
     """What is to be tried, by the values in JSON; a ROM's file is made up here as well."""
+    # JSON's types are kept: in this form QEMU refuses "on" for true, and so must the trial.
     typed = {name: value for name, value in given.items() if name in tried}
     if isinstance(typed.get("romfile"), str):
         typed["romfile"] = tried["romfile"]
@@ -151,13 +154,18 @@ def _typed(tried: Mapping[str, str], given: Mapping[str, object]) -> dict[str, o
 def _place(environment: Environment, number: int) -> tuple[list[str], str, str]:
     """Bridges for the device of this ``number``, the bus they make, and its address there."""
     if environment.placement == "root-complex":
+        # Slot 0 is the host bridge.
         return [], "pcie.0", f"{number + 1:x}"
     if not environment.express_root:
+        # Slot 0 is the host bridge, 1 the PIIX3; 2 is usually the VGA adapter's.
         return [], "pci.0", f"{number + 3:x}"
+    # Eight functions a slot, as libvirt places root ports. A chassis number must not occur twice
+    # (pcie_chassis_add_slot).
     slot = f"addr={number // 8 + 1:x}.{number % 8},multifunction=on"
     port = f"pcie-root-port,id=p{number},bus=pcie.0,chassis={number + 1},{slot}"
     if environment.placement == "root-port":
         return [port], f"p{number}", "0"
+    # From slot 1 on, as libvirt does behind this bridge.
     return [port, f"pcie-pci-bridge,id=c{number},bus=p{number}"], f"c{number}", "1"
 
 
@@ -177,4 +185,5 @@ def _made_up_rom(directory: str) -> str:
 
 
 def _joined(options: Mapping[str, str]) -> str:
+    # QemuOpts takes a doubled comma for one that does not separate.
     return ",".join(f"{name}={value.replace(',', ',,')}" for name, value in options.items())
