@@ -71,6 +71,7 @@ class Configuration(NamedTuple):
     states: str = "/var/lib/vfio-preflight/states"
     catalogue: str = "/var/lib/vfio-preflight/catalogue"
     cache: str = "/var/cache/vfio-preflight"
+    vendor_rules: str = "/etc/vfio-preflight/vendor-rules.d"
     runtime: str = "/run/vfio-preflight"
 
 
@@ -219,5 +220,6 @@ _SETTINGS: dict[tuple[str, str], tuple[str, Callable[[str, str], object]]] = {
     ("paths", "states"): ("states", _path),
     ("paths", "catalogue"): ("catalogue", _path),
     ("paths", "cache"): ("cache", _path),
+    ("paths", "vendor-rules"): ("vendor_rules", _path),
 }
 _SECTIONS = sorted({section for section, _ in _SETTINGS})

@@ -9,6 +9,7 @@ from lab.configs import make_config, patched
 from vfio_preflight.guest.domain import Global, Guest, GuestDevice
 from vfio_preflight.guest.domain import Property as GuestProperty
 from vfio_preflight.guest.record import Record, RecordEntry, parse_record, write_record
+from vfio_preflight.guest.traits import VendorRule
 from vfio_preflight.judge.codes import CODES
 from vfio_preflight.judge.context import Context, context_of
 from vfio_preflight.judge.facts import DeviceFacts, Facts
@@ -154,6 +155,22 @@ def make_facts(
         for device in guest.devices
     )
     return Facts(guest, devices, emulator or make_emulator(), VERIFIED)
+
+
+def make_rule(**changes: object) -> VendorRule:
+    """A rule on the firmware of a ConnectX, unless told otherwise."""
+    rule = VendorRule(
+        ("mlx5_vfio_pci",),
+        "15b3",
+        (),
+        "firmware",
+        "differs",
+        "the destination may refuse it",
+        "use equal firmware",
+        "DOCA 2.9.3",
+        "2026",
+    )
+    return rule._replace(**changes)  # type: ignore[arg-type]
 
 
 UNASKED = Missing(UNKNOWN, "it hung", "see to it")

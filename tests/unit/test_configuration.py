@@ -49,7 +49,7 @@ def test_shipped_file_shows_every_setting_with_its_default() -> None:
     assert parse(shown) == Configuration()
     keys = {line.partition("=")[0].strip("# ") for line in text.splitlines() if " =" in line}
     assert keys >= {*CHOICES, "vsc-tolerant", "guest-override", "on-error", "deadline", "annotate"}
-    assert keys >= {"log", "states", "cache", "catalogue", "evidence"}
+    assert keys >= {"log", "states", "cache", "catalogue", "evidence", "vendor-rules"}
 
 
 def test_every_setting() -> None:
@@ -73,6 +73,7 @@ def test_every_setting() -> None:
         states = /srv/states
         cache = /srv/cache
         catalogue = /srv/catalogue
+        vendor-rules = /srv/rules
         """.replace("\n        ", "\n")
     )
     assert settings == Configuration(
@@ -87,6 +88,7 @@ def test_every_setting() -> None:
         states="/srv/states",
         cache="/srv/cache",
         catalogue="/srv/catalogue",
+        vendor_rules="/srv/rules",
     )
 
 

@@ -9,18 +9,17 @@ changed since, is never overwritten and never removed.
 from __future__ import annotations
 
 import compileall
-import hashlib
 import json
 import os
 import shutil
 from argparse import Namespace, _SubParsersAction
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from .. import __version__
 from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..qemu.trial import shim
-from . import output
+from . import output, rules
 from .payload import (
     COMMAND,
     CONFIGURATION,
@@ -29,6 +28,7 @@ from .payload import (
     HOOKS,
     LIBRARY,
     MANIFEST,
+    RULES,
     SHIM,
     STATES,
     UNIT,
@@ -38,6 +38,7 @@ from .payload import (
     data_file,
     payload,
 )
+from .placed import digest, digest_at, remove, remove_empty, write
 
 if TYPE_CHECKING:
     from typing import Any
@@ -46,10 +47,12 @@ SCHEMA = 1
 
 
 class Manifest(NamedTuple):
-    """An installation's files: digests by path, and that of the configuration as shipped."""
+    """An installation's files: digests by path; of the configuration and the vendors' rules, which
+    the operator may change, as shipped."""
 
     files: dict[str, str]
     configuration: str
+    rules: dict[str, str]
 
 
 def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -93,19 +96,21 @@ def _put_in_place(root: str) -> dict[str, Any]:
     # All files are checked before the first is written: no half installation.
     _refuse_foreign(root, files, ours.files)
     for item in files:
-        _write(root, item)
-    fresh = {item.path: _digest(item.data) for item in files}
+        write(root, item)
+    fresh = {item.path: digest(item.data) for item in files}
     # An older version's modules could otherwise still be imported.
     left = _remove_stale(root, ours.files, fresh)
     for path, mode in DIRECTORIES:
         os.makedirs(os.path.join(root, path), mode=mode, exist_ok=True)
     kept = not _write_configuration(root)
+    shipped_rules, kept_rules = rules.put_in_place(root, ours.rules)
     manifest = {
         "version": __version__,
         "files": fresh,
         "configuration": _shipped_digest(root, ours),
+        "rules": shipped_rules,
     }
-    _write(root, Payload(MANIFEST, json.dumps(manifest, indent=1).encode()))
+    write(root, Payload(MANIFEST, json.dumps(manifest, indent=1).encode()))
     no_shim = _compile_shim(root)
     library = os.path.join(root, LIBRARY)
     # Compiled here: the hook may run under SELinux or AppArmor without write access to /usr/lib.
@@ -114,9 +119,10 @@ def _put_in_place(root: str) -> dict[str, Any]:
     for directory, _subdirectories, _files in os.walk(library):
         os.chmod(directory, 0o755)  # noqa: S103 - QEMU's user runs what is in there
     return {
-        "installed": [os.path.join(root, path) for path in (HOOK, COMMAND, LIBRARY, UNIT)],
+        "installed": [os.path.join(root, path) for path in (HOOK, COMMAND, LIBRARY, UNIT, RULES)],
         "configuration": os.path.join(root, CONFIGURATION),
         "configuration_kept": kept,
+        "rules_kept": [os.path.join(root, path) for path in kept_rules],
         "left": left,
         "reload": reload,
         "without_trials": no_shim,
@@ -145,20 +151,22 @@ def _take_away(root: str) -> dict[str, Any]:
     ours = _manifest(root)
     if not ours.files:
         raise InstallError(f"nothing to remove: there is no {os.path.join(root, MANIFEST)}")
-    left = [path for path, digest in ours.files.items() if not _remove(root, path, digest)]
+    left = [path for path, value in ours.files.items() if not remove(root, path, value)]
     # Not in the manifest: the first is the manifest itself, the second was built on this host.
     for path in (MANIFEST, SHIM):
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(root, path))
     _remove_compiled(os.path.join(root, LIBRARY))
     shutil.rmtree(os.path.join(root, DIRECTORIES[0][0]), ignore_errors=True)
-    kept = not _remove(root, CONFIGURATION, ours.configuration)
+    kept = not remove(root, CONFIGURATION, ours.configuration)
+    kept_rules = rules.take_away(root, ours.rules)
     for directory in (STATES, os.path.dirname(STATES), os.path.dirname(HOOK)):
-        _remove_empty(os.path.join(root, directory))
+        remove_empty(os.path.join(root, directory))
     return {
         "left": [os.path.join(root, path) for path in left],
         "configuration": os.path.join(root, CONFIGURATION),
         "configuration_kept": kept,
+        "rules_kept": [os.path.join(root, path) for path in kept_rules],
         "service_enabled": os.path.lexists(os.path.join(root, WANTED)),
     }
 
@@ -176,14 +184,19 @@ def _manifest(root: str) -> Manifest:
     try:
         with open(path, encoding="utf-8") as file:
             value = json.load(file)
-            files = {str(name): str(digest) for name, digest in value["files"].items()}
-            return Manifest(files, str(value.get("configuration", "")))
+            # Versions before the rules have none in their manifests.
+            files, shipped = value["files"], value.get("rules", {})
+            return Manifest(_texts(files), str(value.get("configuration", "")), _texts(shipped))
     except FileNotFoundError:
-        return Manifest({}, "")
+        return Manifest({}, "", {})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InstallError(
             f"{path}: cannot be read: {error}; move it away to start anew"
         ) from error
+
+
+def _texts(digests: Mapping[object, object]) -> dict[str, str]:
+    return {str(path): str(value) for path, value in digests.items()}
 
 
 def _refuse_foreign(root: str, files: list[Payload], ours: dict[str, str]) -> None:
@@ -196,9 +209,9 @@ def _refuse_foreign(root: str, files: list[Payload], ours: dict[str, str]) -> No
                 f"{path} is a symbolic link, which install never makes; move it away and run"
                 " install again"
             )
-        digest = _digest_at(path)
+        found = digest_at(path)
         # Equal content is not a conflict: an interrupted installation can be repeated.
-        if digest is None or digest in (ours.get(item.path), _digest(item.data)):
+        if found in (None, ours.get(item.path), digest(item.data)):
             continue
         state = "was changed since it was installed" if item.path in ours else "is not ours"
         raise InstallError(f"{path} {state}; move it away and run install again")
@@ -207,19 +220,7 @@ def _refuse_foreign(root: str, files: list[Payload], ours: dict[str, str]) -> No
 def _remove_stale(root: str, old: dict[str, str], fresh: dict[str, str]) -> list[str]:
     """Remove what only an older version had; returns what was changed and is therefore left."""
     stale = {path: digest for path, digest in old.items() if path not in fresh}
-    return [os.path.join(root, path) for path in stale if not _remove(root, path, stale[path])]
-
-
-def _remove(root: str, path: str, digest: str) -> bool:
-    """Remove a file that is as we left it; whether nothing is there any more."""
-    full = os.path.join(root, path)
-    # A link in place of our file is not from install, so it is left alone.
-    if os.path.islink(full):
-        return False
-    found = _digest_at(full)
-    if found == digest:
-        os.unlink(full)
-    return found in (None, digest)
+    return [os.path.join(root, path) for path in stale if not remove(root, path, stale[path])]
 
 
 def _remove_compiled(library: str) -> None:
@@ -227,50 +228,21 @@ def _remove_compiled(library: str) -> None:
     for directory, _subdirectories, files in os.walk(library, topdown=False):
         for name in files if os.path.basename(directory) == "__pycache__" else ():
             os.unlink(os.path.join(directory, name))
-        _remove_empty(directory)
-
-
-def _remove_empty(path: str) -> None:
-    try:
-        os.rmdir(path)
-    except OSError:
-        # It has other files in it, or does not exist.
-        return
-
-
-def _write(root: str, item: Payload) -> None:
-    """Write beside the target and rename: libvirt may run the hook at any moment."""
-    path = os.path.join(root, item.path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    # A dot file, because libvirt runs whatever else is executable in qemu.d; and it runs hidden
-    # files too, so the mode comes last.
-    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}")
-    try:
-        with open(temporary, "wb", opener=_create) as file:
-            file.write(item.data)
-        os.rename(temporary, path)
-        os.chmod(path, item.mode)
-    except OSError as error:
-        raise InstallError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _create(path: str, flags: int) -> int:
-    # 0600 until it is complete: libvirt runs every executable file in qemu.d.
-    return os.open(path, flags, 0o600)
+        remove_empty(directory)
 
 
 def _write_configuration(root: str) -> bool:
     """Install the configuration where there is none; an operator's is never touched."""
     if os.path.lexists(os.path.join(root, CONFIGURATION)):
         return False
-    _write(root, Payload(CONFIGURATION, data_file("etc/vfio-preflight.conf")))
+    write(root, Payload(CONFIGURATION, data_file("etc/vfio-preflight.conf")))
     return True
 
 
 def _shipped_digest(root: str, ours: Manifest) -> str:
     """The digest of an unchanged configuration: this version's, or that of the installed one."""
-    shipped = _digest(data_file("etc/vfio-preflight.conf"))
-    found = _digest_at(os.path.join(root, CONFIGURATION))
+    shipped = digest(data_file("etc/vfio-preflight.conf"))
+    found = digest_at(os.path.join(root, CONFIGURATION))
     # An operator's edit keeps the digest of the file as it was shipped, so it is never removed.
     return shipped if found == shipped else ours.configuration
 
@@ -303,6 +275,8 @@ def _installed(result: dict[str, Any]) -> Iterator[str]:
     for head, path in zip(heads, result["installed"]):
         yield f"{head} {path}"
     yield f"{'kept:     ' if result['configuration_kept'] else heads[0]} {result['configuration']}"
+    for path in result["rules_kept"]:
+        yield f"kept:      {path}"
     yield from _left(result["left"])
     yield RELOADS[result["reload"]]
     if result["without_trials"]:
@@ -313,8 +287,8 @@ def _installed(result: dict[str, Any]) -> Iterator[str]:
 
 def _uninstalled(result: dict[str, Any]) -> Iterator[str]:
     yield from _left(result["left"])
-    if result["configuration_kept"]:
-        yield f"left in place, yours: {result['configuration']}"
+    for path in (*[result["configuration"]] * result["configuration_kept"], *result["rules_kept"]):
+        yield f"left in place, yours: {path}"
     yield "vfio-preflight is removed; libvirt needs no reload for that"
     if result["service_enabled"]:
         yield f"its service is still enabled: systemctl disable --now {os.path.basename(UNIT)}"
@@ -323,17 +297,3 @@ def _uninstalled(result: dict[str, Any]) -> Iterator[str]:
 def _left(paths: list[str]) -> Iterator[str]:
     for path in paths:
         yield f"left in place, changed since it was installed: {path}"
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _digest_at(path: str) -> str | None:
-    try:
-        with open(path, "rb") as file:
-            return _digest(file.read())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InstallError(f"{path}: cannot be read: {error.strerror}") from error

@@ -22,6 +22,8 @@ HOOK = f"{HOOKS}/qemu.d/50-vfio-preflight"
 UNIT = "usr/lib/systemd/system/vfio-preflight-watch.service"
 WANTED = f"etc/systemd/system/multi-user.target.wants/{os.path.basename(UNIT)}"
 CONFIGURATION = "etc/vfio-preflight.conf"
+RULES = "etc/vfio-preflight/vendor-rules.d"
+RULE_FILES = ("hisilicon.ini", "intel.ini", "mellanox.ini", "nvidia.ini")
 STATES = "var/lib/vfio-preflight/states"
 DIRECTORIES = (("var/cache/vfio-preflight", 0o700), (STATES, 0o755))
 
@@ -56,7 +58,10 @@ class Payload(NamedTuple):
 
 
 def payload() -> Iterator[Payload]:
-    """Every file but the configuration, which may be the operator's. Raises InstallError."""
+    """Every file but the configuration and the vendors' rules, which may be the operator's.
+
+    Raises InstallError.
+    """
     hook = data_file("hooks/vfio-preflight")
     yield Payload(HOOK, hook, 0o755)
     yield Payload(COMMAND, LAUNCHER.encode(), 0o755)
@@ -70,6 +75,12 @@ def payload() -> Iterator[Payload]:
             if name.endswith((".py", ".c", ".json")):
                 with open(path, "rb") as file:
                     yield Payload(f"{LIBRARY}/{inside}", file.read())
+
+
+def vendor_rules() -> Iterator[Payload]:
+    """The files of vendors' rules. Raises InstallError."""
+    for name in RULE_FILES:
+        yield Payload(f"{RULES}/{name}", data_file(f"etc/vendor-rules.d/{name}"))
 
 
 def data_file(name: str) -> bytes:

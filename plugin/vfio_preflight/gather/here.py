@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from ..configuration import Configuration
 from ..guest.domain import Guest, GuestDevice
 from ..guest.metadata import Record, RecordEntry, RecordError, read_record
+from ..guest.traits import Traits, VendorRule
 from ..host.sources.request import Request, Sent
 from ..host.states import second_opinion, state_of
 from ..judge.facts import DeviceFacts, Facts
@@ -21,6 +22,8 @@ from ..qemu.emulator.verified import verified_versions
 NO_RECORD = (
     "the guest carries no record of this device, so it is not known what the source will send"
 )
+# Drivers that check nothing themselves, so that no rule can be about them; "" is one not known.
+PLAIN_DRIVERS = {"", "vfio-pci"}
 REMEDY_RECORD = "on the source, run: vfio-preflight record {guest}"
 # A restore has no source to run anything on: the image is all there is.
 REMEDY_RESTORE = (
@@ -47,6 +50,7 @@ def facts_here(
     """
     record, problem = _record_of(guest)
     remedy = remedy.format(guest=guest.name)
+    rules, rule_problems = _rules_for(guest, record, settings, root)
     devices = []
     for device in guest.devices:
         # dated() adds host and time to the origin, for reports that are read on another host.
@@ -60,7 +64,9 @@ def facts_here(
         # A state given by the operator is meant to replace this host's, so no second opinion on it.
         other = None if given else _second_opinion(device, here, request)
         parent = _parent(device, sent, here, root)
-        devices.append(DeviceFacts(device, sent, here, entry, other, parent))
+        # Nor does the operator's state come with traits.
+        traits = Traits() if given else _traits(device, entry, rules, root)
+        devices.append(DeviceFacts(device, sent, here, entry, other, parent, traits))
     return Facts(
         guest,
         tuple(devices),
@@ -70,7 +76,38 @@ def facts_here(
         tuple(sorted(record.entries.keys() - {device.key for device in guest.devices})),
         image_problems,
         settings.evidence,
+        rules,
+        rule_problems,
     )
+
+
+def _rules_for(
+    guest: Guest, record: Record, settings: Configuration, root: str
+) -> tuple[tuple[VendorRule, ...], tuple[str, ...]]:
+    """The vendors' rules that may concern the guest's devices, and what could not be read."""
+    entries = (record.entries.get(device.key) for device in guest.devices)
+    drivers = {entry.traits.driver for entry in entries if entry is not None} - PLAIN_DRIVERS
+    # Most guests end here, and pay neither for the files nor for the module that reads them.
+    if not drivers:
+        return (), ()
+    from ..host.vendor_rules import read_rules
+
+    found = read_rules(drivers, settings.vendor_rules, root)
+    return found.rules, found.problems
+
+
+def _traits(
+    device: GuestDevice, entry: RecordEntry | None, rules: tuple[VendorRule, ...], root: str
+) -> Traits:
+    """The traits of this host's device, if one of ``rules`` compares them with the source's."""
+    if entry is None or device.host is None:
+        return Traits()
+    # A reminder without a trait compares nothing.
+    if not any(rule.trait and rule.concerns(entry.traits) for rule in rules):
+        return Traits()
+    from ..host.traits import read_traits
+
+    return read_traits(device.host, root)
 
 
 def _record_of(guest: Guest) -> tuple[Record, str]:

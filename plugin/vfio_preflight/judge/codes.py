@@ -171,6 +171,20 @@ GUEST_POLICY_UNUSABLE = Code(
     "an action requested in the guest's own policy does not exist; it is ignored",
 )
 
+# --- vendors' rules -------------------------------------------------------------------------------
+
+VENDOR_RULE = Code(
+    "vendor-rule", PASS, "what the vendor's driver may refuse by itself; the verdict stays"
+)
+VENDOR_RULE_UNDECIDED = Code(
+    "vendor-rule-undecided",
+    UNKNOWN,
+    "what the vendor's driver may refuse by itself, by a rule that says verdict = unknown",
+)
+VENDOR_RULES_UNREAD = Code(
+    "vendor-rules-unread", PASS, "a file of vendors' rules could not be read; it is ignored"
+)
+
 # --- machine and emulator -------------------------------------------------------------------------
 
 MACHINE_MISSING = Code(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from ..guest.addresses import is_mdev
 from ..guest.domain import Global, Guest, GuestDevice, Property
+from ..guest.traits import VendorRule
 from ..osutil.light import NamedTuple
 from ..qemu.emulator.machines import EmulatorFacts
 from ..qemu.model import properties as qemu
@@ -20,7 +21,8 @@ class Context(NamedTuple):
     """A device, its guest, the destination's emulator (None: not known), and what follows.
 
     ``globals`` are the properties that ``-global`` sets on the device, in QEMU's order;
-    ``properties`` the effective ones: the device's own go before any ``-global``.
+    ``properties`` the effective ones: the device's own go before any ``-global``. ``rules`` are the
+    vendors' rules of the destination.
     """
 
     guest: Guest
@@ -29,6 +31,7 @@ class Context(NamedTuple):
     globals: tuple[tuple[str, Property], ...]
     properties: Mapping[str, Property]
     environment: Environment
+    rules: tuple[VendorRule, ...] = ()
 
     def placed(self, placement: str) -> Context:
         """The same device, seen by the guest at another ``placement``."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from ..guest.domain import Guest, GuestDevice
 from ..guest.record import RecordEntry
+from ..guest.traits import Traits, VendorRule
 from ..osutil.light import NamedTuple
 from ..pci.state import ANY_EVIDENCE, ConfigState, Missing, State
 from ..qemu.emulator.machines import EmulatorFacts
@@ -22,7 +23,8 @@ class DeviceFacts(NamedTuple):
     destination's device presents. ``entry`` is the guest's record of the device, None without one;
     ``source`` is the very state in it unless there is better evidence, such as a save image.
     ``second_opinion`` is what else is known of the destination's device. ``parent`` is
-    ``vendor:device`` of its physical device, or empty; known where neither state is.
+    ``vendor:device`` of its physical device, or empty; known where neither state is. ``traits`` are
+    its traits, empty unless a vendor's rule compares them with those in ``entry``.
     """
 
     device: GuestDevice
@@ -31,6 +33,7 @@ class DeviceFacts(NamedTuple):
     entry: RecordEntry | None = None
     second_opinion: ConfigState | None = None
     parent: str = ""
+    traits: Traits = Traits()
 
     @property
     def source_is_recorded(self) -> bool:
@@ -45,7 +48,8 @@ class Facts(NamedTuple):
     ``emulator`` is Missing where it could not be queried; ``verified`` are the releases that the
     model was verified on. ``strays`` are keys for which the record has an entry and the guest no
     device; ``image_problems`` say what could not be read of a save image. ``evidence`` is the
-    weakest grade of evidence that is accepted.
+    weakest grade of evidence that is accepted. ``rules`` are the vendors' rules that may concern
+    the guest's devices; ``rule_problems`` say which files of them could not be read.
     """
 
     guest: Guest
@@ -55,3 +59,5 @@ class Facts(NamedTuple):
     strays: tuple[str, ...] = ()
     image_problems: tuple[str, ...] = ()
     evidence: str = ANY_EVIDENCE
+    rules: tuple[VendorRule, ...] = ()
+    rule_problems: tuple[str, ...] = ()

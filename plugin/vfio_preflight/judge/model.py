@@ -31,6 +31,7 @@ from .checks.device import check_device, invalid_properties
 from .checks.evidence import check_evidence, check_inferred, check_strength
 from .checks.machine import SKIP_VSC_CHECK, Effective, check_machine, skip_vsc_check
 from .checks.pasid import check_pasid
+from .checks.vendor import check_vendor
 from .context import Context, context_of
 from .facts import DeviceFacts, Facts
 from .findings import DESTINATION, DeviceReport, Finding, Prediction, Report
@@ -46,6 +47,7 @@ DESTINATION_CODES = {**SOURCE_CODES, UNKNOWN: codes.DESTINATION_UNKNOWN}
 CHECKS: tuple[Callable[[Context, DeviceFacts], tuple[Finding, ...]], ...] = (
     check_device,
     check_evidence,
+    check_vendor,
 )
 
 
@@ -92,12 +94,17 @@ def _guest_findings(facts: Facts) -> tuple[Finding, ...]:
         Finding(codes.IMAGE_UNREAD, f"{problem}; {used_instead}")
         for problem in facts.image_problems
     )
-    return (*strays, *networks, *images)
+    unread = tuple(
+        # PASS: a rule only adds to what the bytes decide.
+        Finding(codes.VENDOR_RULES_UNREAD, f"vendors' rules that are ignored: {problem}")
+        for problem in facts.rule_problems
+    )
+    return (*strays, *networks, *images, *unread)
 
 
 def _judge(facts: Facts, known: DeviceFacts, emulator: EmulatorFacts | None) -> DeviceReport:
     """The report on one device."""
-    context = context_of(facts.guest, known.device, emulator)
+    context = context_of(facts.guest, known.device, emulator)._replace(rules=facts.rules)
     own = tuple(finding for check in CHECKS for finding in check(context, known))
     source, destination = _state(known.source), _state(known.destination)
     # virtio-net unplugs the device before migrating, so QEMU never compares its bytes.

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from vfio_preflight.cli import install, payload
+from vfio_preflight.cli import payload
 from vfio_preflight.cli.main import main
+from vfio_preflight.cli.placed import digest
 
 HOOK = "etc/libvirt/hooks/qemu.d/50-vfio-preflight"
 COMMAND = "usr/bin/vfio-preflight"
 LIBRARY = "usr/lib/vfio-preflight"
 MANIFEST = f"{LIBRARY}/manifest.json"
 CONFIGURATION = "etc/vfio-preflight.conf"
+RULES = "etc/vfio-preflight/vendor-rules.d"
 MODULE = f"{LIBRARY}/vfio_preflight/report/text.py"
 
 CHECKOUT = Path(__file__).parents[3]
@@ -135,7 +137,7 @@ def test_older_version_is_replaced(root: Path) -> None:
     stale.write_bytes(older)
     manifest = json.loads((root / MANIFEST).read_text())
     for path in (MODULE, str(stale.relative_to(root))):
-        manifest["files"][path] = install._digest(older)
+        manifest["files"][path] = digest(older)
     (root / MANIFEST).write_text(json.dumps(manifest))
     assert run("install", root) == 0
     assert (root / MODULE).read_bytes() != older
@@ -329,3 +331,64 @@ def test_install_after_uninstall(root: Path, staged: Path) -> None:
     assert run("uninstall", root) == 0
     assert run("install", root) == 0
     assert files(root) == files(staged)
+
+
+# --- vendors' rules ------------------------------------------------------------------------------
+
+
+def test_rules_are_installed_as_shipped(staged: Path) -> None:
+    shipped = {path.name: path.read_bytes() for path in (CHECKOUT / "etc/vendor-rules.d").iterdir()}
+    assert {path.name: path.read_bytes() for path in (staged / RULES).iterdir()} == shipped
+    assert {mode(path) for path in (staged / RULES).iterdir()} == {0o644}
+    assert mode(staged / RULES) == 0o755
+
+
+def test_wheel_has_every_file_of_rules() -> None:
+    listed = (CHECKOUT / "setup.cfg").read_text()
+    names = sorted(path.name for path in (CHECKOUT / "etc/vendor-rules.d").iterdir())
+    assert names == sorted(payload.RULE_FILES)
+    assert all(f"    etc/vendor-rules.d/{name}\n" in listed for name in names)
+
+
+def test_changed_rules_are_kept(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / RULES / "nvidia.ini").write_text("# mine\n")
+    (root / RULES / "own.ini").write_text("# mine, too\n")
+    (root / RULES / "intel.ini").unlink()
+    (root / RULES / "intel.ini").symlink_to(root / RULES / "own.ini")
+    assert run("install", root) == 0
+    assert (root / RULES / "nvidia.ini").read_text() == "# mine\n"
+    out = capsys.readouterr().out
+    assert f"kept:      {root}/{RULES}/nvidia.ini" in out and f"{RULES}/intel.ini" in out
+    assert run("uninstall", root) == 0
+    left = {f"{RULES}/{name}.ini" for name in ("nvidia", "own", "intel")}
+    assert set(files(root)) == left
+    out = capsys.readouterr().out
+    assert f"left in place, yours: {root}/{RULES}/nvidia.ini" in out and "mellanox" not in out
+
+
+def test_rules_of_an_older_version_are_renewed(root: Path, staged: Path) -> None:
+    older = b"# an older version\n"
+    manifest = json.loads((root / MANIFEST).read_text())
+    for name in ("nvidia.ini", "gone.ini"):
+        (root / RULES / name).write_bytes(older)
+        manifest["rules"][f"{RULES}/{name}"] = digest(older)
+    (root / MANIFEST).write_text(json.dumps(manifest))
+    assert run("install", root) == 0
+    assert files(root) == files(staged)
+
+
+def test_upgrade_from_a_version_without_rules(root: Path, staged: Path) -> None:
+    shutil.rmtree(root / RULES)
+    manifest = json.loads((root / MANIFEST).read_text())
+    del manifest["rules"]
+    (root / MANIFEST).write_text(json.dumps(manifest))
+    assert run("install", root) == 0
+    assert files(root) == files(staged)
+
+
+def test_kept_rules_told_as_json(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / RULES / "nvidia.ini").write_text("# mine\n")
+    for command in ("install", "uninstall"):
+        assert main([command, "--root", str(root), "--format", "json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["rules_kept"] == [f"{root}/{RULES}/nvidia.ini"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.configs import make_config, patched
-from unit.host.hosts import MDEV, UUID, make_mdev
+from unit.host.hosts import MDEV, UUID, make_mdev, make_rules
 from unit.makers import (
     HOST,
     KEY,
@@ -26,8 +26,9 @@ from vfio_preflight.gather import here
 from vfio_preflight.gather.here import facts_here
 from vfio_preflight.guest.domain import Guest, Property
 from vfio_preflight.guest.metadata import Record, write_record
+from vfio_preflight.guest.traits import Traits
 from vfio_preflight.guest.xml import parse_fragment
-from vfio_preflight.host import vfio
+from vfio_preflight.host import traits, vendor_rules, vfio
 from vfio_preflight.host.sightings import remember
 from vfio_preflight.host.vfio import VfioDevice
 from vfio_preflight.judge.findings import DeviceReport
@@ -215,3 +216,72 @@ def test_gathering_writes_nothing(
     listed = settings._replace(open_devices=("nvidia-63",))
     assert judged(tmp_path, recorded(SEEN), listed).destination == SEEN
     assert not (tmp_path / "catalogue").exists()
+
+
+# --- vendors' rules ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ruled(tmp_path: Path, settings: Configuration) -> Configuration:
+    """Settings of a host with the shipped rules."""
+    make_rules(tmp_path)
+    return settings
+
+
+def test_manager_of_another_branch(tmp_path: Path, ruled: Configuration) -> None:
+    make_mdev(tmp_path, version="570.10.01")
+    (tmp_path / "states" / f"{UUID}.json").write_text(to_json(make_state()))
+    report = judged(tmp_path, recorded(SEEN, MDEV.facts()), ruled)
+    assert report.verdict == "pass"
+    texts = [f.text for f in report.findings if f.code == "vendor-rule"]
+    assert texts[0].endswith("(RHEL 10 guide, undated, read 2026-11)")
+    assert "VEP 109" in texts[1] and "ECC" in texts[2] and "RHEL 9.4" in texts[3]
+    assert len(texts) == 4
+    same = judged(tmp_path, recorded(SEEN, {**MDEV.facts(), "driver-version": "570.10.01"}), ruled)
+    assert codes(same).count("vendor-rule") == 2
+
+
+def test_state_of_the_operators_is_of_no_device_here(tmp_path: Path, ruled: Configuration) -> None:
+    make_mdev(tmp_path, version="570.10.01")
+    guest, given = recorded(SEEN, MDEV.facts()), {KEY: make_state()}
+    (device,) = facts_here(guest, ruled, 0.0, destination=given, root=str(tmp_path)).devices
+    assert device.traits == Traits()
+    (device,) = facts_here(guest, ruled, 0.0, root=str(tmp_path)).devices
+    assert device.traits == MDEV._replace(driver_version="570.10.01")
+
+
+def test_damaged_rules_are_told_of(tmp_path: Path, ruled: Configuration) -> None:
+    make_mdev(tmp_path)
+    own = tmp_path / "etc/vfio-preflight/vendor-rules.d/own.ini"
+    own.write_text("nvidia")
+    report = preflight(facts_here(recorded(SEEN, MDEV.facts()), ruled, 0.0, root=str(tmp_path)))
+    assert report.verdict == "pass"
+    (unread,) = [finding for finding in report.findings if finding.code == "vendor-rules-unread"]
+    assert f"{own}: " in unread.text
+
+
+@pytest.mark.parametrize("facts", [{}, {**MDEV.facts(), "driver": "vfio-pci"}])
+def test_plain_devices_pay_nothing_for_rules(
+    facts: dict[str, str],
+    tmp_path: Path,
+    ruled: Configuration,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("read")
+
+    monkeypatch.setattr(vendor_rules, "read_rules", never)
+    monkeypatch.setattr(traits, "read_traits", never)
+    make_mdev(tmp_path)
+    (tmp_path / "states" / f"{UUID}.json").write_text(to_json(make_state()))
+    facts_here(recorded(SEEN, facts), ruled, 0.0, root=str(tmp_path))
+    facts_here(make_guest(DEVICE), ruled, 0.0, root=str(tmp_path))
+
+
+def test_traits_are_read_only_where_a_rule_compares_them(
+    tmp_path: Path, ruled: Configuration
+) -> None:
+    make_mdev(tmp_path)
+    other = {**MDEV.facts(), "vendor": "8086", "driver": "qat_vfio_pci", "device": "4941"}
+    facts = facts_here(recorded(SEEN, other), ruled, 0.0, root=str(tmp_path))
+    assert facts.rules and facts.devices[0].traits == Traits()

@@ -9,6 +9,7 @@ from vfio_preflight.guest.traits import Traits
 
 UUID = "4b20d080-1b54-4048-85b3-a6a62d165c01"
 PARENT = "0000:41:00.0"
+SHIPPED_RULES = Path(__file__).parents[3] / "etc/vendor-rules.d"
 # What make_mdev() and make_vgpu() come to.
 MDEV = Traits("10de", "1e30", "10de:129e", "nvidia-63", "nvidia", "550.54.16")
 VGPU = Traits("10de", "26b9", "10de:1851", "nvidia-1155", "nvidia", "550.54.16")
@@ -64,6 +65,17 @@ def make_vgpu(root: Path, number: str = "1155", version: str = "550.54.16") -> P
     write(home / "nvidia", current_vgpu_type=number)
     (home / "config").write_bytes(bytes(4096))
     return home
+
+
+def make_rules(root: Path) -> Path:
+    """The shipped files of vendors' rules, as install puts them."""
+    place = root / "etc/vfio-preflight/vendor-rules.d"
+    place.mkdir(parents=True)
+    place.chmod(0o755)
+    for path in SHIPPED_RULES.iterdir():
+        (place / path.name).write_bytes(path.read_bytes())
+        (place / path.name).chmod(0o644)
+    return place
 
 
 def make_vf(root: Path) -> Path:

@@ -47,7 +47,7 @@ def _read(path: str) -> ConfigState:
 
     # The directory, too: whoever can write to it can replace the file.
     for place in (os.path.dirname(path), path):
-        _require_operators(place)
+        require_operators(place)
     state = read_file(path)
     if state.evidence == "file":
         return state
@@ -55,7 +55,7 @@ def _read(path: str) -> ConfigState:
     return state._replace(evidence="file", origin=f"{state.evidence} evidence by {state.origin}")
 
 
-def _require_operators(place: str) -> None:
+def require_operators(place: str) -> None:
     """Raise HostError if a user other than root or the caller could have written there."""
     try:
         # stat(), not lstat(): a link to a file of the operator's is allowed, its target is checked.

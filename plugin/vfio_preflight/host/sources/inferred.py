@@ -55,7 +55,7 @@ def _likely(there: Traits, here: Traits, differing: list[str]) -> str:
         if name in differing
     )
     # A trait unknown on one side is no known difference.
-    known = [n for n in differing if from_names(there, n) and from_names(here, n)]
+    known = [name for name in differing if there.named(name) and here.named(name)]
     if any(name in MODEL for name in known):
         return f"{differences}: likely another device, which QEMU refuses"
     for name in known:
@@ -63,8 +63,3 @@ def _likely(there: Traits, here: Traits, differing: list[str]) -> str:
         if reason is not None:
             return f"{differences}: likely to differ, since {reason}"
     return differences
-
-
-def from_names(traits: Traits, name: str) -> str:
-    """The trait that a record calls ``name``."""
-    return traits[NAMES.index(name)]
