@@ -21,7 +21,7 @@ _INIT = Path(__file__).with_name("init.py")
 _PRELOAD = "/usr/lib/lab-preload.so"
 _PID_FILE = "/run/libvirtd.pid"
 _FIRST_GROUP = 7000  # above the IOMMU groups of a real machine
-_START_TIMEOUT = 30.0  # seconds
+_START_TIMEOUT = 120.0  # seconds; a virtual machine under TCG takes its time
 _STOP_TIMEOUT = 2.0
 
 # What a service is started with. The test runner's own would bring, for one, its PATH, and with it
@@ -74,10 +74,11 @@ class Host:
 
     ``directory`` holds its sockets and devices, with a path short enough for AF_UNIX; ``log`` is
     its /var/log/libvirt and outlives it. Every other path of the host is reached from outside
-    with :meth:`path`, as long as the host lives.
+    with :meth:`path`, as long as the host lives. ``preload`` is the library that fakes devices,
+    None for real ones.
     """
 
-    def __init__(self, name: str, directory: Path, log: Path, preload: bytes) -> None:
+    def __init__(self, name: str, directory: Path, log: Path, preload: bytes | None) -> None:
         self.name = name
         self.log = log
         self.uuid = str(uuid.uuid4())
@@ -85,7 +86,7 @@ class Host:
         self._groups: dict[str, int] = {}
         self._devices: dict[str, FakeDevice] = {}
         self._libvirtd: subprocess.Popen[bytes] | None = None
-        self._init = self._start_init()
+        self._init = self._start_init("real" if preload is None else "faked")
         try:
             self._configure(preload)
             self.start_libvirtd()
@@ -95,7 +96,7 @@ class Host:
 
     # --- life ---------------------------------------------------------------------------------
 
-    def _start_init(self) -> subprocess.Popen[bytes]:
+    def _start_init(self, devices: str) -> subprocess.Popen[bytes]:
         if not _root_is_mount_point():
             raise LabError(
                 "/ is not a mount point, so no host can have a private file system: in a chroot,"
@@ -106,10 +107,10 @@ class Host:
         (self._directory / "migration").chmod(0o1777)  # the destination's QEMU listens there
         self.log.mkdir(parents=True, exist_ok=True)
         unshare = ("--mount", "--uts", "--ipc", "--net", "--pid", "--mount-proc")
-        command = (sys.executable, "-I", str(_INIT), f"lab-{self.name}")
+        arguments = (f"lab-{self.name}", str(self._directory), str(self.log), devices)
+        command = (sys.executable, "-I", str(_INIT), *arguments)
         init = subprocess.Popen(
-            ["/usr/bin/unshare", *unshare, "--fork", "--kill-child", *command]
-            + [str(path) for path in (self._directory, self.log)],
+            ["/usr/bin/unshare", *unshare, "--fork", "--kill-child", *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -120,11 +121,13 @@ class Host:
             raise LabError(f"host {self.name}: no namespaces or no private file system (see above)")
         return init
 
-    def _configure(self, preload: bytes) -> None:
-        self.path(_PRELOAD).write_bytes(preload)
-        # Not LD_PRELOAD, which libvirt would hand on to hooks: they shall see what they always see.
-        with self.path("/etc/ld.so.preload").open("a") as file:
-            file.write(_PRELOAD + "\n")
+    def _configure(self, preload: bytes | None) -> None:
+        if preload is not None:
+            self.path(_PRELOAD).write_bytes(preload)
+            # Not LD_PRELOAD, which libvirt would hand on to hooks: they shall see what they always
+            # see.
+            with self.path("/etc/ld.so.preload").open("a") as file:
+                file.write(_PRELOAD + "\n")
         with self.path("/etc/hosts").open("a") as file:
             file.write(f"127.0.0.1 lab-{self.name}\n")
         for directory in ("/etc/libvirt", "/var/lib/libvirt/qemu"):

@@ -6,6 +6,7 @@ everything in it is killed, its mounts go with the namespace, and its directory 
 
 What a guest or a hook writes stays in the host: /usr, /etc, /var and /sys are overlays whose upper
 layers lie on a tmpfs, /run and /dev are new. /tmp and everything else is shared with the machine.
+A host with real devices (a virtual machine's, tests/vm) has the machine's /sys and /dev/vfio.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-OVERLAYS = ("usr", "etc", "var", "sys")
+OVERLAYS = ("usr", "etc", "var")
+# Fake devices are added to a copy of /sys; real ones are where they are.
+FAKED = "faked"
 DEVICE_NODES = ("null", "zero", "full", "random", "urandom", "tty")
 
 
@@ -39,7 +42,7 @@ def overlay(name: str, layers: Path) -> None:
     mount("--move", str(merged), f"/{name}")
 
 
-def make_dev(staging: Path) -> None:
+def make_dev(staging: Path, faked: bool) -> None:
     """A /dev without /dev/kvm: guests run under TCG on every machine alike."""
     staging.mkdir()
     mount("-t", "tmpfs", "-o", "mode=755", "dev", str(staging))
@@ -51,9 +54,12 @@ def make_dev(staging: Path) -> None:
         (staging / name).symlink_to(f"/proc/self/fd/{number}")
     (staging / "shm").mkdir(mode=0o1777)
     (staging / "vfio").mkdir()
-    # libvirt only asks whether the nodes exist, and QEMU's open() never gets here. A plain file
-    # cannot reach hardware if the preloaded library is missing.
-    (staging / "vfio" / "vfio").touch()
+    if faked:
+        # libvirt only asks whether the nodes exist, and QEMU's open() never gets here. A plain
+        # file cannot reach hardware if the preloaded library is missing.
+        (staging / "vfio" / "vfio").touch()
+    else:
+        mount("--bind", "/dev/vfio", str(staging / "vfio"))
     mount("--move", str(staging), "/dev")
 
 
@@ -66,12 +72,12 @@ def make_run(directory: Path) -> None:
     mount("--bind", str(directory / "fakevfio"), "/run/fakevfio")
 
 
-def make_file_system(directory: Path, log: Path) -> None:
+def make_file_system(directory: Path, log: Path, faked: bool) -> None:
     layers = directory / "layers"
     layers.mkdir()
     mount("-t", "tmpfs", "-o", "mode=700", "layers", str(layers))
-    make_dev(layers / "dev")
-    for name in OVERLAYS:
+    make_dev(layers / "dev", faked)
+    for name in (*OVERLAYS, *(["sys"] if faked else [])):
         overlay(name, layers)
     make_run(directory)
     Path("/var/log/libvirt").mkdir(parents=True, exist_ok=True)
@@ -100,8 +106,9 @@ def end(directory: Path) -> None:
 
 def main() -> None:
     name, directory, log = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    faked = sys.argv[4] == FAKED
     socket.sethostname(name)
-    make_file_system(directory, log)
+    make_file_system(directory, log, faked)
     signal.signal(signal.SIGCHLD, reap)
     print("ready", flush=True)
     sys.stdin.read()

@@ -35,15 +35,17 @@ class Lab:
     """Two hosts, ``a`` and ``b``, and more with :meth:`add_host`; a context manager.
 
     ``workdir`` keeps the hosts' libvirt and QEMU logs in ``<host>/``. It is seen at the same path
-    in every host, so it must not lie below /run, /dev or /sys.
+    in every host, so it must not lie below /run, /dev or /sys. Devices are faked, or else the
+    machine's own.
     """
 
-    def __init__(self, workdir: Path) -> None:
+    def __init__(self, workdir: Path, *, faked: bool = True) -> None:
         self.workdir = workdir
         self._hosts: dict[str, Host] = {}
         self._ends = contextlib.ExitStack()
         self.directory = Path()
-        self._preload = b""
+        self._faked = faked
+        self._preload: bytes | None = None
 
     def __enter__(self) -> Lab:
         # The machine's own /tmp, whatever TMPDIR says: a socket's path has 107 bytes at most.
@@ -51,7 +53,7 @@ class Lab:
         self._ends.callback(shutil.rmtree, self.directory, ignore_errors=True)
         try:
             self.directory.chmod(0o711)  # QEMU's user gets to its sockets, and sees nothing else
-            self._preload = _build_preload(self.directory)
+            self._preload = _build_preload(self.directory) if self._faked else None
             self.add_host("a")
             self.add_host("b")
         except BaseException:
