@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
 )
 # What may lie at the top of the package, and in qemu/, without a room of its own.
-LOOSE = {"__init__", "__main__", "errors", "configuration", "qemu.__init__", "qemu.messages"}
+LOOSE = {"__init__", "__main__", "errors", "configuration", "qemu.__init__"}
 PLACES = {"rich": {"cli"}, "libvirt": {"cli"}}
 # What is pure, or runs for guests without VFIO devices, does without lxml.
 WITHOUT_LXML = {

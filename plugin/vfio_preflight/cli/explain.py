@@ -10,7 +10,7 @@ from ..configuration import load
 from ..errors import PreflightError
 from ..osutil.light import TYPE_CHECKING
 from ..osutil.text import printable
-from ..qemu.messages import Explanation, explain
+from ..qemu.messages.explain import Explanation, explain
 from . import output
 from .alone import load_state
 

@@ -20,7 +20,7 @@ from .commandline import CommandLine, Global, Setting, read_command_line
 from .metadata import find_ours
 from .placement import Buses, Place, read_buses
 from .properties import Property, apply_overrides, libvirt_properties, read_overrides
-from .viommu import may_offer_pasid
+from .viommu import Viommu, read_viommu
 from .xml import GuestError, parse_domain, to_bytes
 
 __all__ = [
@@ -72,8 +72,8 @@ class Guest(NamedTuple):
 
     ``uuid`` and ``emulator`` are empty where the XML does not give them. ``express`` is whether the
     machine's root bus is PCI Express. ``metadata`` is our own element in ``<metadata>``.
-    ``unresolved`` names the networks that may or may not hand out VFIO devices. ``pasid`` is
-    whether the virtual IOMMU may offer PASID.
+    ``unresolved`` names the networks that may or may not hand out VFIO devices. ``viommu`` is
+    its virtual IOMMU, if it has one.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Guest(NamedTuple):
     express: bool
     metadata: etree._Element | None
     unresolved: tuple[str, ...] = ()
-    pasid: bool = False
+    viommu: Viommu = Viommu()
 
 
 class _Found(NamedTuple):
@@ -130,7 +130,7 @@ def read_guest(root: etree._Element, networks: Networks | None = None) -> Guest:
         express=buses.express,
         metadata=find_ours(root),
         unresolved=unresolved,
-        pasid=may_offer_pasid(root),
+        viommu=read_viommu(root, [device.options for device in line.devices]),
     )
 
 

@@ -99,6 +99,7 @@ class Record(NamedTuple):
     def dated(self, key: str) -> RecordEntry | None:
         """The entry for ``key``; the origin of its state says where and when it was recorded.
 
+        An entry that was made with the record has the record's QEMU.
         What the origin names, such as a sysfs path, is not on the host that reads the record.
         """
         entry = self.entries.get(key)
@@ -107,8 +108,10 @@ class Record(NamedTuple):
         # An entry without a host and time of its own was made with the record.
         on, at = entry.on or self.host, entry.time or self.time
         recorded = f"recorded{f' on {on}' if on else ''}{f' at {at}' if at else ''}"
+        made_with_it = not entry.on and not entry.time
         return entry._replace(
-            state=entry.state._replace(origin=f"{entry.state.origin}, {recorded}")
+            qemu=entry.qemu or (self.qemu if made_with_it else ""),
+            state=entry.state._replace(origin=f"{entry.state.origin}, {recorded}"),
         )
 
 

@@ -243,6 +243,29 @@ TRIAL_ACCEPTS = Code(
 )
 TRIAL_UNAVAILABLE = Code("trial-unavailable", PASS, "a trial was requested and could not be made")
 
+# --- what the source's QEMU refuses to send -------------------------------------------------------
+
+SOURCE_VIOMMU = Code(
+    "source-viommu",
+    FAIL,
+    "the source's QEMU refuses to send a VFIO device behind a virtual IOMMU",
+)
+SOURCE_SEVERAL = Code(
+    "source-several",
+    FAIL,
+    "the source's QEMU refuses to send several VFIO devices that do not all support P2P",
+)
+SOURCE_DIRTY_TRACKING = Code(
+    "source-dirty-tracking",
+    FAIL,
+    "the source's QEMU refuses to send a VFIO device whose writes nothing tracks",
+)
+SOURCE_UNDECIDED = Code(
+    "source-undecided",
+    UNKNOWN,
+    "the source's QEMU may refuse to send the guest; its release, or a fact, is not certain",
+)
+
 # --- device ---------------------------------------------------------------------------------------
 
 PROPERTY_UNKNOWN = Code(

@@ -20,6 +20,7 @@ from ..qemu.model.properties import UNTRIED
 from ..qemu.model.values import ERROR
 from ..qemu.model.vfio_pci import PropertyError
 from . import codes
+from .checks.blockers import check_blockers
 from .checks.config_space import (
     REMEDY_MEND,
     REMEDY_MEND_COMMANDLINE,
@@ -56,13 +57,18 @@ def preflight(facts: Facts) -> Report:
     guest = facts.guest
     # Without an emulator the model still compares, with skip-vsc-check not known.
     emulator = None if isinstance(facts.emulator, Missing) else facts.emulator
+    contexts = [
+        context_of(guest, known.device, emulator)._replace(rules=facts.rules)
+        for known in facts.devices
+    ]
+    own = (*_guest_findings(facts), *check_blockers(facts, contexts))
     return Report(
         guest.name,
         guest.uuid,
         guest.machine,
         _describe(guest, emulator),
-        (*check_machine(guest, facts.emulator), *_guest_findings(facts)),
-        tuple(_judge(facts, device, emulator) for device in facts.devices),
+        (*check_machine(guest, facts.emulator), *own),
+        tuple(_judge(facts, known, context) for known, context in zip(facts.devices, contexts)),
     )
 
 
@@ -102,9 +108,8 @@ def _guest_findings(facts: Facts) -> tuple[Finding, ...]:
     return (*strays, *networks, *images, *unread)
 
 
-def _judge(facts: Facts, known: DeviceFacts, emulator: EmulatorFacts | None) -> DeviceReport:
+def _judge(facts: Facts, known: DeviceFacts, context: Context) -> DeviceReport:
     """The report on one device."""
-    context = context_of(facts.guest, known.device, emulator)._replace(rules=facts.rules)
     own = tuple(finding for check in CHECKS for finding in check(context, known))
     source, destination = _state(known.source), _state(known.destination)
     # virtio-net unplugs the device before migrating, so QEMU never compares its bytes.

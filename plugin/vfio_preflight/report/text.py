@@ -18,7 +18,7 @@ HEADLINES = {
     "pass": "QEMU on the destination will accept the devices",
     "tolerated": "QEMU on the destination will accept the devices, though some bytes differ",
     "unknown": "it is not known whether QEMU on the destination will accept the devices",
-    "fail": "QEMU on the destination would refuse the guest",
+    "fail": "QEMU would refuse the guest",
 }
 
 # What each grade of evidence means for the verdict that rests on it.

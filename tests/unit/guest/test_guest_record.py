@@ -122,6 +122,19 @@ def test_origin_says_where_it_was_recorded(entry: dict[str, str], recorded: str)
     assert dated is not None and dated.state == STATE._replace(origin=f"/sys/x, recorded{recorded}")
 
 
+@pytest.mark.parametrize(
+    ("entry", "qemu"),
+    [
+        (RecordEntry(STATE), "10.0.2"),
+        (RecordEntry(STATE, qemu="11.1.3"), "11.1.3"),
+        (RecordEntry(STATE, on="b", time="2026-11-24T00:00:00Z"), ""),
+    ],
+)
+def test_qemu_of_an_entry_that_was_made_with_the_record(entry: RecordEntry, qemu: str) -> None:
+    dated = RECORD._replace(entries={KEY: entry}, qemu="10.0.2").dated(KEY)
+    assert dated is not None and dated.qemu == qemu
+
+
 def test_read_back_when_libvirt_added_namespace_and_indentation() -> None:
     xml = etree.tostring(write_record(RECORD)).decode().replace("><", ">\n  <")
     for name in ("record", "device"):

@@ -1,4 +1,4 @@
-"""Whether a guest's virtual IOMMU may offer PASID (guest.viommu)."""
+"""A guest's virtual IOMMU: which, whether devices are behind it, whether it may offer PASID."""
 
 from __future__ import annotations
 
@@ -30,10 +30,47 @@ IOMMU = "<iommu model='intel'><driver intremap='on'%s/></iommu>"
 )
 def test_pasid(extra: str, may: bool) -> None:
     xml = make_domain().decode().replace("</domain>", f"{extra}</domain>")
-    assert read_guest(parse_domain(xml.encode())).pasid is may
+    assert read_guest(parse_domain(xml.encode())).viommu.pasid is may
 
 
 @pytest.mark.parametrize(("more", "may"), [("", False), (" pasid='on'", True)])
 def test_pasid_of_an_iommu_of_libvirt(more: str, may: bool) -> None:
     xml = make_domain().decode().replace("</devices>", f"{IOMMU % more}</devices>")
-    assert read_guest(parse_domain(xml.encode())).pasid is may
+    assert read_guest(parse_domain(xml.encode())).viommu.pasid is may
+
+
+def _read(extra: str, *devices: str) -> tuple[str, str]:
+    xml = make_domain().decode().replace("</devices>", f"{''.join(devices)}</devices>")
+    xml = xml.replace("</domain>", f"{extra}</domain>")
+    viommu = read_guest(parse_domain(xml.encode())).viommu
+    return viommu.model, viommu.doubt
+
+
+@pytest.mark.parametrize(
+    ("extra", "devices", "model", "doubt"),
+    [
+        ("", (), "", ""),
+        ("", ("<iommu model='intel'/>",), "intel", ""),
+        ("", ("<iommu model='virtio'/>",), "virtio", ""),
+        ("", ("<iommu model='smmuv3'/>",), "smmuv3", ""),
+        ("", ("<iommu model='smmuv3'><driver pciBus='1'/></iommu>",), "smmuv3", "another bus"),
+        ("", ("<iommu model='smmuv3'/>",) * 2, "smmuv3", "more than one"),
+        ("", ("<iommu model='amd'/>",), "amd", "not tried"),
+        (LINE % ("-device", "intel-iommu,caching-mode=on"), (), "intel", ""),
+        (LINE % ("-device", '{"driver":"virtio-iommu-pci"}'), (), "virtio", ""),
+        (LINE % ("-device", "arm-smmuv3,primary-bus=pcie.1"), (), "smmuv3", "another bus"),
+        (LINE % ("-device", "intel-hda"), (), "", ""),
+        (
+            LINE % ("-machine", "default_bus_bypass_iommu=on"),
+            ("<iommu model='intel'/>",),
+            "intel",
+            "bypass_iommu is mentioned",
+        ),
+        (OVERRIDE % "bypass_iommu", ("<iommu model='intel'/>",), "intel", "bypass_iommu"),
+    ],
+)
+def test_model(extra: str, devices: tuple[str, ...], model: str, doubt: str) -> None:
+    found, why = _read(extra, *devices)
+    assert found == model
+    assert doubt in why
+    assert bool(doubt) == bool(why)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from lab import make_config
 from unit.patience import ends
-from vfio_preflight.qemu.messages import MESSAGES, Message, explain, guest_device
+from vfio_preflight.qemu.messages.explain import explain, guest_device
+from vfio_preflight.qemu.messages.table import MESSAGES, Message
 
 BAD = (
     "get_pci_config_device: Bad config data: i=0x{:x} read: {:x} device: {:x}"
@@ -87,6 +88,43 @@ def test_device_of_the_next_failure_is_not_taken() -> None:
             "0000:06:00.4: VFIO device doesn't support device and IOMMU dirty tracking",
             "vfio-no-dirty-tracking",
             "neither VFIO device 0000:06:00.4 nor the IOMMU",
+        ),
+        (
+            "0000:06:00.4: VFIO device doesn't support device dirty tracking",
+            "vfio-no-dirty-tracking",
+            "neither VFIO device 0000:06:00.4 nor the IOMMU",
+        ),
+        (
+            "0000:06:00.4: VFIO migration is not supported with postcopy migration",
+            "vfio-mode",
+            "0000:06:00.4 by postcopy migration",
+        ),
+        (
+            "0000:06:00.4: VFIO migration is not supported with background snapshot",
+            "vfio-mode",
+            "0000:06:00.4 by background snapshot",
+        ),
+        (
+            "0000:06:00.4: VFIO migration init failed: migration is not supported in kernel:"
+            " Inappropriate ioctl for device",
+            "vfio-not-supported",
+            "the kernel driver of VFIO device 0000:06:00.4",
+        ),
+        (
+            "0000:06:00.4: Migration is currently not supported with vIOMMU enabled",
+            "vfio-viommu",
+            "0000:06:00.4: it is behind a virtual IOMMU",
+        ),
+        (
+            "Multiple VFIO devices migration is supported only if all of them support P2P"
+            " migration",
+            "vfio-several",
+            "no peer-to-peer state",
+        ),
+        (
+            "Migration is currently not supported with multiple VFIO devices",
+            "vfio-several",
+            "one VFIO device at most",
         ),
         (
             "Machine type received is 'pc-q35-9.0' and local is 'pc-q35-8.2'",

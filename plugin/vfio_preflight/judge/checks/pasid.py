@@ -18,7 +18,11 @@ def check_pasid(context: Context) -> tuple[Finding, ...]:
     """A finding where it is not known whether QEMU adds the capability, on either side."""
     device, emulator = context.device, context.emulator
     # Mediated devices have no IOMMU of their own, so no PASID capability is added.
-    if not context.guest.pasid or "iommufd" not in device.properties or device.kind == "mdev":
+    if (
+        not context.guest.viommu.pasid
+        or "iommufd" not in device.properties
+        or device.kind == "mdev"
+    ):
         return ()
     # On a conventional bus the guest sees no extended capabilities, and QEMU adds none.
     if emulator is None or device.placement == "conventional":

@@ -10,6 +10,8 @@
  *                                    expansion ROM (6): INDEX SIZE FLAGS, where
  *                                    FLAGS are of "rwm": read, write, mmap
  *                         /mdev      optional: its being there makes a mediated device
+ *                         /migration optional: what its driver offers, VFIO_MIGRATION_* flags
+ *                                    in decimal (0: no migration); by default 3
  *
  * <device> is the base name of the device's sysfs directory, by which QEMU asks
  * for it: a PCI address or an mdev UUID. QEMU needs neither root nor /dev/vfio:
@@ -95,6 +97,7 @@ struct object {
     uint32_t group;           /* GROUP */
     uint32_t has_container;   /* GROUP */
     uint32_t migration_state; /* DEVICE: enum vfio_device_mig_state */
+    uint32_t offers;          /* DEVICE: VFIO_MIGRATION_* */
     struct region regions[VFIO_PCI_NUM_REGIONS]; /* DEVICE */
 };
 
@@ -212,6 +215,22 @@ static bool device_group(const char *device, size_t length, unsigned int *group)
     return found;
 }
 
+/*
+ * By default a device has P2P, or QEMU would refuse to migrate two of them
+ * (vfio_multiple_devices_migration_is_supported()).
+ */
+static uint32_t device_offers(const char *device, size_t length)
+{
+    FILE *file = device_open(device, length, "migration");
+    uint32_t offers;
+
+    if (!file || fscanf(file, "%u", &offers) != 1)
+        offers = VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P;
+    if (file)
+        fclose(file);
+    return offers;
+}
+
 static uint32_t region_flags(const char *letters)
 {
     uint32_t flags = 0;
@@ -269,7 +288,10 @@ static bool device_load(int fd, struct object *object, const char *device, size_
 {
     FILE *regions = device_open(device, length, "regions");
     FILE *config = device_open(device, length, "config");
-    bool loaded = (!regions || read_regions(regions, object->regions)) && config
+    bool loaded;
+
+    object->offers = device_offers(device, length);
+    loaded = (!regions || read_regions(regions, object->regions)) && config
         && read_config(config, fd, &object->regions[VFIO_PCI_CONFIG_REGION_INDEX])
         && write_rom_bar(fd, object->regions[VFIO_PCI_ROM_REGION_INDEX].size, 0)
         && object_store(fd, object);
@@ -439,8 +461,7 @@ static int enter_migration_state(int fd, struct object *device,
 }
 
 /*
- * The migration interface, version 2. It has P2P, or QEMU would refuse to migrate two
- * devices (vfio_multiple_devices_migration_is_supported()); dirty page logging, or
+ * The migration interface, version 2. It has dirty page logging, or
  * vfio_migration_realize() would add a blocker; and a data size other than 0, which
  * is the size of the buffer that vfio_save_setup() allocates.
  */
@@ -454,8 +475,10 @@ static int device_feature(int fd, struct object *device, struct vfio_device_feat
 
     switch (feature->flags & VFIO_DEVICE_FEATURE_MASK) {
     case VFIO_DEVICE_FEATURE_MIGRATION:
+        if (!device->offers)
+            return fail(ENOTTY);
         if (!probe)
-            migration->flags = VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P;
+            migration->flags = device->offers;
         return 0;
     case VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE:
         if (!probe && set)

@@ -6,12 +6,13 @@ import pytest
 
 from unit.makers import make_context, make_device, make_emulator, make_facts, make_guest
 from vfio_preflight.guest.domain import Guest, GuestDevice
+from vfio_preflight.guest.viommu import Viommu
 from vfio_preflight.judge.checks.pasid import OFFSET, check_pasid
 from vfio_preflight.judge.model import preflight
 from vfio_preflight.qemu.emulator.machines import EmulatorFacts, Property
 
 BEHIND = make_device(properties={"iommufd": "iommufd0"})
-GUEST = make_guest(BEHIND)._replace(pasid=True)
+GUEST = make_guest(BEHIND)._replace(viommu=Viommu(pasid=True))
 
 
 def emulator() -> EmulatorFacts:
@@ -34,7 +35,7 @@ def test_undecided() -> None:
     ("guest", "device", "facts"),
     [
         (GUEST, make_device(), emulator()),
-        (GUEST._replace(pasid=False), BEHIND, emulator()),
+        (GUEST._replace(viommu=Viommu()), BEHIND, emulator()),
         (GUEST, BEHIND._replace(kind="mdev"), emulator()),
         (GUEST, BEHIND._replace(placement="conventional"), emulator()),
         (GUEST, BEHIND, make_emulator()),
