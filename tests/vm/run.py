@@ -38,7 +38,9 @@ NETWORK = ("-netdev", "hubport,id=net1,hubid=1", "-netdev", "hubport,id=net2,hub
 
 TIMEOUT = 600.0
 MEMORY = "2G"
-CONSOLE_TAIL = 4000  # characters
+LOG_TAIL = 4000  # characters
+LOG = "qemu.log"
+CONSOLE = "console"
 STATUS = ".status"  # in the shared directory, by init
 NO_STATUS = 125
 
@@ -90,7 +92,7 @@ def qemu(kernel: Path, at: Directories, devices: Sequence[str]) -> list[str]:
         *share("shared", at.shared, ""),
         *NETWORK,
         *(part for device in devices for part in ("-device", device)),
-        *("-serial", f"file:{at.work / 'console'}"),
+        *("-serial", f"file:{at.work / CONSOLE}"),
         *("-chardev", "stdio,id=terminal,signal=off", "-serial", "chardev:terminal"),
     ]
 
@@ -130,13 +132,10 @@ def directories(kernel: Path, command: Sequence[str], shared: Path | None) -> It
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose output is to be read; it does not outlive the block."""
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+    with log.open("wb") as stderr, subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
     ) as process:
         try:
             yield process
@@ -164,11 +163,10 @@ def exit_status(at: Directories) -> int:
     raise VmError("the virtual machine gave no exit status")
 
 
-def console(work: Path) -> str:
-    """The end of what the kernel and ``init`` said."""
-    with contextlib.suppress(OSError):
-        return (work / "console").read_text(errors="replace")[-CONSOLE_TAIL:]
-    return ""
+def logs(work: Path) -> str:
+    """What QEMU said, and the end of what the kernel and ``init`` said."""
+    files = (path for path in (work / LOG, work / CONSOLE) if path.exists())
+    return "\n".join(path.read_text(errors="replace")[-LOG_TAIL:] for path in files)
 
 
 def run_in_vm(
@@ -189,14 +187,14 @@ def run_in_vm(
     output = []
     with directories(kernel_dir, [str(script.resolve()), *arguments], shared) as at:
         try:
-            with running(qemu(kernel_dir, at, devices)) as process:
+            with running(qemu(kernel_dir, at, devices), at.work / LOG) as process:
                 for data in output_of(process, timeout):
                     on_output(data)
                     output.append(data)
             status = exit_status(at)
         except VmError as error:
             said = b"".join(output).decode(errors="replace")
-            raise VmError(f"{error}\n{said}\n{console(at.work)}") from None
+            raise VmError(f"{error}\n{said}\n{logs(at.work)}") from None
     return Result(status, b"".join(output).decode(errors="replace"))
 
 
