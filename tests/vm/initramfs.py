@@ -121,7 +121,7 @@ def make_initramfs(kernel: Path, settings: Mapping[str, str]) -> bytes:
     """
     release = (kernel / "release").read_text().strip()
     modules = kernel / "root/lib/modules" / release
-    values = {**settings, "KERNEL_DIR": str(kernel), "RELEASE": release}
+    values = {**settings, "KERNEL_DIR": str(kernel.resolve()), "RELEASE": release}
     lines = (f"{name}={shlex.quote(value)}\n" for name, value in values.items())
     entries = [directory(name) for name in ("bin", "dev", "proc", "sys", "lower", "over", "tree")]
     entries += [program("bin/busybox", kernel / "root/bin/busybox"), program("init", INIT)]
