@@ -37,9 +37,7 @@ DEVICES = (
 NETWORK = ("-netdev", "hubport,id=net1,hubid=1", "-netdev", "hubport,id=net2,hubid=1")
 
 # On a busy machine TCG's timer may be late in the kernel's test of it, which is a panic.
-KERNEL_ARGUMENTS = (
-    "console=ttyS0 intel_iommu=on panic=-1 loglevel=4 mitigations=off no_timer_check"
-)
+KERNEL_ARGUMENTS = "console=ttyS0 intel_iommu=on panic=-1 loglevel=4 mitigations=off no_timer_check"
 
 TIMEOUT = 600.0
 MEMORY = "2G"
@@ -138,9 +136,12 @@ def directories(kernel: Path, command: Sequence[str], shared: Path | None) -> It
 @contextlib.contextmanager
 def running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose output is to be read; it does not outlive the block."""
-    with log.open("wb") as stderr, subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
-    ) as process:
+    with (
+        log.open("wb") as stderr,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
+        ) as process,
+    ):
         try:
             yield process
         finally:

@@ -2,7 +2,7 @@
 /*
  * Mediated PCI devices for tests: no hardware behind them, and all that a test wants to be so is so.
  *
- *   insmod preflight_mdev.ko [precopy=1] [p2p=1] [dirty=1] [data_size=BYTES]
+ *   insmod preflight_mdev.ko [precopy=1] [p2p=1] [dirty=1] [data_size=BYTES] [parent=0000:01:00.0]
  *   echo UUID >/sys/class/mdev_bus/preflight_mdev/mdev_supported_types/preflight_mdev-one/create
  *   cd /sys/bus/mdev/devices/UUID/preflight
  *   cat bytes >config              its configuration space, of any size up to 64 KiB
@@ -48,6 +48,9 @@ module_param(p2p, bool, 0444);
 MODULE_PARM_DESC(p2p, "devices have the P2P states");
 module_param(dirty, bool, 0444);
 MODULE_PARM_DESC(dirty, "devices have DMA logging");
+static char *parent_address;
+module_param_named(parent, parent_address, charp, 0444);
+MODULE_PARM_DESC(parent, "a PCI device to be the parent of all devices, instead of one of our own");
 module_param(data_size, uint, 0644);
 MODULE_PARM_DESC(data_size, "bytes of ballast in each part of a device's state");
 
@@ -830,6 +833,7 @@ static struct mdev_type *type_list[] = { &types[0], &types[1] };
 static struct mdev_parent parent;
 static struct class parent_class = { .name = "preflight_mdev" }; /* the first part of types' names */
 static struct device *parent_device;
+static struct pci_dev *parent_pci; /* the parent, where it is not of our own */
 
 static int mdev_probe(struct mdev_device *mdev)
 {
@@ -873,6 +877,26 @@ static struct mdev_driver driver = {
 	},
 };
 
+static struct device *get_parent(void)
+{
+	unsigned int domain, bus, slot, function;
+
+	if (!parent_address)
+		return device_create(&parent_class, NULL, MKDEV(0, 0), NULL, "preflight_mdev");
+	if (sscanf(parent_address, "%x:%x:%x.%x", &domain, &bus, &slot, &function) != 4)
+		return ERR_PTR(-EINVAL);
+	parent_pci = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, function));
+	return parent_pci ? &parent_pci->dev : ERR_PTR(-ENODEV);
+}
+
+static void put_parent(void)
+{
+	if (parent_pci)
+		pci_dev_put(parent_pci);
+	else
+		device_unregister(parent_device);
+}
+
 static int __init preflight_init(void)
 {
 	int ret;
@@ -885,14 +909,14 @@ static int __init preflight_init(void)
 	ret = class_register(&parent_class);
 	if (ret)
 		goto unregister_driver;
-	parent_device = device_create(&parent_class, NULL, MKDEV(0, 0), NULL, "preflight_mdev");
+	parent_device = get_parent();
 	ret = PTR_ERR_OR_ZERO(parent_device);
 	if (ret)
 		goto unregister_class;
 	ret = mdev_register_parent(&parent, parent_device, &driver, type_list, ARRAY_SIZE(type_list));
 	if (!ret)
 		return 0;
-	device_unregister(parent_device);
+	put_parent();
 unregister_class:
 	class_unregister(&parent_class);
 unregister_driver:
@@ -903,7 +927,7 @@ unregister_driver:
 static void __exit preflight_exit(void)
 {
 	mdev_unregister_parent(&parent);
-	device_unregister(parent_device);
+	put_parent();
 	class_unregister(&parent_class);
 	mdev_unregister_driver(&driver);
 }

@@ -1,0 +1,47 @@
+"""Scenarios in the virtual machine: real kernels, VFIO, mediated devices, libvirt and QEMU.
+
+``make test`` takes the release's own kernel; ``make vm-test`` those of VM_KERNELS, all that
+``tests/vm/kernel`` knows.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .run import run_in_vm
+
+HERE = Path(__file__).parent
+KERNELS = os.environ.get("VM_KERNELS", "release").split()
+
+
+@pytest.fixture(scope="session", params=KERNELS)
+def kernel(request: pytest.FixtureRequest) -> Path:
+    """A kernel's directory, with the module for it."""
+    path = _output([str(HERE / "kernel"), request.param])
+    _output([str(HERE / "build-module"), path])
+    return Path(path)
+
+
+def _output(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def run(kernel: Path, script: str, timeout: float) -> None:
+    """Run a script there, with this interpreter."""
+    result = run_in_vm(
+        kernel, Path(sys.executable), str(HERE / "scripts" / script), timeout=timeout
+    )
+    print(result.output)
+    failed = [line for line in result.output.splitlines() if line.startswith("CHECK FAIL")]
+    assert (result.status, failed) == (0, [])
+
+
+def test_the_two_gates(kernel: Path) -> None:
+    run(kernel, "gates.py", timeout=900)
