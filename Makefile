@@ -2,7 +2,7 @@
 # make test    everything: style, types, unit, conformance and system tests
 # make test-newest  the same with the newest tools, to see what an upgrade would break; make lock: renews the pins
 # make conformance N=5000  model and real QEMU judge that many pairs, on two releases
-# make vm-test  the scenarios in the virtual machine, with every kernel; make vm-shell KERNEL=backports: a shell in it
+# make vm-test  the scenarios in the virtual machine, with every kernel; make vm KERNEL=backports: a shell in it
 # make bench   what the hook costs, as ratios within one run; bench-images: reading save images
 # make install the hook and the command on this host (DESTDIR to stage)
 
@@ -10,7 +10,7 @@ VENV = .venv
 PYTHON = $(VENV)/bin/python
 CODE = plugin tests
 
-.PHONY: setup demo test test-newest lock lint unit conformance conformance-tests system vm vm-test vm-shell
+.PHONY: setup demo test test-newest lock lint unit conformance conformance-tests system vm vm-release vm-test
 .PHONY: bench bench-images install clean
 
 setup:
@@ -19,7 +19,7 @@ setup:
 demo: setup
 	@$(PYTHON) -I tests/demo.py
 
-test: lint unit conformance-tests system vm
+test: lint unit conformance-tests system vm-release
 
 test-newest:
 	$(MAKE) test VENV=.venv-newest
@@ -46,14 +46,14 @@ conformance: setup
 system: setup
 	$(PYTHON) -m pytest tests/system
 
-# A real VFIO host in a virtual machine; vm-test with every kernel, vm-shell KERNEL=newest to look around.
-vm: setup
+# A real VFIO host in a virtual machine, with the release's kernel or with all of them.
+vm-release: setup
 	$(PYTHON) -m pytest tests/vm
 
 vm-test: setup
 	VM_KERNELS="release backports newest" $(PYTHON) -m pytest tests/vm
 
-vm-shell: setup
+vm: setup
 	PYTHONPATH=tests $(PYTHON) -m vm.run "$$(tests/vm/kernel $(or $(KERNEL),release))"
 
 bench: setup

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 MODULES = (
-    ("virtio_pci", "9pnet_virtio", "9p", "overlay")  # what the root file system needs
-    + ("vfio", "vfio_iommu_type1", "vfio_pci", "mdev")
-    + ("igb", "igbvf")
+    *("virtio_pci", "9pnet_virtio", "9p", "overlay"),  # what the root file system needs
+    *("vfio", "vfio_iommu_type1", "vfio_pci", "mdev"),
+    *("igb", "igbvf"),
 )
 
 INIT = Path(__file__).parent / "init"

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from .initramfs import make_initramfs
 
-# What follows -device: two network cards with SR-IOV, which needs a root port. Both are on one wire.
+# What follows -device: two network cards on one wire, with SR-IOV, which needs a root port.
 DEVICES = (
     "pcie-root-port,id=port1,chassis=1,slot=1",
     "igb,bus=port1,netdev=net1",
