@@ -58,6 +58,7 @@ static const char *const failures[] = { "none", "save", "load", "stop", "run", "
 enum { FAIL_NONE, FAIL_SAVE, FAIL_LOAD, FAIL_STOP, FAIL_RUN, FAIL_LOG };
 
 #if !SINCE(6, 2)
+#define VFIO_DEVICE_FEATURE_MIG_DATA_SIZE 9
 #define VFIO_MIGRATION_PRE_COPY 0
 #define VFIO_DEVICE_STATE_PRE_COPY VFIO_DEVICE_STATE_ERROR
 #define VFIO_DEVICE_STATE_PRE_COPY_P2P VFIO_DEVICE_STATE_ERROR
@@ -369,13 +370,11 @@ static int get_state(struct vfio_device *vdev, enum vfio_device_mig_state *state
 	return 0;
 }
 
-#if SINCE(6, 2)
 static int get_data_size(struct vfio_device *vdev, unsigned long *length)
 {
 	*length = 2 * sizeof(struct chunk) + data_size + PAGE_SIZE;
 	return 0;
 }
-#endif
 
 static const struct vfio_migration_ops migration_operations = {
 	.migration_set_state = set_state,
@@ -590,6 +589,23 @@ static int region_info_caps(struct vfio_device *vdev, struct vfio_region_info *i
 }
 #endif
 
+#if !SINCE(6, 2)
+/* The core does not know this one yet. Without it QEMU expects 100 GiB, and does not come to an end. */
+static int device_feature(struct vfio_device *vdev, u32 flags, void __user *arg, size_t argsz)
+{
+	unsigned long length;
+	int ret;
+
+	if ((flags & VFIO_DEVICE_FEATURE_MASK) != VFIO_DEVICE_FEATURE_MIG_DATA_SIZE)
+		return -ENOTTY;
+	ret = vfio_check_feature(flags, argsz, VFIO_DEVICE_FEATURE_GET, sizeof(u64));
+	if (ret != 1)
+		return ret;
+	get_data_size(vdev, &length);
+	return copy_to_user(arg, &length, sizeof(u64)) ? -EFAULT : 0;
+}
+#endif
+
 /* --- a device's life ------------------------------------------------------------------------------------- */
 
 static const u8 default_config[256] = {
@@ -661,7 +677,9 @@ static const struct vfio_device_ops device_operations = {
 #if SINCE(6, 19)
 	.get_region_info_caps = region_info_caps,
 #endif
-#if SINCE(6, 2)
+#if !SINCE(6, 2)
+	.device_feature = device_feature,
+#else
 	.bind_iommufd = vfio_iommufd_emulated_bind,
 	.unbind_iommufd = vfio_iommufd_emulated_unbind,
 	.attach_ioas = vfio_iommufd_emulated_attach_ioas,

@@ -41,13 +41,20 @@ class Qmp:
 def main() -> None:
     source, target = Qmp(sys.argv[1]), Qmp(sys.argv[2])
     source("cont")
+    # Without DMA logging all of the guest's memory counts as written to all the time.
+    source("migrate-set-parameters", **{"downtime-limit": 1_000_000, "max-bandwidth": 0})
+    end = time.monotonic() + 120
     source("migrate", uri=sys.argv[3])
     while True:
         state = source("query-migrate")
         if state.get("status") in ("completed", "failed", "cancelled"):
             break
+        if time.monotonic() > end:
+            raise SystemExit(f"RESULT not in time: {state}")
         time.sleep(0.1)
     print("RESULT", state["status"], state.get("vfio"), state.get("error-desc", ""))
+    if state["status"] == "completed":
+        target("cont")
     print("RESULT target", target("query-status")["status"])
 
 
