@@ -30,8 +30,8 @@ from .gate import Gate, decided, remember
 from .supervise import Outcome
 
 MENDED_NEXT = (
-    "a device cannot be mended once its QEMU runs; what it presents goes into the catalogue, so that"
-    " the next attempt can be mended at migrate begin: migrate again"
+    "a device cannot be mended once its QEMU runs; what it presents goes into the catalogue, so"
+    " that the next attempt can be mended at migrate begin: migrate again"
 )
 
 
