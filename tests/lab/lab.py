@@ -90,7 +90,7 @@ class Lab:
         return self._hosts["b"]
 
     def migrate(
-        self, guest: str, source: Host, destination: Host, *extra: str
+        self, guest: str, source: Host, destination: Host, *extra: str, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """``virsh migrate --live --p2p``, run on the source, with ``extra`` options."""
         return source.virsh(
@@ -102,4 +102,5 @@ class Lab:
             "--migrateuri",
             destination.migration_uri(guest),
             *extra,
+            timeout=timeout,
         )

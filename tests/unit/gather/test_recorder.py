@@ -253,6 +253,19 @@ def test_record_of_too_many_devices(
     assert revision.record is not None and len(revision.record.states) == 3
 
 
+def test_record_of_too_many_devices_keeps_what_it_has(
+    settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries that are kept count, and have the room before what is new."""
+    monkeypatch.setattr(recorder, "MAX_DEVICES", 3)
+    new, next_new, *old = (make_device(f"0000:0{bus}:00.0", alias=f"d{bus}") for bus in range(4))
+    first = revise(Running(make_guest(*old), make_process(), {}), settings).record
+    assert first is not None
+    guest = with_record(make_guest(new, next_new, *old), first)
+    revision = revise(Running(guest, make_process(), {}), settings)
+    assert [entry.result for entry in revision.entries] == ["recorded", "missing", "kept", "kept"]
+
+
 def test_aliases_of_a_running_guest() -> None:
     """After an unplug, numbers are not what they would be at the next start."""
     xml = """

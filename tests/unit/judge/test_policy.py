@@ -282,3 +282,10 @@ def test_nothing_is_mended_ahead_without_the_operators_word(
 
 def test_blocked_guest_is_not_mended_ahead() -> None:
     assert mend(make_report(make_unknown()), unknown="block") == Decision("block")
+
+
+def test_guest_policy_is_quoted_in_part() -> None:
+    """The guest's XML may hold a name or an action of any length."""
+    report, _ = with_guest_policy(make_report(), DEFAULT_POLICY, {"v" * 90: "a" * 90})
+    (finding,) = report.findings
+    assert finding.text.startswith(f"<policy {'v' * 40}='{'a' * 40}'> ")

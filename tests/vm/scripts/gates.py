@@ -104,7 +104,7 @@ def migrate(pair: Pair, name: str) -> subprocess.CompletedProcess[str]:
         file.flush()
         os.chmod(file.name, 0o644)
         begun = time.monotonic()
-        result = pair.migrate(name, "--xml", file.name)
+        result = pair.lab.migrate(name, pair.a, pair.b, "--xml", file.name, timeout=300)
     print(f"$ virsh migrate {name} ({time.monotonic() - begun:.1f} s)\n{result.stderr}", flush=True)
     return result
 
