@@ -57,6 +57,14 @@ def test_override_joins_the_last_entry_and_replaces_its_property() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["addr", "x-no-mmap"])
+def test_override_leaves_other_properties(name: str) -> None:
+    other = SET.replace("skip-vsc-check", name)
+    before = f"<qemu:override>{device('hostdev0', other)}</qemu:override>"
+    assert mended(before) == f"<qemu:override>{device('hostdev0', other + SET)}</qemu:override>"
+    assert name in mended("", Mend("hostdev0", name, True))
+
+
 def test_override_makes_a_frontend() -> None:
     before = '<qemu:override><qemu:device alias="hostdev0"/></qemu:override>'
     assert mended(before) == f"<qemu:override>{device('hostdev0', SET)}</qemu:override>"
@@ -95,6 +103,20 @@ def test_proof_of_elements_made_anew(template: str) -> None:
     set_report(after, etree.Element("report"))
     add_override(after, MEND)
     assert only_ours_changed(before, after, [MEND])
+
+
+def test_proof_minds_no_indentation() -> None:
+    before, after = parse_domain(Q35), parse_domain(Q35)
+    edit("devices", lambda element: setattr(element, "text", "\n\t\t\t"))(after)
+    assert only_ours_changed(before, after)
+
+
+def test_proof_minds_text_beside_elements() -> None:
+    before, after = parse_domain(Q35), parse_domain(Q35)
+    for root, text in ((before, "one"), (after, "other")):
+        (devices,) = root.findall("devices")
+        devices.text = text
+    assert not only_ours_changed(before, after)
 
 
 def test_proof_wants_the_mend_itself() -> None:

@@ -227,6 +227,28 @@ def test_guests_policy_that_does_not_exist_leaves_the_others(settings: Configura
     assert b"guest-policy-unusable" in out
 
 
+def test_words_that_come_from_outside_are_compared_by_value(settings: Configuration) -> None:
+    """libvirt's argument and the configuration's values are strings of their own."""
+    present(settings, differing(VSC_BODY))
+    mending = with_policy(settings, fail="".join("mend"))._replace(annotate="".join("never"))
+    outcome = judge(mending, make_domain(RECORD), "".join("migrate"))
+    assert b"skip-vsc-check" in outcome.out and b"<report" not in outcome.out
+    blocked = judge(settings, make_domain(RECORD), "".join("migrate"))
+    assert blocked.status == 1 and b"migration blocked" in blocked.err
+    restored = judge(settings, make_domain(RECORD), "".join("restore"))
+    assert restored.status == 0
+    assert b"image-unread" in restored.out
+    assert judge(settings, restored.out, "".join("prepare")).status == 1
+    trouble = ConfigurationError("x")
+    blocking = settings._replace(on_error="".join("block"))
+    gate = Gate("g1", blocking, time.monotonic() + 5, trouble)
+    assert gate.judge("".join("migrate"), make_domain(RECORD)).status == 1
+    allowing = with_policy(settings, fail="".join("allow"), **{"pass": "".join("allow")})
+    assert judge(allowing, make_domain(RECORD)) == Outcome(0)
+    silent = with_policy(settings, fail="annotate")._replace(annotate="".join("never"))
+    assert judge(silent, make_domain(RECORD)) == Outcome(0)
+
+
 # --- what goes wrong -----------------------------------------------------------------------------
 
 
@@ -369,6 +391,19 @@ def test_refusal_that_cannot_be_left_is_logged(
     )
 
 
+def test_refusal_that_cannot_be_left_is_a_warning(
+    settings: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[object] = []
+    monkeypatch.setattr(
+        journal, "write", lambda _log, _line, **options: warnings.append(options["warning"])
+    )
+    (tmp_path / "file").write_text("")
+    present(settings, differing(PMC))
+    judge(settings._replace(runtime=str(tmp_path / "file")), make_domain(RECORD), "restore")
+    assert warnings == [True, True]
+
+
 # --- the dry run's stand-in ----------------------------------------------------------------------
 
 
@@ -376,7 +411,7 @@ def test_probe_is_answered_and_never_let_in(settings: Configuration) -> None:
     present(settings, make_state())
     ours = "<p:preflight xmlns:p='urn:vfio-preflight:1'><p:probe part='0'/></p:preflight>"
     xml = make_domain(metadata=ours).replace(b"<name>g1<", f"<name>{PROBE_NAME_PREFIX}1<".encode())
-    outcome = judge(settings, xml)
+    outcome = judge(settings, xml, "".join("migrate"))
     assert (outcome.status, outcome.out) == (1, b"")
     assert outcome.err.startswith(f"{MARK} 0 ".encode())
     assert judge(settings, xml, "restore").status == 0

@@ -93,3 +93,11 @@ def test_damaged_file_is_used_up_all_the_same(tmp_path: Path) -> None:
     taken = refusals.take(str(tmp_path), "g1")
     assert taken is not None and taken[1] == ""
     assert refusals.take(str(tmp_path), "g1") is None
+
+
+def test_file_of_any_size_is_read_in_part(tmp_path: Path) -> None:
+    (tmp_path / "refused").mkdir()
+    (tmp_path / "refused" / "g-g1").write_text("t\n" + "x" * (3 << 20))
+    taken = refusals.take(str(tmp_path), "g1")
+    assert taken is not None
+    assert taken[0] == "t" and len(taken[1]) < 1 << 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,8 @@ import pytest
 
 from unit.patience import ends
 from vfio_preflight.errors import PreflightError
-from vfio_preflight.hook.supervise import Outcome, _kill, supervised
+from vfio_preflight.hook import supervise
+from vfio_preflight.hook.supervise import Outcome, _kill, _reap, _remove, supervised
 
 LATE = 5.0
 
@@ -109,6 +111,12 @@ def test_no_temporary_file_is_left(temporary: Path, work: str) -> None:
     assert list(temporary.iterdir()) == []
 
 
+def test_remove_of_what_cannot_be_removed_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    _remove(str(tmp_path / "file"))
+    assert (tmp_path / "file").exists()
+
+
 def test_nowhere_to_put_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "/nonexistent")
     outcome = supervised(lambda: Outcome(0, os.environ["TMPDIR"].encode()), LATE)
@@ -184,12 +192,75 @@ def test_kill_of_what_is_gone_is_no_error() -> None:
     _kill(child)
 
 
+def test_kill_reaches_a_child_without_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be killed before it has made one of its own."""
+
+    def no_group(*_: object) -> None:
+        raise ProcessLookupError
+
+    killed: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "killpg", no_group)
+    monkeypatch.setattr(os, "kill", lambda *arguments: killed.append(arguments))
+    _kill(4242)
+    assert killed == [(4242, signal.SIGKILL)]
+
+
+def test_nothing_is_killed_after_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[int] = []
+    monkeypatch.setattr(supervise, "_kill", killed.append)
+    assert supervised(lambda: Outcome(0, b"done"), LATE) == Outcome(0, b"done")
+    assert killed == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "times", "asked"),
+    [
+        ([0, 0, 7], [0.0, 0.1, 0.2], 3),  # gone before the time is up
+        ([0, 0, 0, 7], [0.0, 0.1, 0.2, supervise.GRACE], 3),  # stuck in the kernel
+        ([0, 7], [0.0, supervise.GRACE + 1], 1),
+    ],
+)
+def test_reap_waits_for_a_while(
+    answers: list[int], times: list[float], asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is made up: its first answer begins the time, each other follows a question."""
+    clock, children, questions = iter(times), iter(answers), []
+
+    def waitpid(child: int, options: int) -> tuple[int, int]:
+        questions.append((child, options))
+        return next(children), 9
+
+    monkeypatch.setattr(os, "waitpid", waitpid)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    _reap(7)
+    assert questions == [(7, os.WNOHANG)] * asked
+
+
+def test_time_that_is_up_already() -> None:
+    outcome = supervised(hang, -0.5)
+    assert outcome.status == 70 and outcome.failure
+
+
 def test_temporary_files_have_a_directory_that_others_pass_through(temporary: Path) -> None:
     def look() -> Outcome:
         place = os.environ["TMPDIR"]
         return Outcome(0, f"{os.path.dirname(place)} {os.stat(place).st_mode & 0o777:o}".encode())
 
     assert supervised(look, LATE).out == f"{temporary} 711".encode()
+
+
+def test_directory_of_temporary_files_is_private_at_first(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its mode cannot be widened, nobody else has got into it meanwhile."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    supervised(lambda: Outcome(0), LATE)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in temporary.iterdir()] == [0o700]
 
 
 def test_exit_is_a_failure() -> None:

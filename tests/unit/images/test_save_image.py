@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import io
 import itertools
 import lzma
@@ -10,6 +11,8 @@ import shutil
 import struct
 import subprocess
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +32,7 @@ from vfio_preflight.images.save_image import (
     read_image,
     read_open_image,
 )
-from vfio_preflight.images.stream import StreamError
+from vfio_preflight.images.stream import MAX_SLACK, StreamError
 from vfio_preflight.pci.state import ConfigState
 
 BY_MODULE: dict[str, Callable[[bytes], bytes]] = {
@@ -117,6 +120,46 @@ def test_only_the_end_is_kept(
     monkeypatch.setattr(decompress, "KEPT", 64 << 10)
     payload = packed(form, make_stream([vfio(CONFIG)], ram=bytes(8 << 20)))
     assert config_of(read_image(image(make_image(payload, FORMATS.index(form))))) == CONFIG
+
+
+def test_ends_are_of_the_documented_size() -> None:
+    data = gzip.compress(b"a" * 400, 1) + gzip.compress(b"b" * (34 << 20), 1)
+    ends = read_ends(io.BytesIO(data), "gzip", time.monotonic() + 60)
+    assert ends.head == b"a" * 400 + b"b" * 112
+    assert len(ends.tail) == 32 << 20
+
+
+def test_gzip_with_the_largest_distance_there_is() -> None:
+    """Deflate looks back by up to 32 KiB."""
+    block = b"".join(hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(1000))
+    ends = read_ends(io.BytesIO(gzip.compress(block * 2)), "gzip", time.monotonic() + 60)
+    assert ends.tail == block * 2
+
+
+def test_zlib_is_not_gzip() -> None:
+    with pytest.raises(DecompressError):
+        read_ends(io.BytesIO(zlib.compress(STREAM)), "gzip", time.monotonic() + 60)
+
+
+def test_memory_is_bounded_while_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decompress, "KEPT", 64 << 10)
+    monkeypatch.setattr(decompress, "_CHUNK", 15_000)
+    data = io.BytesIO(gzip.compress(bytes(8 << 20), 1))
+    tracemalloc.start()
+    try:
+        read_ends(data, "gzip", time.monotonic() + 60)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("form", BY_MODULE)
+def test_zeros_that_may_follow_are_counted(form: str) -> None:
+    data, zeros = packed(form, b"x"), bytes(MAX_SLACK)
+    assert read_ends(io.BytesIO(data + zeros), form, time.monotonic() + 60).tail == b"x"
+    with pytest.raises(DecompressError):
+        read_ends(io.BytesIO(data + zeros + b"\0"), form, time.monotonic() + 60)
 
 
 @pytest.mark.parametrize("form", ["gzip", "bzip2", "xz", "zstd", "lzop"])
@@ -261,6 +304,18 @@ def test_program_that_does_not_end_is_stopped(
 
 
 @pytest.mark.parametrize(
+    ("left", "script"),
+    [(0.2, "exec sleep 60"), (-0.5, "exec sleep 60"), (0.5, "echo x >&2; exec sleep 60")],
+)
+def test_program_that_writes_nothing_is_stopped(
+    left: float, script: str, image: Callable[[bytes], str], zstd: Callable[[str], str]
+) -> None:
+    path, root = image(make_image(STREAM, FORMATS.index("zstd"))), zstd(script)
+    with ends(), pytest.raises(SaveImageError, match="too long"):
+        read_image(path, time.monotonic() + left, root)
+
+
+@pytest.mark.parametrize(
     ("limit", "value"),
     [
         ("-v", str((1 << 30) // 1024)),  # address space, KiB: what a hostile window may take
@@ -277,6 +332,15 @@ def test_program_is_limited(
     wait = f"n=0; until {seen} || [ $n = 20 ]; do sleep 0.1; n=$((n + 1)); done"
     root = zstd(f"{wait}; {seen} && exec cat")
     assert config_of(read_image(path, time.monotonic() + 60.9, root)) == CONFIG
+
+
+@pytest.mark.parametrize(("left", "seconds"), [(-10.0, 2), (0.5, 2), (9.5, 11)])
+def test_processor_time_of_a_program(
+    left: float, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    assert decompress._cpu_seconds(100.0 + left) == seconds
+    assert decompress._cpu_seconds(float("inf")) is None
 
 
 def test_little_is_read_of_a_large_image() -> None:

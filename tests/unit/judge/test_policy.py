@@ -110,6 +110,13 @@ def test_mend() -> None:
     assert mend(make_report(make_mendable())) == Decision("mend", ("hostdev0",))
 
 
+def test_mend_as_a_configuration_file_says_it() -> None:
+    """A string of its own, equal to the constant but not the same object."""
+    assert mend(make_report(make_mendable()), fail="".join("mend")) == mend(
+        make_report(make_mendable())
+    )
+
+
 def test_mend_exactly_the_devices_that_fail() -> None:
     passing = make_device_report("config-identical", device=make_device("b", alias="hostdev1"))
     report = make_report(make_mendable(), passing, make_mendable("ua-gpu"))
