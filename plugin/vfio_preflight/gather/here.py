@@ -5,6 +5,7 @@ Reads and asks; judges nothing and writes nothing: what the facts mean is decide
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from ..configuration import Configuration
@@ -12,7 +13,8 @@ from ..guest.domain import Guest, GuestDevice
 from ..guest.metadata import Record, RecordEntry, RecordError, read_record
 from ..host.sources.request import Request, Sent
 from ..host.states import second_opinion, state_of
-from ..judge.facts import DeviceFacts, Facts
+from ..judge.facts import DeviceFacts, Facts, Refused
+from ..osutil.text import printable
 from ..pci.state import DAMAGED, UNKNOWN, ConfigState, Missing, State
 from ..qemu.emulator.facts import EmulatorError, emulator_facts
 from ..qemu.emulator.machines import EmulatorFacts
@@ -59,7 +61,8 @@ def facts_here(
         here = given or state_of(device, "destination", request)
         # A state given by the operator is meant to replace this host's, so no second opinion on it.
         other = None if given else _second_opinion(device, here, request)
-        devices.append(DeviceFacts(device, sent, here, entry, other))
+        refused = _refused(guest.machine, device, entry, settings, root)
+        devices.append(DeviceFacts(device, sent, here, entry, other, refused))
     return Facts(
         guest,
         tuple(devices),
@@ -107,6 +110,27 @@ def _second_opinion(device: GuestDevice, here: State, request: Request) -> Confi
     if device.host is None or not isinstance(here, ConfigState):
         return None
     return second_opinion(here, request._replace(name=device.host))
+
+
+def _refused(
+    machine: str, device: GuestDevice, entry: RecordEntry | None, settings: Configuration, root: str
+) -> tuple[Refused, ...]:
+    """What is known of earlier attempts with devices of the same traits."""
+    directory = os.path.join(root, settings.history.lstrip("/"))
+    if device.host is None or entry is None or not entry.traits.determined:
+        return ()
+    # Most hosts never had a refusal.
+    if not os.path.isdir(os.path.join(directory, "refused")):
+        return ()
+    # Imported late, for the same reason.
+    from ..host import history
+    from ..host.traits import read_traits
+
+    pair = history.Pair(machine, entry.traits, read_traits(device.host, root))
+    return tuple(
+        Refused(printable(before.line), before.time, name, history.mended(before))
+        for name, before in history.refusals_of(directory, pair)
+    )
 
 
 def ask_emulator(path: str, settings: Configuration, deadline: float) -> EmulatorFacts | Missing:

@@ -15,13 +15,27 @@ from ..pci.state import ANY_EVIDENCE, ConfigState, Missing, State
 from ..qemu.emulator.machines import EmulatorFacts
 
 
+class Refused(NamedTuple):
+    """That QEMU on this host refused such a device before, coming from such a device.
+
+    ``line`` is what it said, ``time`` when (ISO 8601, UTC), ``name`` that of the entry in the
+    history; ``mended`` is whether it refused it although ``skip-vsc-check`` had been set.
+    """
+
+    line: str
+    time: str
+    name: str
+    mended: bool = False
+
+
 class DeviceFacts(NamedTuple):
     """A guest's device on both hosts.
 
     ``source`` is what the source will send, or presented to its QEMU; ``destination`` what the
     destination's device presents. ``entry`` is the guest's record of the device, None without one;
     ``source`` is the very state in it unless there is better evidence, such as a save image.
-    ``second_opinion`` is what else is known of the destination's device.
+    ``second_opinion`` is what else is known of the destination's device. ``refused`` are earlier
+    attempts with devices of the same traits that QEMU refused, the latest last.
     """
 
     device: GuestDevice
@@ -29,6 +43,7 @@ class DeviceFacts(NamedTuple):
     destination: State
     entry: RecordEntry | None = None
     second_opinion: ConfigState | None = None
+    refused: tuple[Refused, ...] = ()
 
     @property
     def source_is_recorded(self) -> bool:
