@@ -18,7 +18,7 @@ from ..guest.xml import parse_domain
 from ..host import guestlog, history
 from ..host.guestlog import Mark, Written
 from ..host.history import COMPLETED, FAILED, REFUSED, Entry
-from ..judge.verdicts import FAIL, PASS, TOLERATED
+from ..judge.verdicts import FAIL, MEND, PASS, TOLERATED
 from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..osutil.text import printable
 from ..qemu.messages import Explanation, explain
@@ -59,7 +59,7 @@ def released(guest: str, reason: str, xml: bytes, settings: Configuration, root:
     # It was shut down, or went on to another host: how it had come is not known here.
     if reason not in (DID_NOT_START, NO_REASON):
         return ""
-    written = guestlog.since(guest, _mark(value), root)
+    written = guestlog.since(guest, Mark(*value["log"]), root)
     # An expectation that nothing came of, and now a cold start fails.
     if written.whole and "-incoming" not in written.text:
         return ""
@@ -85,17 +85,10 @@ def completed(guest: str, uuid: str, age: float, settings: Configuration) -> str
 
 def _is_of(value: dict[str, Any], xml: bytes) -> bool:
     """Whether ``value`` is expected of the domain ``xml``: same guest, and same attempt."""
-    uuid = parse_domain(xml).findtext("uuid") or ""
+    uuid = (parse_domain(xml).findtext("uuid") or "").strip().lower()
     # A token is in the XML of an attempt that was annotated or mended; others have none to compare.
     is_same = not value.get("marked") or token_of(xml) == value["token"]
     return uuid == value["uuid"] and is_same
-
-
-def _mark(value: dict[str, Any]) -> Mark:
-    listed = value.get("log")
-    if not isinstance(listed, list) or [type(number) for number in listed] != [int, int]:
-        return Mark()
-    return Mark(*listed)
 
 
 def _failed(value: dict[str, Any], written: Written) -> Entry:
@@ -177,10 +170,9 @@ def _foresaw(device: dict[str, Any], line: str) -> bool | None:
 
 def _is_right(value: dict[str, Any]) -> bool | None:
     """Whether it was predicted that the guest would be accepted, None: nothing was."""
-    if any(d["verdict"] == FAIL and not d["mended"] for d in value["devices"]):
-        return False
-    is_mended = any(device["mended"] for device in value["devices"])
-    return True if is_mended or value["verdict"] in (PASS, TOLERATED) else None
+    if value["verdict"] == FAIL:
+        return bool(value["action"] == MEND)
+    return True if value["verdict"] in (PASS, TOLERATED) else None
 
 
 def _seconds(stamp: str) -> float:

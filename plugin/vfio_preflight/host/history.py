@@ -31,7 +31,7 @@ MAX_ENTRIES = 256
 COMPLETED, REFUSED, FAILED = "completed", "refused", "failed"
 OUTCOMES = (COMPLETED, REFUSED, FAILED)
 _REFUSALS, _OTHERS = "refused", "others"
-_SUBDIRECTORIES = (_OTHERS, _REFUSALS)
+SUBDIRECTORIES = (_OTHERS, _REFUSALS)
 
 
 class HistoryError(PreflightError):
@@ -169,7 +169,7 @@ def all_names(directory: str) -> list[str]:
 
 
 def _files(directory: str) -> Iterator[tuple[str, str]]:
-    for subdirectory in _SUBDIRECTORIES:
+    for subdirectory in SUBDIRECTORIES:
         place = os.path.join(directory, subdirectory)
         yield from ((place, name) for name in jsondir.names(place))
 
@@ -200,9 +200,11 @@ def is_expected(value: object) -> bool:
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         return False
     names = ("token", "time", "guest", "uuid", "machine", "emulator", "verdict", "action")
-    devices = value.get("devices")
+    devices, log = value.get("devices"), value.get("log")
     return (
         all(isinstance(value.get(name), str) for name in names)
+        and isinstance(log, list)
+        and [type(number) for number in log] == [int, int]
         and isinstance(devices, list)
         and all(_is_device(device) for device in devices)
     )
