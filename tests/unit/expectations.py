@@ -65,6 +65,6 @@ def make_expected(
         "emulator": "QEMU 10.0.2 (/usr/bin/qemu-system-x86_64)",
         "verdict": verdict,
         "action": action,
-        "log": [0, 0],
+        "log": [0, 0, ""],
         "devices": list(devices or [make_expected_device(verdict)]),
     }

@@ -18,15 +18,22 @@ from ..osutil.light import NamedTuple
 LOGS = "var/log/libvirt/qemu"
 # What a failed attempt writes is its command line and some messages: kilobytes.
 MAX_TEXT = 1 << 20
+# Bytes before a mark that have to be the same for the log to be the same.
+_TAIL = 64
 # Names of a rotated log that are looked at, virtlogd's and logrotate's.
 _ROTATED = (".0", ".1")
 
 
 class Mark(NamedTuple):
-    """Where a log ended: inode and size; both 0 for a log that did not exist yet."""
+    """Where a log ended: inode, size, and the last bytes in hexadecimal.
+
+    Empty for a log that did not exist yet. The bytes show that a log was truncated that has grown
+    beyond its size again: every attempt's lines have their time.
+    """
 
     inode: int = 0
     size: int = 0
+    tail: str = ""
 
 
 class Written(NamedTuple):
@@ -43,12 +50,13 @@ class Written(NamedTuple):
 def mark(guest: str, root: str = "/") -> Mark:
     """Where the guest's log ends now."""
     try:
-        info = os.stat(_path(guest, root))
+        with open(_path(guest, root), "rb", buffering=0, opener=_at_once) as file:
+            info = _regular(file.fileno())
+            return Mark(info.st_ino, info.st_size, _tail(file.fileno(), info.st_size))
     except OSError:
         # libvirt creates it when it starts the guest; a directory that cannot be read now cannot
         # be read later either.
         return Mark()
-    return Mark(info.st_ino, info.st_size)
 
 
 def since(guest: str, mark: Mark, root: str = "/") -> Written:
@@ -65,36 +73,51 @@ def since(guest: str, mark: Mark, root: str = "/") -> Written:
 
 def _parts(path: str, mark: Mark) -> tuple[list[bytes], bool]:
     """The bytes behind the mark, in the order of writing, and whether that is all of them."""
-    inode, size, data = _read(path, mark)
+    inode, is_continued, data = _read(path, mark)
     if inode == mark.inode:
         # Truncated, by logrotate's copytruncate: what was cut off went into a compressed copy.
-        return [data], size >= mark.size
+        return [data], is_continued
     if not mark.inode:
         return [data], True
     for suffix in _ROTATED:
         try:
-            inode, size, older = _read(path + suffix, mark)
+            inode, is_continued, older = _read(path + suffix, mark)
         except OSError:
             continue
         if inode == mark.inode:
-            return [older, data], size >= mark.size
+            return [older, data], is_continued
     return [data], False
 
 
-def _read(path: str, mark: Mark) -> tuple[int, int, bytes]:
-    """Inode and size of a log, and what stands in it: behind the mark, if it is the mark's."""
-    # O_NONBLOCK: open() of a FIFO returns at once.
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    descriptor = os.open(path, flags)
-    with open(descriptor, "rb", buffering=0) as file:
-        info = os.fstat(descriptor)
-        if not stat.S_ISREG(info.st_mode):
-            raise OSError("not a regular file")
-        is_same = info.st_ino == mark.inode and info.st_size >= mark.size
-        begin = max(mark.size if is_same else 0, info.st_size - MAX_TEXT - 1)
-        file.seek(begin)
+def _read(path: str, mark: Mark) -> tuple[int, bool, bytes]:
+    """A log's inode, whether it goes on from the mark, and what it has: from there, or all."""
+    with open(path, "rb", buffering=0, opener=_at_once) as file:
+        info = _regular(file.fileno())
+        is_continued = (
+            info.st_ino == mark.inode
+            and info.st_size >= mark.size
+            and _tail(file.fileno(), mark.size) == mark.tail
+        )
         # One byte more than is kept shows that something was cut off.
-        return info.st_ino, info.st_size, file.read(MAX_TEXT + 1)
+        file.seek(max(mark.size if is_continued else 0, info.st_size - MAX_TEXT - 1))
+        return info.st_ino, is_continued, file.read(MAX_TEXT + 1)
+
+
+def _tail(descriptor: int, size: int) -> str:
+    begin = max(0, size - _TAIL)
+    return os.pread(descriptor, size - begin, begin).hex()
+
+
+def _regular(descriptor: int) -> os.stat_result:
+    info = os.fstat(descriptor)
+    if not stat.S_ISREG(info.st_mode):
+        raise OSError("not a regular file")
+    return info
+
+
+def _at_once(path: str, flags: int) -> int:
+    # O_NONBLOCK: open() of a FIFO returns at once.
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def _path(guest: str, root: str) -> str:

@@ -204,7 +204,7 @@ def is_expected(value: object) -> bool:
     return (
         all(isinstance(value.get(name), str) for name in names)
         and isinstance(log, list)
-        and [type(number) for number in log] == [int, int]
+        and [type(part) for part in log] == [int, int, str]
         and isinstance(devices, list)
         and all(_is_device(device) for device in devices)
     )

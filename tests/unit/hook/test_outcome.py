@@ -194,7 +194,7 @@ def test_unreadable_log(host: Host) -> None:
     host.end()
     (entry,) = host.entries
     assert (entry.outcome, entry.agrees) == ("failed", None)
-    assert entry.note.endswith("g1.log cannot be read: not a regular file")
+    assert entry.note.endswith("g1.log cannot be read: Is a directory")
 
 
 def test_history_that_cannot_be_written(host: Host) -> None:

@@ -35,7 +35,7 @@ def test_nothing_was_written(log: Path, tmp_path: Path) -> None:
 def test_log_that_did_not_exist_yet(log: Path, tmp_path: Path) -> None:
     log.unlink()
     before = mark("g1", str(tmp_path))
-    assert before == Mark(0, 0)
+    assert before == Mark()
     append(log, "now\n")
     assert since("g1", before, str(tmp_path)) == ("now\n", True, "")
 
@@ -62,6 +62,13 @@ def test_truncated_meanwhile(log: Path, tmp_path: Path) -> None:
     os.truncate(log, 0)
     append(log, "now\n")
     assert since("g1", before, str(tmp_path)) == ("now\n", False, "")
+
+
+def test_truncated_and_grown_beyond_its_size(log: Path, tmp_path: Path) -> None:
+    before = mark("g1", str(tmp_path))
+    os.truncate(log, 0)
+    append(log, "longer than it was\n")
+    assert since("g1", before, str(tmp_path)) == ("longer than it was\n", False, "")
 
 
 def test_of_much_the_end(log: Path, tmp_path: Path) -> None:
