@@ -70,6 +70,7 @@ class Configuration(NamedTuple):
     open_devices: tuple[str, ...] = ()
     states: str = "/var/lib/vfio-preflight/states"
     catalogue: str = "/var/lib/vfio-preflight/catalogue"
+    history: str = "/var/lib/vfio-preflight/history"
     cache: str = "/var/cache/vfio-preflight"
     vendor_rules: str = "/etc/vfio-preflight/vendor-rules.d"
     runtime: str = "/run/vfio-preflight"
@@ -219,6 +220,7 @@ _SETTINGS: dict[tuple[str, str], tuple[str, Callable[[str, str], object]]] = {
     ("hook", "open-devices"): ("open_devices", _openable),
     ("paths", "states"): ("states", _path),
     ("paths", "catalogue"): ("catalogue", _path),
+    ("paths", "history"): ("history", _path),
     ("paths", "cache"): ("cache", _path),
     ("paths", "vendor-rules"): ("vendor_rules", _path),
 }

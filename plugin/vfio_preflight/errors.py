@@ -18,6 +18,7 @@
      ├─ DecompressError      an image that cannot be decompressed            (images.decompress)
      ├─ SaveImageError       a file that is not a save image, or is damaged  (images.save_image)
      ├─ CatalogueError       an entry that the catalogue refuses             (host.catalogue)
+     ├─ HistoryError         an entry that is not there, or cannot be read   (host.history)
      ├─ HostError            facts of this host that cannot be read          (host.sysfs)
      │   └─ VfioError        a device that VFIO does not give                (host.vfio_api)
      │       └─ NotFreeError a device in use, or not bound to a VFIO driver  (host.vfio_api)

@@ -81,13 +81,19 @@ class Host(NamedTuple):
         )
 
     def run(
-        self, xml: bytes, operation: str = "migrate", patch: str = "", guest: str = "g1"
+        self,
+        xml: bytes,
+        operation: str = "migrate",
+        patch: str = "",
+        guest: str = "g1",
+        sub: str = "begin",
+        extra: str = "-",
     ) -> Result:
-        """Run the hook for ``operation`` ``begin``."""
+        """Run the hook for ``operation`` ``begin``, or another ``sub``-operation."""
         started = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM.replace("PATCH", patch), str(self.directory), guest,
-             operation, "begin", "-"],
+             operation, sub, extra],
             input=xml,
             capture_output=True,
             env={**os.environ, "PYTHONPATH": str(PLUGIN)},

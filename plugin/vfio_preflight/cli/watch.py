@@ -24,6 +24,7 @@ from ..errors import PreflightError
 from ..gather.recorder import DROPPED, KEPT, MISSING, RECORDED, Entry
 from ..osutil.light import NamedTuple
 from ..osutil.text import printable
+from . import arrivals
 from .connection import (
     LOCAL,
     BusyError,
@@ -45,7 +46,7 @@ KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 5, 3
 
 INFO, WARNING = 6, 4
 MIGRATING, RESTORED, REVERTED = "migrating in", "restored", "reverted to a snapshot"
-FOUND = "found running"
+FOUND, RESUMED = "found running", "resumed"
 # Occasions on which an entry that stays as it is gets a line too: the guest came from elsewhere,
 # or an earlier run, or one whose connection broke, may have stored it without coming to say so.
 ARRIVALS = (MIGRATING, RESTORED, REVERTED, FOUND)
@@ -226,12 +227,13 @@ class Watch:
     ) -> None:
         if event == self._libvirt.VIR_DOMAIN_EVENT_STARTED:
             self._expect(domain, self._began(detail))
-        elif (event, detail) == (
-            self._libvirt.VIR_DOMAIN_EVENT_RESUMED,
+        elif event == self._libvirt.VIR_DOMAIN_EVENT_RESUMED and detail in (
             # Sent where a guest is reverted to a snapshot; its devices may be others than before.
             self._libvirt.VIR_DOMAIN_EVENT_RESUMED_FROM_SNAPSHOT,
+            # Sent where a guest that migrated in begins to run, long after it was "started".
+            self._libvirt.VIR_DOMAIN_EVENT_RESUMED_MIGRATED,
         ):
-            self._expect(domain, "resumed")
+            self._expect(domain, RESUMED)
         elif event == self._libvirt.VIR_DOMAIN_EVENT_STOPPED:
             self._visits.pop(domain.UUIDString(), None)
 
@@ -253,6 +255,9 @@ class Watch:
         before = self._visits.get(domain.UUIDString())
         # Merged: a guest can have several devices plugged in before it is looked at.
         aliases = (before.added if before else frozenset()) | ({added} if added else set())
+        # That it came from elsewhere is told even if it began to run before it was looked at.
+        if before and before.why in ARRIVALS and why == RESUMED:
+            why = before.why
         self._visits[domain.UUIDString()] = Visit(domain, why, aliases)
         # Callbacks run in the event loop, where a call to libvirt would delay all others.
         self._libvirt.virEventUpdateTimeout(self._alarm, 0)
@@ -267,6 +272,9 @@ class Watch:
                 self._tell(name, visit, entry)
             if any(entry.transient for entry in entries):
                 self._retry(uuid, visit, {entry.device for entry in entries})
+            learned = arrivals.close(self._libvirt, visit.domain, self._settings)
+            if learned:
+                say(learned)
         except GoneError:
             say(f"{name}: {visit.why}, and is gone again")
         except BusyError:

@@ -5,6 +5,7 @@ Reads and asks; judges nothing and writes nothing: what the facts mean is decide
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from ..configuration import Configuration
@@ -13,7 +14,8 @@ from ..guest.metadata import Record, RecordEntry, RecordError, read_record
 from ..guest.traits import Traits, VendorRule
 from ..host.sources.request import Request, Sent
 from ..host.states import second_opinion, state_of
-from ..judge.facts import DeviceFacts, Facts
+from ..judge.facts import DeviceFacts, Facts, Refused
+from ..osutil.text import printable
 from ..pci.state import DAMAGED, UNKNOWN, ConfigState, Missing, State
 from ..qemu.emulator.facts import EmulatorError, emulator_facts
 from ..qemu.emulator.machines import EmulatorFacts
@@ -66,7 +68,8 @@ def facts_here(
         parent = _parent(device, sent, here, root)
         # Nor does the operator's state come with traits.
         traits = Traits() if given else _traits(device, entry, rules, root)
-        devices.append(DeviceFacts(device, sent, here, entry, other, parent, traits))
+        refused = _refused(guest.machine, device, entry, settings, root)
+        devices.append(DeviceFacts(device, sent, here, entry, other, parent, traits, refused))
     return Facts(
         guest,
         tuple(devices),
@@ -155,6 +158,27 @@ def _parent(device: GuestDevice, sent: State, here: State, root: str) -> str:
 
     traits = read_traits(device.host, root)
     return f"{traits.vendor}:{traits.device}" if traits.vendor and traits.device else ""
+
+
+def _refused(
+    machine: str, device: GuestDevice, entry: RecordEntry | None, settings: Configuration, root: str
+) -> tuple[Refused, ...]:
+    """What is known of earlier attempts with devices of the same traits."""
+    directory = os.path.join(root, settings.history.lstrip("/"))
+    if device.host is None or entry is None or not entry.traits.determined:
+        return ()
+    # Most hosts never had a refusal.
+    if not os.path.isdir(os.path.join(directory, "refused")):
+        return ()
+    # Imported late, for the same reason.
+    from ..host import history
+    from ..host.traits import read_traits
+
+    pair = history.Pair(machine, entry.traits, read_traits(device.host, root))
+    return tuple(
+        Refused(printable(before.line), before.time, name, history.mended(before))
+        for name, before in history.refusals_of(directory, pair)
+    )
 
 
 def ask_emulator(path: str, settings: Configuration, deadline: float) -> EmulatorFacts | Missing:

@@ -9,7 +9,7 @@ from ..osutil.light import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..judge.confirm import Attempt, TryStates
     from ..pci.state import ConfigState
-    from ..qemu.trial.workbench import Setting
+    from ..qemu.trial.setting import Setting
 
 # Seconds of the deadline that must be left to begin a trial: a device that hangs QEMU takes one
 # second of processor time until the limit of the trial ends it, and a busy host triples that.

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from lxml import etree
 
 from ..errors import PreflightError
+from ..osutil.digest import sha256
 from ..osutil.light import NamedTuple
 from ..pci import codec
 from ..pci.codec import CodecError
@@ -200,7 +201,7 @@ def _write_device(key: str, entry: RecordEntry) -> etree._Element:
     element.set("origin", _text(state.origin))
     element.set("size", str(size))
     element.set("encoding", _ENCODING)
-    element.set("sha256", _sha256(state.config))
+    element.set("sha256", sha256(state.config))
     if state.bars:
         element.set("bars", codec.bars_to_text(state.bars))
     # Most bytes of a config space are zero, and the metadata travels with every migration.
@@ -224,7 +225,7 @@ def _read_device(entry: etree._Element) -> ConfigState:
         size = _quoted(entry.get("size"))
         raise RecordError(f"{len(config)} bytes where its size says {size}; 256 or 4096 expected")
     # Detects edits by hand and truncation; it is no protection against a deliberate change.
-    if _sha256(config) != entry.get("sha256", "").lower():
+    if sha256(config) != entry.get("sha256", "").lower():
         raise RecordError("its bytes do not match their SHA-256 digest")
     try:
         bars = codec.bars_from_text(entry.get("bars", ""))
@@ -269,18 +270,3 @@ def _text(value: str) -> str:
 
 def _quoted(value: str | None) -> str:
     return "none" if value is None else repr(value[:40])
-
-
-def _sha256(data: bytes) -> str:
-    """Return the digest in hex. CPython's own module, where it has one, loads in a hundredth of
-    the 3 ms that hashlib takes to bring up OpenSSL; that counts in the hook."""
-    try:
-        # _sha256 exists up to CPython 3.11, _sha2 from 3.12; builds without either have hashlib.
-        module = __import__("_sha256")
-    except ImportError:
-        try:
-            module = __import__("_sha2")
-        except ImportError:
-            module = __import__("hashlib")
-    digest: str = module.sha256(data).hexdigest()
-    return digest

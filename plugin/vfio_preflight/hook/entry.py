@@ -5,6 +5,7 @@ with the changed XML, or nothing, on stdout. ``started begin`` of such a guest: 
 after all, by what its devices really present; of a guest that starts here, its devices are read for
 the record, and the exit status is 0. ``restore begin``: always exit 0, because libvirt 11.3
 deletes a managed save when this fails; a refusal waits for ``prepare begin`` of the same attempt.
+``release end``: always exit 0 and silence; what became of an incoming guest is learned from.
 Every other operation: exit 0 and silence.
 
 A failure of the hook itself is not the guest's fault: the ``on-error`` policy decides, and lets the
@@ -39,6 +40,10 @@ ENDING = b"</domain>"
 HINTS = (b"hostdev", b"vfio")
 NETWORK_HINTS = (b"type='network'", b'type="network"')
 
+# libvirt waits for "release end", which only learns from what happened: reading a log takes
+# milliseconds. With what a log line may take (hook.journal), all is over in 2 seconds.
+LEARNING_SECONDS = 1.2
+
 WORDS = {
     "migrate": "migration",
     "started": "migration",
@@ -49,7 +54,10 @@ WORDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status and never raises."""
-    call = (arguments if arguments is not None else sys.argv[1:])[:3]
+    given = arguments if arguments is not None else sys.argv[1:]
+    if given[1:3] == ["release", "end"]:
+        return _learn(given[0], given[3] if len(given) > 3 else "-")
+    call = given[:3]
     # Failing "reconnect" would kill a running guest, so other operations do nothing at all.
     if len(call) < 3 or call[1] not in WORDS or call[2] != "begin":
         return 0
@@ -60,6 +68,30 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         _complain(f"{call[1]} begin: nothing checked: {type(error).__name__}: {error}")
         return 0
+
+
+def _learn(guest: str, reason: str) -> int:
+    """Hold what became of an incoming guest against what was predicted; always 0."""
+    try:
+        from .supervise import Outcome, supervised
+
+        settings, _ = _configuration()
+
+        def work() -> Outcome:
+            from . import journal
+            from .outcome import released
+
+            line = released(guest, reason, _read_input(), settings)
+            if line:
+                journal.write(settings.log, f"release {line}", patience=MARGIN / 2)
+            return Outcome(0)
+
+        failure = supervised(work, LEARNING_SECONDS).failure
+    except Exception as error:
+        failure = f"{type(error).__name__}: {error}"
+    if failure:
+        _complain(f"release end: nothing learned: {failure}")
+    return 0
 
 
 # stderr would be lost: libvirt drops it when the hook exits 0.

@@ -68,12 +68,15 @@ class Gate(NamedTuple):
         report = as_dict(found, decision)
         # Logged before the action is carried out, so that a hook killed later leaves a trace.
         self.log(f"{operation} {summary(report)}", report["verdict"] not in ("pass", "tolerated"))
-        self._expect(operation, guest, found, decision)
+        self._await_started(operation, guest, found, decision)
         if decision.action == BLOCK:
             return self._block(operation, xml, report)
-        return self._pass(xml, report, decision)
+        token = self._expect(operation, root, guest, found, decision)
+        return self._pass(xml, report, decision, token)
 
-    def _expect(self, operation: str, guest: Guest, report: Report, decision: Decision) -> None:
+    def _await_started(
+        self, operation: str, guest: Guest, report: Report, decision: Decision
+    ) -> None:
         """Have a guest that may come judged again at ``started begin``, or see to it that not."""
         runtime, wanted = self.settings.runtime, self.settings.second_gate
         certain = not guest.unresolved and all(device.is_certain for device in report.devices)
@@ -156,14 +159,38 @@ class Gate(NamedTuple):
             return Outcome(0)
         return Outcome(0, changed)
 
-    def _pass(self, xml: bytes, report: ReportDict, decision: Decision) -> Outcome:
+    def _pass(self, xml: bytes, report: ReportDict, decision: Decision, token: str = "") -> Outcome:
         silent = decision.action == ALLOW or self.settings.annotate == NEVER
         # A mend changes the XML even where annotations are switched off.
         if silent and not decision.mend:
             return Outcome(0)
         mends = tuple(Mend(alias, SKIP_VSC_CHECK, True) for alias in decision.mend)
         shown = None if self.settings.annotate == NEVER else report
-        return Outcome(0, annotated(xml, shown, mends))
+        return Outcome(0, annotated(xml, shown, mends, token))
+
+    def _expect(
+        self, operation: str, root: etree._Element, guest: Guest, report: Report, decision: Decision
+    ) -> str:
+        """Leave what is predicted of a guest that comes in, and return the attempt's token.
+
+        Whatever goes wrong with that: the guest passes, and nothing is learned from it.
+        """
+        from . import expected
+
+        # What an earlier attempt left is not of a restore, nor of a check that was not made.
+        expected.drop(self.settings.runtime, self.guest)
+        if operation != "migrate" or not report.devices:
+            return ""
+        try:
+            from .prediction import prediction
+
+            marked = decision.action != ALLOW and self.settings.annotate != NEVER
+            value = prediction(guest, root, report, decision, marked)
+        except Exception as error:
+            self.log(f"nothing will be learned of {self.guest!a}: {_internal(error)}", True)
+            return ""
+        left = expected.leave(self.settings.runtime, self.guest, value)
+        return str(value["token"]) if left and marked else ""
 
     def _prepare(self, xml: bytes) -> Outcome:
         from . import refusals

@@ -152,6 +152,11 @@ STATE_INFERRED = Code(
     PASS,
     "the destination's bytes were not read; everything that determines them equals the source's",
 )
+REFUSED_BEFORE = Code(
+    "refused-before",
+    UNKNOWN,
+    "QEMU on the destination refused a device with the same traits before; see `history`",
+)
 PLACEMENT_ASSUMED = Code(
     "placement-assumed",
     UNKNOWN,

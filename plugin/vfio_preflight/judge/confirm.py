@@ -13,21 +13,20 @@ import json
 from collections.abc import Callable
 
 from .. import __version__
-from ..guest.commandline import from_option
 from ..guest.domain import Guest
 from ..osutil.light import NamedTuple
 from ..pci.state import ConfigState
 from ..qemu.emulator.machines import EmulatorFacts
-from ..qemu.model.properties import JSON_TYPES
 from ..qemu.trial.case import to_case
 from ..qemu.trial.endings import ABORT, CRASH, ERROR, FAIL, HANG, PASS, Result
-from ..qemu.trial.workbench import Setting
+from ..qemu.trial.setting import Setting
 from . import codes
 from .checks.machine import SKIP_VSC_CHECK
 from .codes import COMPARE, REALISE
 from .codes import SOURCE as SOURCE_STAGE
-from .context import Context, context_of
+from .context import context_of
 from .findings import SOURCE, DeviceReport, Finding, Prediction, Report
+from .setting import setting_of
 
 VERBS = {
     PASS: "accepts",
@@ -96,7 +95,7 @@ def _confirm(
     # Without a prediction there is nothing to confirm, and a trial needs both states.
     if source is None or destination is None or predicted is None:
         return device
-    setting = _setting(context_of(guest, device.device, emulator))
+    setting = setting_of(context_of(guest, device.device, emulator))
     attempt = try_states(source, destination, setting)
     if attempt.result is None:
         return _with(device, _unavailable(attempt.reason))
@@ -106,24 +105,6 @@ def _confirm(
     if confirmed.mendable and confirmed.quote:
         return _mend_confirmed(confirmed, tried, try_states)
     return confirmed
-
-
-def _setting(context: Context) -> Setting:
-    """The device's environment, passed to QEMU as the guest passes it: ``-global`` separately."""
-    guest, device = context.guest, context.device
-    # An alias is resolved as QEMU would do it on the destination.
-    known = context.emulator.resolve(guest.machine) if context.emulator else None
-    flags = tuple((entry.driver, entry.property, entry.value) for entry in guest.globals)
-    given = device.properties
-    # libvirt gives its devices as JSON. Before 8.0 it did not, and -set works for options alone.
-    # -set works on QemuOpts only, so a device with one such property is passed as k=v.
-    in_json = all(value.form in JSON_TYPES for value in given.values())
-    typed = {name: from_option(value.value, value.form) for name, value in given.items()}
-    environment = context.environment._replace(
-        properties={name: value.value for name, value in given.items()}
-    )
-    machine = known.name if known else guest.machine
-    return Setting(machine, device.driver, environment, flags, typed if in_json else None)
 
 
 def with_result(device: DeviceReport, tried: Trial) -> DeviceReport:

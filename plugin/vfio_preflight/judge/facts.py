@@ -16,6 +16,19 @@ from ..pci.state import ANY_EVIDENCE, ConfigState, Missing, State
 from ..qemu.emulator.machines import EmulatorFacts
 
 
+class Refused(NamedTuple):
+    """That QEMU on this host refused such a device before, coming from such a device.
+
+    ``line`` is what it said, ``time`` when (ISO 8601, UTC), ``name`` that of the entry in the
+    history; ``mended`` is whether it refused it although ``skip-vsc-check`` had been set.
+    """
+
+    line: str
+    time: str
+    name: str
+    mended: bool = False
+
+
 class DeviceFacts(NamedTuple):
     """A guest's device on both hosts.
 
@@ -24,7 +37,8 @@ class DeviceFacts(NamedTuple):
     ``source`` is the very state in it unless there is better evidence, such as a save image.
     ``second_opinion`` is what else is known of the destination's device. ``parent`` is
     ``vendor:device`` of its physical device, or empty; known where neither state is. ``traits`` are
-    its traits, empty unless a vendor's rule compares them with those in ``entry``.
+    its traits, empty unless a vendor's rule compares them with those in ``entry``. ``refused`` are
+    earlier attempts with devices of the same traits that QEMU refused, the latest last.
     """
 
     device: GuestDevice
@@ -34,6 +48,7 @@ class DeviceFacts(NamedTuple):
     second_opinion: ConfigState | None = None
     parent: str = ""
     traits: Traits = Traits()
+    refused: tuple[Refused, ...] = ()
 
     @property
     def source_is_recorded(self) -> bool:

@@ -30,6 +30,7 @@ from .checks.config_space import (
 )
 from .checks.device import check_device, invalid_properties
 from .checks.evidence import check_evidence, check_inferred, check_strength
+from .checks.history import check_history
 from .checks.machine import SKIP_VSC_CHECK, Effective, check_machine, skip_vsc_check
 from .checks.pasid import check_pasid
 from .checks.vendor import check_vendor
@@ -46,6 +47,7 @@ SOURCE_CODES = {
 DESTINATION_CODES = {**SOURCE_CODES, UNKNOWN: codes.DESTINATION_UNKNOWN}
 # What is checked of each device, whether its states are known or not. A new check goes in here.
 CHECKS: tuple[Callable[[Context, DeviceFacts], tuple[Finding, ...]], ...] = (
+    check_history,
     check_device,
     check_evidence,
     check_vendor,
@@ -123,6 +125,9 @@ def _judge(facts: Facts, known: DeviceFacts, context: Context) -> DeviceReport:
     effective = skip_vsc_check(context)
     # check_strength needs the verdict that the states would lead to, so it comes after.
     judged = _with_invalid(_placed(context, source, destination, effective), context, own)
+    # A mend that QEMU refused before would be refused again.
+    if any(refused.mended for refused in known.refused):
+        judged = judged._replace(mendable=False)
     own = (*own, *check_inferred(destination), Finding(codes.SKIP_VSC_CHECK, _value(effective)))
     verdict = worst(finding.verdict for finding in judged.findings)
     weak = check_strength(source, destination, facts.evidence, verdict)

@@ -31,7 +31,7 @@ def decide(report: Report, policy: Mapping[str, str], vsc_tolerant: tuple[str, .
     No policy lets pass what is known to hang QEMU: libvirt would wait for it.
     """
     # Every finding counts, not only the worst of each device.
-    findings = [*report.findings, *(f for device in report.devices for f in device.findings)]
+    findings = [*report.findings, *(f for each in report.devices for f in _asking(each))]
     verdicts = {report.verdict, *(finding.verdict for finding in findings)}
     # A guest's policy may name only some verdicts; the others keep their default.
     actions = {policy.get(verdict, DEFAULT_POLICY[verdict]) for verdict in verdicts}
@@ -80,6 +80,14 @@ def _mended_ahead(device: DeviceReport) -> Finding:
         f"skip-vsc-check is set beforehand: {unknown} is not known, and {device.ahead[0]} is listed"
         " under vsc-tolerant; all other bytes are still compared",
     )
+
+
+def _asking(device: DeviceReport) -> list[Finding]:
+    """The device's findings that ask for an action of their own."""
+    # Where the model predicts a refusal, an earlier one adds no doubt: it confirms the model, and
+    # must not keep a mend, which removes its cause, from being made.
+    known = device.verdict == FAIL
+    return [f for f in device.findings if not (known and f.code is codes.REFUSED_BEFORE)]
 
 
 def with_guest_policy(

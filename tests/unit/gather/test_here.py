@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.configs import make_config, patched
+from unit.expectations import LINE, TIME, make_expected, make_expected_device
 from unit.host.hosts import MDEV, UUID, make_mdev, make_rules
 from unit.makers import (
     HOST,
@@ -28,9 +29,10 @@ from vfio_preflight.guest.domain import Guest, Property
 from vfio_preflight.guest.metadata import Record, write_record
 from vfio_preflight.guest.traits import Traits
 from vfio_preflight.guest.xml import parse_fragment
-from vfio_preflight.host import traits, vendor_rules, vfio
+from vfio_preflight.host import history, traits, vendor_rules, vfio
 from vfio_preflight.host.sightings import remember
 from vfio_preflight.host.vfio import VfioDevice
+from vfio_preflight.judge.facts import Refused
 from vfio_preflight.judge.findings import DeviceReport
 from vfio_preflight.judge.model import preflight
 from vfio_preflight.pci.formats import to_json
@@ -285,3 +287,33 @@ def test_traits_are_read_only_where_a_rule_compares_them(
     other = {**MDEV.facts(), "vendor": "8086", "driver": "qat_vfio_pci", "device": "4941"}
     facts = facts_here(recorded(SEEN, other), ruled, 0.0, root=str(tmp_path))
     assert facts.rules and facts.devices[0].traits == Traits()
+
+
+# --- what QEMU refused before --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["535.1", "550.54.16"])
+def test_refusal_of_the_same_traits_is_found(
+    version: str, settings: Configuration, tmp_path: Path
+) -> None:
+    make_mdev(tmp_path)
+    value = make_expected(make_expected_device())
+    entry = history.Entry(value, "refused", False, KEY, LINE, time=TIME, host="b")
+    name = history.add(f"{tmp_path}/history", entry)
+    there = MDEV._replace(driver_version=version)
+    known = facts_here(
+        recorded(SEEN, there.facts()),
+        settings._replace(history="/history"),
+        1.0,
+        root=str(tmp_path),
+    )
+    found = known.devices[0].refused
+    assert found == ((Refused(LINE, TIME, name),) if version == "535.1" else ())
+
+
+def test_without_a_history_nothing_is_read(
+    settings: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_mdev(tmp_path)
+    monkeypatch.setattr(history, "refusals_of", lambda *_: pytest.fail("it looked"))
+    facts_here(recorded(SEEN, MDEV.facts()), settings, 1.0, root=str(tmp_path))

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,8 @@ from vfio_preflight.guest.domain import read_guest
 from vfio_preflight.guest.mend import Mend, only_ours_changed
 from vfio_preflight.guest.metadata import PROBE_NAME_PREFIX, read_record
 from vfio_preflight.guest.xml import parse_domain
-from vfio_preflight.hook import gate, journal
+from vfio_preflight.hook import expected, gate, journal
+from vfio_preflight.hook.annotation import token_of
 from vfio_preflight.hook.gate import Gate
 from vfio_preflight.hook.probe import MARK
 from vfio_preflight.hook.supervise import Outcome
@@ -29,11 +31,13 @@ from vfio_preflight.judge.facts import Facts
 from vfio_preflight.judge.findings import Report
 from vfio_preflight.judge.pipeline import examine
 from vfio_preflight.judge.verdicts import DEFAULT_POLICY, NEVER
+from vfio_preflight.osutil.digest import sha256
 from vfio_preflight.pci.formats import to_json
 from vfio_preflight.pci.state import ConfigState
 from vfio_preflight.qemu.model.vfio_pci import Environment, VirtualConfig, realise
 
 OTHER = "0000:06:00.5"
+OLD = "pc-q35-9.0"
 RECORD = {KEY: make_state()}
 SECRET = "<graphics type='vnc' passwd='s3cret'/>"
 
@@ -402,6 +406,68 @@ def test_refusal_that_cannot_be_left_is_a_warning(
     present(settings, differing(PMC))
     judge(settings._replace(runtime=str(tmp_path / "file")), make_domain(RECORD), "restore")
     assert warnings == [True, True]
+
+
+# --- what is expected ----------------------------------------------------------------------------
+
+
+def expectation(settings: Configuration) -> dict[str, Any]:
+    value = expected.waiting(settings.runtime, "g1")
+    assert value is not None
+    return value
+
+
+def test_what_was_predicted_is_left(settings: Configuration) -> None:
+    present(settings, differing(VSC_BODY))
+    _, _, out = migrated(with_policy(settings, fail="annotate"), make_domain(RECORD))
+    value = expectation(settings)
+    assert (value["verdict"], value["action"], value["machine"]) == ("fail", "annotate", OLD)
+    assert (value["marked"], value["token"]) == (True, token_of(out))
+    (device,) = value["devices"]
+    assert (device["key"], device["host"], device["path"]) == (KEY, HOST, KEY)
+    assert device["quote"].startswith("get_pci_config_device: Bad config data: i=0x63 ")
+    assert device["states"]["destination"]["sha256"] == sha256(differing(VSC_BODY).config)
+    assert device["property"].startswith("skip-vsc-check is off")
+    assert (device["case"]["machine"], device["mended"]) == ("9.0", False)
+
+
+def test_silent_attempt_has_no_token(settings: Configuration) -> None:
+    present(settings, differing(PMC))
+    silent = with_policy(settings, **{"fail": "allow", "pass": "allow"})
+    assert judge(silent, make_domain(RECORD)) == Outcome(0)
+    assert expectation(settings)["marked"] is False
+
+
+def test_mended_device_is_marked(settings: Configuration) -> None:
+    present(settings, differing(VSC_BODY))
+    judge(with_policy(settings, fail="mend"), make_domain(RECORD))
+    assert [device["mended"] for device in expectation(settings)["devices"]] == [True]
+
+
+def test_nothing_is_expected_of_what_is_blocked_or_restored(settings: Configuration) -> None:
+    present(settings, differing(PMC))
+    assert judge(settings, make_domain(RECORD)).status == 1
+    assert not expected.is_waiting(settings.runtime, "g1")
+    present(settings, make_state())
+    judge(settings, make_domain(RECORD))
+    assert expected.is_waiting(settings.runtime, "g1")
+    judge(settings, make_domain(RECORD), "restore")
+    assert not expected.is_waiting(settings.runtime, "g1")
+
+
+def test_expectation_that_cannot_be_left_changes_nothing(
+    settings: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    present(settings, make_state())
+    (tmp_path / "file").write_text("")
+    nowhere = settings._replace(runtime=str(tmp_path / "file"))
+    verdict, _, out = migrated(nowhere, make_domain(RECORD))
+    assert (verdict, token_of(out)) == ("pass", None)
+    lines: list[str] = []
+    monkeypatch.setattr(journal, "write", lambda _log, line, **_options: lines.append(line))
+    monkeypatch.setattr("vfio_preflight.hook.prediction.prediction", lambda *_: 1 / 0)
+    assert migrated(settings, make_domain(RECORD))[0] == "pass"
+    assert "nothing will be learned of 'g1': internal error (ZeroDivisionError" in lines[-1]
 
 
 # --- the dry run's stand-in ----------------------------------------------------------------------

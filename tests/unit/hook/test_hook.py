@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from unit.domains import KEY, make_domain, report_of
-from unit.hooked import QUIET, Host, assert_blocked, assert_let_pass, domain, present
+from unit.hooked import QUIET, Host, Result, assert_blocked, assert_let_pass, domain, present
 from unit.makers import HOST, PMC
 from vfio_preflight.hook import entry as hook
 from vfio_preflight.hook import journal
@@ -93,6 +93,44 @@ def test_restore_is_refused_by_prepare(host: Host) -> None:
     assert (prepared.status, prepared.out) == (1, b"")
     assert prepared.err.startswith("vfio-preflight: restore blocked: ")
     assert_let_pass(host.run(restored.out, "prepare"))
+
+
+# --- what became of it ---------------------------------------------------------------------------
+
+
+def released(host: Host, patch: str = "", xml: bytes = b"") -> Result:
+    return host.run(xml or domain(), "release", patch, sub="end", extra="failed")
+
+
+def test_release_is_silent_whatever_happened(host: Host) -> None:
+    present(host)
+    assert_let_pass(released(host))
+    assert host.run(domain()).status == 0
+    path = host.directory / "run/expected/g1.json"
+    assert path.exists()
+    assert_let_pass(released(host))
+    path.write_text("{")
+    assert_let_pass(released(host, xml=b"<domain"))
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        "sys.modules['vfio_preflight.hook.supervise'] = None",
+        "sys.modules['vfio_preflight.hook.outcome'] = None",
+        "import os\ndef fork(): raise OSError('no more processes')\nos.fork = fork",
+    ],
+)
+def test_release_passes_with_a_broken_installation(patch: str, host: Host) -> None:
+    assert_let_pass(released(host, patch=f"{QUIET}{patch}\n"))
+
+
+def test_release_never_takes_long(host: Host) -> None:
+    hang = "from vfio_preflight.hook import outcome\nimport time\n"
+    result = released(host, patch=f"{QUIET}{hang}outcome.released = lambda *_: time.sleep(60)\n")
+    assert_let_pass(result)
+    # Two seconds of its own, and what a loaded machine takes to start an interpreter.
+    assert result.seconds < 10
 
 
 # --- records, states, configuration --------------------------------------------------------------

@@ -12,7 +12,7 @@ import json
 from ...osutil.light import TYPE_CHECKING
 from ...pci.state import ConfigState
 from ..model.properties import UNTRIED
-from .workbench import Setting
+from .setting import Setting
 
 if TYPE_CHECKING:
     from typing import Any

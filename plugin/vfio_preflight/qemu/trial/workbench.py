@@ -21,23 +21,9 @@ from ..emulator.client import Emulator
 from ..model.properties import UNTRIED
 from ..model.vfio_pci import Environment
 from . import shim
+from .setting import Setting as Setting
 
 _ROM_SIZE = 0x10000
-
-
-class Setting(NamedTuple):
-    """What surrounds the device: machine type, QOM type, placement and properties, ``-global``s.
-
-    Of ``environment``, placement, express_root, properties and mdev count; what its other members
-    say, the emulator knows itself. ``globals`` are of (driver, property, value). ``json`` holds the
-    properties that the device gets in QEMU's JSON form, as libvirt writes it; None: in k=v form.
-    """
-
-    machine: str
-    driver: str
-    environment: Environment
-    globals: tuple[tuple[str, str, str], ...] = ()
-    json: Mapping[str, object] | None = None
 
 
 class Limits(NamedTuple):
