@@ -21,7 +21,7 @@ def test_waits_until_it_is_dropped(tmp_path: Path) -> None:
 
 def test_launcher_looks_for_the_same_file(tmp_path: Path) -> None:
     hook = Path(__file__).parents[3] / "hooks" / "vfio-preflight"
-    assert 'expected=$run/expected/$1.json\n' in hook.read_text()
+    assert "expected=$run/expected/$1.json\n" in hook.read_text()
     expected.leave(str(tmp_path), "g 1", make_expected())
     path = tmp_path / "expected" / "g 1.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
