@@ -71,8 +71,8 @@ class Gate(NamedTuple):
         self._await_started(operation, guest, found, decision)
         if decision.action == BLOCK:
             return self._block(operation, xml, report)
-        token = self._expect(operation, root, guest, found, decision)
-        return self._pass(xml, report, decision, token)
+        token, leave = self._expect(operation, root, guest, found, decision)
+        return self._pass(xml, report, decision, token)._replace(after=leave)
 
     def _await_started(
         self, operation: str, guest: Guest, report: Report, decision: Decision
@@ -170,27 +170,31 @@ class Gate(NamedTuple):
 
     def _expect(
         self, operation: str, root: etree._Element, guest: Guest, report: Report, decision: Decision
-    ) -> str:
-        """Leave what is predicted of a guest that comes in, and return the attempt's token.
+    ) -> tuple[str, Callable[[], None] | None]:
+        """The attempt's token, and what leaves the prediction of a guest that comes in.
 
-        Whatever goes wrong with that: the guest passes, and nothing is learned from it.
+        Whatever goes wrong with that: the guest passes, and nothing is learned from it. It takes
+        milliseconds that libvirt need not wait for: it is read when QEMU has failed.
         """
         from . import expected
 
         # What an earlier attempt left is not of a restore, nor of a check that was not made.
         expected.drop(self.settings.runtime, self.guest)
         if operation != "migrate" or not report.devices:
-            return ""
-        try:
+            return "", None
+        marked = decision.action != ALLOW and self.settings.annotate != NEVER
+        token = os.urandom(16).hex()
+
+        def leave() -> None:
             from .prediction import prediction
 
-            marked = decision.action != ALLOW and self.settings.annotate != NEVER
-            value = prediction(guest, root, report, decision, marked)
-        except Exception as error:
-            self.log(f"nothing will be learned of {self.guest!a}: {_internal(error)}", True)
-            return ""
-        left = expected.leave(self.settings.runtime, self.guest, value)
-        return str(value["token"]) if left and marked else ""
+            try:
+                value = prediction(guest, root, report, decision, token, marked)
+                expected.leave(self.settings.runtime, self.guest, value)
+            except Exception as error:
+                self.log(f"nothing will be learned of {self.guest!a}: {_internal(error)}", True)
+
+        return (token if marked else ""), leave
 
     def _prepare(self, xml: bytes) -> Outcome:
         from . import refusals

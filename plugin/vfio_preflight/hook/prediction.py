@@ -7,7 +7,6 @@ and nothing else of the guest's XML is kept.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 
@@ -42,18 +41,23 @@ MAX_TEXT = 200
 
 
 def prediction(
-    guest: Guest, root: etree._Element, report: Report, decision: Decision, marked: bool
+    guest: Guest,
+    root: etree._Element,
+    report: Report,
+    decision: Decision,
+    token: str,
+    marked: bool,
 ) -> dict[str, Any]:
-    """What is expected of ``guest``, the domain ``root``; its ``token`` is new.
+    """What is expected of ``guest``, the domain ``root``, in the attempt of this ``token``.
 
-    ``marked`` is whether the token will stand in the XML of this attempt.
+    ``marked`` is whether the token stands in the XML of the attempt.
     """
     paths = _paths(guest, root)
     there = _traits_there(guest)
     mark = guestlog.mark(guest.name)
     return {
         "schema": SCHEMA,
-        "token": os.urandom(16).hex(),
+        "token": token,
         "marked": marked,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "guest": guest.name,

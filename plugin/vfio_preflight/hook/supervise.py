@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -25,17 +24,25 @@ from ..osutil.light import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from typing import NoReturn
 
+# Importing signal makes enumerations of all signals, which takes half a millisecond.
+SIGKILL = 9
+# Seconds that a child may take for what it does after its answer.
+AFTERWARDS = 5
 # Seconds to wait for a killed child; one that is stuck in the kernel is not waited for.
 GRACE = 0.3
 
 
 class Outcome(NamedTuple):
-    """What the child did; ``failure`` is empty if it came to a result of its own."""
+    """What the child did; ``failure`` is empty if it came to a result of its own.
+
+    ``after`` is what the child does once it has answered; nobody waits for that.
+    """
 
     status: int
     out: bytes = b""
     err: bytes = b""
     failure: str = ""
+    after: Callable[[], object] | None = None
 
 
 def supervised(work: Callable[[], Outcome], deadline: float) -> Outcome:
@@ -48,8 +55,8 @@ def supervised(work: Callable[[], Outcome], deadline: float) -> Outcome:
 
 
 def _supervised(work: Callable[[], Outcome], deadline: float, scratch: str) -> Outcome:
-    out_read, out_write = os.pipe()
-    err_read, err_write = os.pipe()
+    # Output, errors, and the exit status of a child that goes on after its answer.
+    reads, writes = zip(*(os.pipe() for _ in range(3)))
     # Buffered output would otherwise be written twice, by the parent and by the child.
     sys.stdout.flush()
     sys.stderr.flush()
@@ -57,12 +64,15 @@ def _supervised(work: Callable[[], Outcome], deadline: float, scratch: str) -> O
     child = os.fork()
     if child == 0:
         # The child's copies of the read ends would hide the end of file from the parent.
-        os.close(out_read)
-        os.close(err_read)
-        _child(work, out_write, err_write, scratch)
-    os.close(out_write)
-    os.close(err_write)
-    return _watch(child, out_read, err_read, time.monotonic() + deadline)
+        _close(reads)
+        _child(work, writes, scratch)
+    _close(writes)
+    return _watch(child, reads, time.monotonic() + deadline)
+
+
+def _close(descriptors: tuple[int, ...]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _scratch() -> str:
@@ -90,8 +100,9 @@ def _remove(scratch: str) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _child(work: Callable[[], Outcome], out: int, err: int, scratch: str) -> NoReturn:
+def _child(work: Callable[[], Outcome], pipes: tuple[int, ...], scratch: str) -> NoReturn:
     status = 70
+    out, err, answer = pipes
     try:
         # A group of its own, so that the emulators it starts can be killed with it.
         os.setpgid(0, 0)
@@ -105,6 +116,10 @@ def _child(work: Callable[[], Outcome], out: int, err: int, scratch: str) -> NoR
         _write(1, outcome.out)
         _write(2, outcome.err)
         status = outcome.status
+        if outcome.after is not None:
+            os.write(answer, bytes([status]))
+            _let_go((0, 1, 2, *pipes))
+            outcome.after()
     except PreflightError as error:
         # The parent turns this, and the child's own faults below, into the on-error policy.
         _write(2, f"{error}\n".encode("utf-8", "replace"))
@@ -117,16 +132,26 @@ def _child(work: Callable[[], Outcome], out: int, err: int, scratch: str) -> NoR
         os._exit(status)
 
 
+def _let_go(descriptors: tuple[int, ...]) -> None:
+    """Hold the pipes no longer, for whose end the parent waits; and do not go on for ever."""
+    import signal
+
+    signal.alarm(AFTERWARDS)
+    null = os.open("/dev/null", os.O_RDWR)
+    for descriptor in descriptors:
+        os.dup2(null, descriptor)
+
+
 def _write(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
 
 
-def _watch(child: int, out: int, err: int, end: float) -> Outcome:
-    received = {out: bytearray(), err: bytearray()}
-    waiting = [out, err]
+def _watch(child: int, pipes: tuple[int, ...], end: float) -> Outcome:
+    received = {descriptor: bytearray() for descriptor in pipes}
+    waiting = list(pipes)
     try:
-        # Until both pipes are closed: an emulator that inherited one would keep it open.
+        # Until all pipes are closed: an emulator that inherited one would keep it open.
         while waiting:
             left = end - time.monotonic()
             ready = select.select(waiting, [], [], left)[0] if left > 0 else []
@@ -140,13 +165,15 @@ def _watch(child: int, out: int, err: int, end: float) -> Outcome:
                 if not data:
                     waiting.remove(descriptor)
     finally:
-        os.close(out)
-        os.close(err)
+        _close(pipes)
+    out, err, answer = (bytes(received[descriptor]) for descriptor in pipes)
+    if answer:
+        return Outcome(answer[0], out, err)
     # WNOWAIT keeps the zombie, so the process group's id cannot be reused before the kill.
     ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     if ended is not None and ended.si_code != os.CLD_EXITED:
         _kill(child)  # it is gone; the emulator that it had started may wait for commands yet
-    return _outcome(os.waitpid(child, 0)[1], bytes(received[out]), bytes(received[err]))
+    return _outcome(os.waitpid(child, 0)[1], out, err)
 
 
 def _kill(child: int) -> None:
@@ -154,7 +181,7 @@ def _kill(child: int) -> None:
     # killpg() fails if the child had no time for setpgid(); kill() then reaches it alone.
     for send in (os.killpg, os.kill):
         try:
-            send(child, signal.SIGKILL)
+            send(child, SIGKILL)
         except OSError:
             continue
 

@@ -30,10 +30,8 @@ from .checks.config_space import (
 )
 from .checks.device import check_device, invalid_properties
 from .checks.evidence import check_evidence, check_inferred, check_strength
-from .checks.history import check_history
 from .checks.machine import SKIP_VSC_CHECK, Effective, check_machine, skip_vsc_check
 from .checks.pasid import check_pasid
-from .checks.vendor import check_vendor
 from .context import Context, context_of
 from .facts import DeviceFacts, Facts
 from .findings import DESTINATION, DeviceReport, Finding, Prediction, Report
@@ -45,12 +43,31 @@ SOURCE_CODES = {
     NOT_MIGRATABLE: codes.DEVICE_NOT_MIGRATABLE,
 }
 DESTINATION_CODES = {**SOURCE_CODES, UNKNOWN: codes.DESTINATION_UNKNOWN}
+
+
+def _check_history(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]:
+    if not facts.refused:
+        return ()
+    # Imported where there is something to check, like the next one: the hook's start counts.
+    from .checks.history import check_history
+
+    return check_history(context, facts)
+
+
+def _check_vendor(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]:
+    if not context.rules:
+        return ()
+    from .checks.vendor import check_vendor
+
+    return check_vendor(context, facts)
+
+
 # What is checked of each device, whether its states are known or not. A new check goes in here.
 CHECKS: tuple[Callable[[Context, DeviceFacts], tuple[Finding, ...]], ...] = (
-    check_history,
+    _check_history,
     check_device,
     check_evidence,
-    check_vendor,
+    _check_vendor,
 )
 
 

@@ -297,3 +297,41 @@ def test_no_descriptor_is_left_open() -> None:
     for work in (lambda: Outcome(0), hang):
         supervised(work, 0.1)
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_child_goes_on_after_its_answer(tmp_path: Path) -> None:
+    """Nobody waits for that, nor for its hold on the pipes; the answer is what it was."""
+    path = tmp_path / "after"
+
+    def after() -> None:
+        time.sleep(0.5)
+        os.write(1, b"nobody")
+        path.write_text("done")
+
+    started = time.monotonic()
+    outcome = supervised(lambda: Outcome(1, b"out", b"err", after=after), LATE)
+    assert outcome == Outcome(1, b"out", b"err")
+    assert not path.exists() or time.monotonic() - started >= 0.5
+    with ends():
+        while not path.exists():
+            time.sleep(0.01)
+
+
+def test_what_the_child_does_after_its_answer_changes_nothing() -> None:
+    outcome = supervised(lambda: Outcome(0, b"out", after=lambda: 1 // 0), LATE)
+    assert outcome == Outcome(0, b"out")
+
+
+def test_child_does_not_go_on_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "AFTERWARDS", 1)
+
+    def after() -> None:
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        time.sleep(60)
+
+    supervised(lambda: Outcome(0, after=after), LATE)
+    with ends():
+        while not (tmp_path / "pid").exists() or (tmp_path / "pid").read_text() == "":
+            time.sleep(0.01)
+        while not gone(int((tmp_path / "pid").read_text())):
+            time.sleep(0.01)
