@@ -1,8 +1,8 @@
 # make demo    the main job on real libvirt and QEMU: blocked with the reason, then mended and done
-# make test    everything: style, types, unit, conformance and system tests
+# make test    everything: style, types, unit, conformance and system tests, and a real VFIO host in a virtual machine
 # make test-newest  the same with the newest tools, to see what an upgrade would break; make lock: renews the pins
 # make conformance N=5000  model and real QEMU judge that many pairs, on two releases
-# make vm-test  the scenarios in the virtual machine, with every kernel; make vm KERNEL=backports: a shell in it
+# make vm-test the scenarios of a real VFIO host in a virtual machine, with every kernel; make vm KERNEL=newest: a shell
 # make bench   what the hook costs, as ratios within one run; bench-images: reading save images
 # make install the hook and the command on this host (DESTDIR to stage)
 
@@ -53,14 +53,15 @@ vm-release: setup
 vm-test: setup
 	VM_KERNELS="release backports newest" $(PYTHON) -m pytest tests/vm
 
-vm: setup
-	PYTHONPATH=tests $(PYTHON) -m vm.run "$$(tests/vm/kernel $(or $(KERNEL),release))"
-
 bench: setup
 	@$(PYTHON) tests/bench.py
 
 bench-images: setup
 	@$(PYTHON) tests/bench_images.py
+
+vm: setup
+	@kernel=$$(tests/vm/kernel $(or $(KERNEL),release)) && tests/vm/build-module "$$kernel" && \
+		PYTHONPATH=tests exec $(PYTHON) -m vm.run "$$kernel"
 
 install:
 	PYTHONPATH=plugin /usr/bin/python3 -m vfio_preflight install --root "$(or $(DESTDIR),/)"

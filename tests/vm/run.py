@@ -190,7 +190,7 @@ def run_in_vm(
     does not end in ``timeout`` seconds, or without an exit status.
     """
     output = []
-    with directories(kernel_dir, [str(script.resolve()), *arguments], shared) as at:
+    with directories(kernel_dir, [str(script.absolute()), *arguments], shared) as at:
         try:
             with running(qemu(kernel_dir, at, devices), at.work / LOG) as process:
                 for data in output_of(process, timeout):

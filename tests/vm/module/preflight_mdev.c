@@ -8,7 +8,7 @@
  *   cat bytes >config              its configuration space, of any size up to 64 KiB
  *   echo 4096 0 0 0 16384 0 >bars  sizes of its BARs; what kind they are is in config
  *   echo 1 1 4 1 1 >irqs           how many INTx, MSI, MSI-X, error and request interrupts it has
- *   echo save >fail                fails from now on in: save, load, stop, run, log; none: in nothing
+ *   echo save >fail                fails from now on in: save, write, load, stop, run, log; none: in nothing
  *   cat state                      where it is in a migration (enum vfio_device_mig_state), by name
  *
  * Of config, bars and irqs each is set while the device is not open. One page of BAR 0 keeps what is written
@@ -54,8 +54,8 @@ MODULE_PARM_DESC(parent, "a PCI device to be the parent of all devices, instead 
 module_param(data_size, uint, 0644);
 MODULE_PARM_DESC(data_size, "bytes of ballast in each part of a device's state");
 
-static const char *const failures[] = { "none", "save", "load", "stop", "run", "log", NULL };
-enum { FAIL_NONE, FAIL_SAVE, FAIL_LOAD, FAIL_STOP, FAIL_RUN, FAIL_LOG };
+static const char *const failures[] = { "none", "save", "write", "load", "stop", "run", "log", NULL };
+enum { FAIL_NONE, FAIL_SAVE, FAIL_WRITE, FAIL_LOAD, FAIL_STOP, FAIL_RUN, FAIL_LOG };
 
 #if !SINCE(6, 2)
 #define VFIO_DEVICE_FEATURE_MIG_DATA_SIZE 9
@@ -68,7 +68,7 @@ enum { FAIL_NONE, FAIL_SAVE, FAIL_LOAD, FAIL_STOP, FAIL_RUN, FAIL_LOG };
 struct stream {
 	struct mutex lock;
 	struct file *file;
-	bool saving, precopy, ended;
+	bool refuses, precopy, ended;
 	size_t size, position;
 	u8 *data;
 };
@@ -182,7 +182,7 @@ static ssize_t stream_write(struct file *file, const char __user *buf, size_t co
 		return -ENOMEM;
 	mutex_lock(&stream->lock);
 	if (!copy_from_user(data, buf, count))
-		ret = stream->ended ? -ENODEV : append(stream, data, count);
+		ret = stream->ended ? -ENODEV : stream->refuses ? -EIO : append(stream, data, count);
 	mutex_unlock(&stream->lock);
 	kvfree(data);
 	return ret ?: count;
@@ -240,7 +240,7 @@ static int open_stream(struct device_state *device, bool saving)
 	if (!stream)
 		return -ENOMEM;
 	mutex_init(&stream->lock);
-	stream->saving = saving;
+	stream->refuses = device->fail == FAIL_WRITE;
 	file = anon_inode_getfile("preflight_mdev", &stream_operations, stream,
 				  saving ? O_RDONLY : O_WRONLY);
 	if (IS_ERR(file)) {
@@ -302,6 +302,8 @@ static int fill(struct device_state *device, enum vfio_device_mig_state next)
 	struct stream *stream = device->stream;
 	int ret;
 
+	if (!stream)
+		return -ENODEV;
 	mutex_lock(&stream->lock);
 	stream->precopy = next != VFIO_DEVICE_STATE_STOP_COPY;
 	ret = append_chunk(device, CHUNK_BALLAST, NULL, data_size);
@@ -309,6 +311,16 @@ static int fill(struct device_state *device, enum vfio_device_mig_state next)
 		ret = append_chunk(device, CHUNK_STATE, device->registers, PAGE_SIZE);
 	mutex_unlock(&stream->lock);
 	return ret;
+}
+
+/* Nothing goes from STOP_COPY back to PRE_COPY. Linux 6.12's vfio_mig_get_next_state() does not return then. */
+static int next_state(struct device_state *device, enum vfio_device_mig_state target,
+		      enum vfio_device_mig_state *next)
+{
+	if (device->state == VFIO_DEVICE_STATE_STOP_COPY && target != device->state &&
+	    saves(target))
+		return -EINVAL;
+	return vfio_mig_get_next_state(&device->vdev, device->state, target, next);
 }
 
 /* One arc of the state machine. */
@@ -348,7 +360,7 @@ static struct file *set_state(struct vfio_device *vdev, enum vfio_device_mig_sta
 	while (!ret && device->state != target) {
 		enum vfio_device_mig_state next;
 
-		ret = vfio_mig_get_next_state(vdev, device->state, target, &next);
+		ret = next_state(device, target, &next);
 		if (!ret)
 			ret = step(device, next);
 	}

@@ -53,9 +53,13 @@ def main() -> None:
             raise SystemExit(f"RESULT not in time: {state}")
         time.sleep(0.1)
     print("RESULT", state["status"], state.get("vfio"), state.get("error-desc", ""))
-    if state["status"] == "completed":
-        target("cont")
-    print("RESULT target", target("query-status")["status"])
+    print("RESULT source", source("query-status")["status"])
+    try:
+        if state["status"] == "completed":
+            target("cont")
+        print("RESULT target", target("query-status")["status"])
+    except (OSError, ValueError):
+        print("RESULT target gone")
 
 
 main()
