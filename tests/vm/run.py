@@ -189,18 +189,16 @@ def run_in_vm(
     ``shared`` afterwards. ``on_output`` gets the output as it comes. VmError if the virtual machine
     does not end in ``timeout`` seconds, or without an exit status.
     """
-    output = []
+    output = bytearray()
     with directories(kernel_dir, [str(script.absolute()), *arguments], shared) as at:
         try:
             with running(qemu(kernel_dir, at, devices), at.work / LOG) as process:
                 for data in output_of(process, timeout):
                     on_output(data)
-                    output.append(data)
-            status = exit_status(at)
+                    output += data
+            return Result(exit_status(at), output.decode(errors="replace"))
         except VmError as error:
-            said = b"".join(output).decode(errors="replace")
-            raise VmError(f"{error}\n{said}\n{logs(at.work)}") from None
-    return Result(status, b"".join(output).decode(errors="replace"))
+            raise VmError(f"{error}\n{output.decode(errors='replace')}\n{logs(at.work)}") from None
 
 
 def shell_in_vm(kernel_dir: Path, devices: Sequence[str] = DEVICES) -> int:
@@ -230,23 +228,27 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def run(options: argparse.Namespace) -> int:
+    """The exit status of the script or shell. VmError as above."""
+    if not options.command:
+        return shell_in_vm(options.kernel_dir)
+    script, *arguments = options.command
+    return run_in_vm(
+        options.kernel_dir,
+        Path(script),
+        *arguments,
+        timeout=options.timeout,
+        shared=options.shared,
+        on_output=write_out,
+    ).status
+
+
 def main() -> int:
     """The exit status is the script's; 125 if there is none."""
-    options = parsed()
     # As for Ctrl-C: nothing of ours is left behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        if not options.command:
-            return shell_in_vm(options.kernel_dir)
-        script, *arguments = options.command
-        return run_in_vm(
-            options.kernel_dir,
-            Path(script),
-            *arguments,
-            timeout=options.timeout,
-            shared=options.shared,
-            on_output=write_out,
-        ).status
+        return run(parsed())
     except VmError as error:
         print(f"vm: {error}", file=sys.stderr)
         return NO_STATUS

@@ -38,24 +38,28 @@ class Qmp:
                 return value if isinstance(value, dict) else {"list": value}
 
 
+def migrate(source: Qmp, uri: str, timeout: float = 120) -> str:
+    """Start a migration and wait for its end; how it ended."""
+    # Without DMA logging all of the guest's memory counts as written to all the time.
+    source("migrate-set-parameters", **{"downtime-limit": 1_000_000, "max-bandwidth": 0})
+    source("migrate", uri=uri)
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        state = source("query-migrate")
+        if state.get("status") in ("completed", "failed", "cancelled"):
+            print("RESULT", state["status"], state.get("vfio"), state.get("error-desc", ""))
+            return str(state["status"])
+        time.sleep(0.1)
+    raise SystemExit(f"RESULT not in time: {state}")
+
+
 def main() -> None:
     source, target = Qmp(sys.argv[1]), Qmp(sys.argv[2])
     source("cont")
-    # Without DMA logging all of the guest's memory counts as written to all the time.
-    source("migrate-set-parameters", **{"downtime-limit": 1_000_000, "max-bandwidth": 0})
-    end = time.monotonic() + 120
-    source("migrate", uri=sys.argv[3])
-    while True:
-        state = source("query-migrate")
-        if state.get("status") in ("completed", "failed", "cancelled"):
-            break
-        if time.monotonic() > end:
-            raise SystemExit(f"RESULT not in time: {state}")
-        time.sleep(0.1)
-    print("RESULT", state["status"], state.get("vfio"), state.get("error-desc", ""))
+    status = migrate(source, sys.argv[3])
     print("RESULT source", source("query-status")["status"])
     try:
-        if state["status"] == "completed":
+        if status == "completed":
             target("cont")
         print("RESULT target", target("query-status")["status"])
     except (OSError, ValueError):

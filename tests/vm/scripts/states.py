@@ -154,22 +154,19 @@ def migration(source: Device, target: Device, *, precopy: bool) -> bytes:
     return data
 
 
-def refusals(source: Device, target: Device, other: Device, data: bytes) -> None:
-    """Wrong states and streams, and failures as asked for."""
-    for state in 0, 8, 99:
-        with refused(errno.EINVAL):
-            source.go(state)
+def wrong_streams(target: Device, other: Device, data: bytes) -> None:
+    """What is cut off, too long, empty or without the state, and another type's."""
     for wrong in data[:-1], data + b"\0", b"", data[:4112]:
         with refused(errno.EINVAL):
             load(target, wrong)
         fcntl.ioctl(target.device, RESET)
     with refused(errno.EINVAL):
         load(other, data)
-    for device, word, state in (
-        (source, "save", STOP_COPY),
-        (source, "stop", STOP),
-        (target, "run", RUNNING),
-    ):
+
+
+def failures(device: Device, data: bytes) -> None:
+    """Failures as asked for, from which the device recovers."""
+    for word, state in ("save", STOP_COPY), ("stop", STOP), ("run", RUNNING):
         if word == "run":
             device.go(STOP)
         device.fail(word)
@@ -178,11 +175,10 @@ def refusals(source: Device, target: Device, other: Device, data: bytes) -> None
         device.fail("none")
         assert change(device, state) and change(device, RUNNING)
     for word in "load", "write":
-        target.fail(word)
+        device.fail(word)
         with refused(errno.EIO):
-            load(target, data)
-        fcntl.ioctl(target.device, RESET)
-    print("refused what is wrong")
+            load(device, data)
+        fcntl.ioctl(device.device, RESET)
 
 
 def logging(device: Device) -> None:
@@ -207,12 +203,13 @@ def logging(device: Device) -> None:
     device.feature(SET | LOG_STOP, b"")
 
 
-def main() -> None:
-    module = f"{os.environ['KERNEL_DIR']}/preflight_mdev.ko"
-    subprocess.run(["insmod", module, *sys.argv[1:]], check=True)
-    source, target, other = Device("one"), Device("one"), Device("two")
+def check(source: Device, target: Device, other: Device) -> None:
+    """All that the module's parameters let the devices do."""
     with refused(errno.EBUSY):
         (source.settings / "bars").write_text("0 0 0 0 0 0")
+    for state in 0, 8, 99:
+        with refused(errno.EINVAL):
+            source.go(state)
     flags = struct.unpack("Q", source.feature(GET | MIGRATION, bytes(8)))[0]
     precopy, p2p = "precopy=1" in sys.argv, "p2p=1" in sys.argv
     assert flags == 1 | p2p << 1 | precopy << 2, flags
@@ -220,10 +217,19 @@ def main() -> None:
     states |= ({RUNNING_P2P} if p2p else set()) | ({PRE_COPY} if precopy else set())
     transitions(source, states | ({PRE_COPY_P2P} if p2p and precopy else set()))
     data = migration(source, target, precopy=precopy)
-    refusals(source, target, other, data)
+    wrong_streams(target, other, data)
+    failures(target, data)
+    print("refused what is wrong")
+
+
+def main() -> None:
+    module = f"{os.environ['KERNEL_DIR']}/preflight_mdev.ko"
+    subprocess.run(["insmod", module, *sys.argv[1:]], check=True)
+    devices = source, target, other = Device("one"), Device("one"), Device("two")
+    check(source, target, other)
     if "dirty=1" in sys.argv:
         logging(source)
-    for device in source, target, other:
+    for device in devices:
         device.remove()
     subprocess.run(["rmmod", "preflight_mdev"], check=True)
     said = subprocess.run(["dmesg"], check=True, capture_output=True, text=True).stdout
