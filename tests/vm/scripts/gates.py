@@ -82,14 +82,19 @@ def guest(name: str, machine: str, uuid: str) -> str:
     return xml.replace("</domain>", f"{override}</domain>")
 
 
-def started(pair: Pair, name: str, machine: str = OLD) -> str:
-    """The guest, running on a and recorded from what the hook captured at its start."""
-    pair.a.start_guest(guest(name, machine, HERE))
+def wait_for_capture(pair: Pair, name: str) -> bool:
+    """Whether the hook has read the guest's device within two minutes."""
     path = pair.a.path(f"/run/vfio-preflight/started/g-{name}.json")
     deadline = time.monotonic() + 120
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    check(f"{name}: captured at its start", path.exists())
+    return path.exists()
+
+
+def started(pair: Pair, name: str, machine: str = OLD) -> str:
+    """The guest, running on a and recorded from what the hook captured at its start."""
+    pair.a.start_guest(guest(name, machine, HERE))
+    check(f"{name}: captured at its start", wait_for_capture(pair, name))
     recorded = pair.record(name)
     print(recorded.stdout, recorded.stderr)
     check(f"{name}: recorded, with evidence vfio", "vfio (VFIO" in recorded.stdout)
@@ -97,22 +102,26 @@ def started(pair: Pair, name: str, machine: str = OLD) -> str:
 
 
 def migrate(pair: Pair, name: str) -> subprocess.CompletedProcess[str]:
+    """The same, printed."""
+    begun = time.monotonic()
+    result = migrated(pair, name)
+    print(f"$ virsh migrate {name} ({time.monotonic() - begun:.1f} s)\n{result.stderr}", flush=True)
+    return result
+
+
+def migrated(pair: Pair, name: str) -> subprocess.CompletedProcess[str]:
     """To b, where the device has another UUID: libvirt is given the XML that says so."""
     xml = pair.a.virsh("dumpxml", "--migratable", name).stdout.replace(HERE, THERE)
     with tempfile.NamedTemporaryFile("w", suffix=".xml", dir="/tmp") as file:
         file.write(xml)
         file.flush()
         os.chmod(file.name, 0o644)
-        begun = time.monotonic()
-        result = pair.lab.migrate(name, pair.a, pair.b, "--xml", file.name, timeout=300)
-    print(f"$ virsh migrate {name} ({time.monotonic() - begun:.1f} s)\n{result.stderr}", flush=True)
-    return result
+        return pair.lab.migrate(name, pair.a, pair.b, "--xml", file.name, timeout=300)
 
 
 def ram_was_sent(host: Host, name: str) -> bool:
     """Whether the source's QEMU ever began to send memory."""
     answer = host.virsh("qemu-monitor-command", name, '{"execute":"query-migrate"}').stdout
-    print(f"query-migrate: {answer.strip()}")
     return "ram" in json.loads(answer)["return"]
 
 
@@ -199,10 +208,13 @@ def scenario(pair: Pair) -> None:
     end(pair, name)
 
 
-def main() -> int:
+def load_module() -> bool:
     module = f"{os.environ['KERNEL_DIR']}/preflight_mdev.ko"
-    loaded = subprocess.run(["insmod", module, f"parent={PARENT}"], check=False)
-    check("the module loads", loaded.returncode == 0)
+    return subprocess.run(["insmod", module, f"parent={PARENT}"], check=False).returncode == 0
+
+
+def main() -> int:
+    check("the module loads", load_module())
     for uuid in (HERE, THERE):
         make_device(uuid, CONFIG)
     with tempfile.TemporaryDirectory(dir="/tmp") as work, Lab(Path(work), faked=False) as lab:
