@@ -27,8 +27,8 @@ from .sources.file import require_operators
 from .sysfs import HostError
 
 SUFFIX = ".ini"
-_REQUIRED = ("drivers", "vendor", "condition", "text", "remedy", "source", "date")
-_OPTIONAL = ("trait", "devices", "verdict")
+_REQUIRED = ("drivers", "vendor", "condition", "text", "source", "date")
+_OPTIONAL = ("trait", "devices", "remedy", "verdict")
 # "fail" is not among them: what a source says is likely must not block a migration.
 _VERDICTS = ("pass", "unknown")
 
@@ -127,7 +127,7 @@ def _rule(values: Mapping[str, str], path: str, section: str) -> VendorRule:
         _choice(values, "trait", NAMES, where) if "trait" in values else "",
         condition,
         printable(values["text"]),
-        printable(values["remedy"]),
+        printable(values.get("remedy", "")),
         printable(values["source"]),
         printable(values["date"]),
         _choice({"verdict": "pass", **values}, "verdict", _VERDICTS, where) == "unknown",

@@ -237,10 +237,10 @@ def test_manager_of_another_branch(tmp_path: Path, ruled: Configuration) -> None
     assert report.verdict == "pass"
     texts = [f.text for f in report.findings if f.code == "vendor-rule"]
     assert texts[0].endswith("(RHEL 10 guide, undated, read 2026-11)")
-    assert "VEP 109" in texts[1] and "ECC" in texts[2] and "RHEL 9.4" in texts[3]
-    assert len(texts) == 4
+    assert "VEP 109" in texts[1] and "ECC" in texts[2]
+    assert len(texts) == 3
     same = judged(tmp_path, recorded(SEEN, {**MDEV.facts(), "driver-version": "570.10.01"}), ruled)
-    assert codes(same).count("vendor-rule") == 2
+    assert codes(same).count("vendor-rule") == 1
 
 
 def test_state_of_the_operators_is_of_no_device_here(tmp_path: Path, ruled: Configuration) -> None:

@@ -65,7 +65,7 @@ def test_shipped_file(path: Path) -> None:
 @pytest.mark.parametrize(
     ("traits", "trait_names"),
     [
-        (MDEV, ["driver-version", "driver-version", "", "device", ""]),
+        (MDEV, ["driver-version", "driver-version", "", "device"]),
         (VF, ["firmware", "", "driver-version", ""]),
         (Traits("8086", "4943", driver="qat_vfio_pci"), [""]),
         (Traits("8086", "e20b", driver="xe-vfio-pci"), ["device", ""]),
