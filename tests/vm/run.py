@@ -86,7 +86,10 @@ def qemu(kernel: Path, at: Directories, devices: Sequence[str]) -> list[str]:
     return [
         *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", MEMORY),
+        # One thread: with several, QEMU 10.0.13 aborts when the IOMMU changes the memory map while
+        # another processor looks something up in it (iotlb_to_section, system/physmem.c).
+        *("-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2"),
+        *("-m", MEMORY),
         *("-kernel", str(kernel_image(kernel)), "-initrd", str(at.work / "initramfs")),
         *("-append", KERNEL_ARGUMENTS),
         *("-device", "intel-iommu,intremap=on,caching-mode=on"),
