@@ -15,6 +15,7 @@ from ..guest.traits import Traits, VendorRule
 from ..host.sources.request import Request, Sent
 from ..host.states import second_opinion, state_of
 from ..judge.facts import DeviceFacts, Facts, Refused
+from ..osutil.light import NamedTuple
 from ..osutil.text import printable
 from ..pci.state import DAMAGED, UNKNOWN, ConfigState, Missing, State
 from ..qemu.emulator.facts import EmulatorError, emulator_facts
@@ -53,6 +54,7 @@ def facts_here(
     record, problem = _record_of(guest)
     remedy = remedy.format(guest=guest.name)
     rules, rule_problems = _rules_for(guest, record, settings, root)
+    asked = _Asked(guest.machine, settings, rules, root)
     devices = []
     for device in guest.devices:
         # dated() adds host and time to the origin, for reports that are read on another host.
@@ -60,16 +62,7 @@ def facts_here(
         # An image's bytes are exactly what QEMU will load; the record is what the device once
         # presented.
         sent = (source or {}).get(device.key) or recorded_state(entry, problem, remedy)
-        given = (destination or {}).get(device.key)
-        request = _request(sent, entry, settings, root)
-        here = given or state_of(device, "destination", request)
-        # A state given by the operator is meant to replace this host's, so no second opinion on it.
-        other = None if given else _second_opinion(device, here, request)
-        parent = _parent(device, sent, here, root)
-        # Nor does the operator's state come with traits.
-        traits = Traits() if given else _traits(device, entry, rules, root)
-        refused = _refused(guest.machine, device, entry, settings, root)
-        devices.append(DeviceFacts(device, sent, here, entry, other, parent, traits, refused))
+        devices.append(_device(device, entry, sent, (destination or {}).get(device.key), asked))
     return Facts(
         guest,
         tuple(devices),
@@ -81,6 +74,35 @@ def facts_here(
         settings.evidence,
         rules,
         rule_problems,
+    )
+
+
+class _Asked(NamedTuple):
+    """What every device of a guest is asked about with."""
+
+    machine: str
+    settings: Configuration
+    rules: tuple[VendorRule, ...]
+    root: str
+
+
+def _device(
+    device: GuestDevice, entry: RecordEntry | None, sent: State, given: State | None, asked: _Asked
+) -> DeviceFacts:
+    """The facts of a device; ``given`` is its state here, if that was given by somebody."""
+    settings, root = asked.settings, asked.root
+    request = _request(sent, entry, settings, root)
+    here = given or state_of(device, "destination", request)
+    refused = _refused(asked.machine, device, entry, settings, root)
+    facts = DeviceFacts(device, sent, here, entry, refused=refused)
+    # A state that was given is meant to replace this host's, so it has neither a second opinion nor
+    # traits.
+    if given:
+        return facts
+    return facts._replace(
+        second_opinion=_second_opinion(device, here, request),
+        parent=_parent(device, sent, here, root),
+        traits=_traits(device, entry, asked.rules, root),
     )
 
 
