@@ -97,7 +97,7 @@ def test_cold_start_is_never_failed(settings: Configuration, qemu: Qemu) -> None
     qemu.incoming, qemu.state = False, None
     assert arrive(settings, make_domain()) == Outcome(0)
     assert captured(settings.runtime, "g1", "boot:7:1") == {}
-    assert not attempt.is_waiting(settings.runtime, "g1")
+    assert not attempt.is_waiting(settings.runtime, "g1", make_domain())
 
 
 # --- the second gate -----------------------------------------------------------------------------
@@ -206,7 +206,19 @@ def test_migrate_begin_leaves_the_attempt(
     record = {KEY: make_state(evidence="vfio")}
     outcome = Gate("g1", settings, time.monotonic() + 5).judge("migrate", make_domain(record))
     assert outcome.status == 0
-    assert attempt.is_waiting(settings.runtime, "g1") == waits
+    assert attempt.is_waiting(settings.runtime, "g1", outcome.out) == waits
+    # Such as a revert to a snapshot, if the migration comes to nothing.
+    assert not attempt.is_waiting(settings.runtime, "g1", make_domain(record))
+
+
+def test_attempt_that_is_not_annotated_waits_without_a_token(
+    settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(here, "state_of", lambda *_: make_state())
+    silent = settings._replace(annotate="never")
+    outcome = Gate("g1", silent, time.monotonic() + 5).judge("migrate", make_domain(RECORD))
+    assert (outcome.status, outcome.out) == (0, b"")
+    assert attempt.is_waiting(settings.runtime, "g1", make_domain(RECORD))
 
 
 @pytest.mark.parametrize("operation", ["migrate", "restore"])
@@ -216,4 +228,4 @@ def test_no_attempt_waits_after_a_block_or_for_a_restore(
     attempt.leave(settings.runtime, "g1", UUID)
     monkeypatch.setattr(here, "state_of", lambda *_: differing(PMC))
     Gate("g1", settings, time.monotonic() + 5).judge(operation, make_domain(RECORD))
-    assert not attempt.is_waiting(settings.runtime, "g1")
+    assert not attempt.is_waiting(settings.runtime, "g1", make_domain(RECORD))
