@@ -163,6 +163,18 @@ def test_device_that_cannot_be_read_is_unknown(
     assert outcome.status == status
 
 
+def test_device_that_cannot_be_read_is_judged_as_before(
+    settings: Configuration, qemu: Qemu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What let it pass migrate begin did not become wrong by that."""
+    qemu.state = None
+    monkeypatch.setattr(here, "state_of", lambda *_: make_state(evidence="catalogue"))
+    strict = settings._replace(policy={**DEFAULT_POLICY, "unknown": "block"})
+    assert arrive(strict, make_domain(RECORD)) == Outcome(0)
+    monkeypatch.setattr(here, "state_of", lambda *_: differing(PMC))
+    assert arrive(strict, make_domain(RECORD)).status == 1
+
+
 @pytest.mark.parametrize(("on_error", "status"), [("allow", 0), ("block", 1)])
 def test_failure_of_ours_is_the_on_error_policys(
     on_error: str,
