@@ -85,8 +85,10 @@ class Gate(NamedTuple):
     ) -> None:
         """Have a guest that may come judged again at ``started begin``, or see to it that not."""
         runtime, wanted = self.settings.runtime, self.settings.second_gate
-        certain = not guest.unresolved and all(device.is_certain for device in report.devices)
-        unwanted = wanted == NEVER or (wanted == WHEN_UNSURE and certain)
+        # Without a trial, for which there is no time, the model would repeat what QEMU refuted.
+        unwanted = wanted == NEVER or any(device.is_decided_by_trial for device in report.devices)
+        if wanted == WHEN_UNSURE and not guest.unresolved and report.devices:
+            unwanted = unwanted or all(device.is_certain for device in report.devices)
         if operation != "migrate" or decision.action == BLOCK or unwanted:
             attempt.drop(runtime, self.guest)
         elif not attempt.leave(runtime, self.guest, guest.uuid, token):

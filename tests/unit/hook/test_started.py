@@ -14,15 +14,17 @@ from unit.makers import HOST, PMC, UUID, VSC_BODY, differing, make_emulator, mak
 from vfio_preflight.configuration import Configuration
 from vfio_preflight.gather import here
 from vfio_preflight.gather import started as gathered
-from vfio_preflight.hook import attempt, started
+from vfio_preflight.hook import attempt, gate, started
 from vfio_preflight.hook.gate import Gate
 from vfio_preflight.hook.supervise import Outcome
 from vfio_preflight.host import sightings
 from vfio_preflight.host.captures import captured
 from vfio_preflight.host.processes import Process
 from vfio_preflight.host.vfio_api import VfioDevice, VfioError
+from vfio_preflight.judge.confirm import Attempt
 from vfio_preflight.judge.verdicts import DEFAULT_POLICY
 from vfio_preflight.pci.state import ConfigState
+from vfio_preflight.qemu.trial.endings import Result
 
 RECORD = {KEY: make_state()}
 OPTIONS = {"driver": "vfio-pci", "id": "hostdev0", "host": HOST}
@@ -231,6 +233,42 @@ def test_attempt_that_is_not_annotated_waits_without_a_token(
     outcome = Gate("g1", silent, time.monotonic() + 5).judge("migrate", make_domain(RECORD))
     assert (outcome.status, outcome.out) == (0, b"")
     assert attempt.is_waiting(settings.runtime, "g1", make_domain(RECORD))
+
+
+@pytest.mark.parametrize(
+    ("offset", "compat_props_known", "waits"),
+    [(None, True, True), (PMC, True, False), (VSC_BODY, False, False)],
+)
+def test_what_a_trial_decided_is_not_left_to_the_model(
+    offset: int | None,
+    compat_props_known: bool,
+    waits: bool,
+    settings: Configuration,
+    qemu: Qemu,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is no time for another trial at started begin."""
+    emulator = make_emulator(compat_props_known=compat_props_known)
+    monkeypatch.setattr(here, "emulator_facts", lambda *_args, **_options: emulator)
+    monkeypatch.setattr(gate, "trials", lambda *_: lambda *_states: Attempt(Result("pass")))
+    here_now = make_state() if offset is None else differing(offset)
+    monkeypatch.setattr(here, "state_of", lambda *_: here_now)
+    qemu.state = here_now._replace(evidence="vfio")
+    strict = settings._replace(trial="always", policy={**DEFAULT_POLICY, "unknown": "block"})
+    xml = Gate("g1", strict, time.monotonic() + 5).judge("migrate", make_domain(RECORD)).out
+    assert attempt.is_waiting(settings.runtime, "g1", xml) == waits
+    assert start(strict, xml) == Outcome(0)
+
+
+def test_guest_that_could_not_be_checked_is_judged_again(
+    settings: Configuration, qemu: Qemu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qemu.state = presenting(PMC)
+    with monkeypatch.context() as broken:
+        broken.setattr(gate, "facts_here", lambda *_args, **_options: 1 // 0)
+        xml = Gate("g1", settings, time.monotonic() + 5).judge("migrate", make_domain(RECORD)).out
+    assert b"not-checked" in xml
+    assert start(settings, xml).status == 1
 
 
 @pytest.mark.parametrize("operation", ["migrate", "restore"])
