@@ -7,7 +7,7 @@ from ..guest.domain import Guest, GuestDevice, Property
 from ..host.captures import Capture
 from ..host.processes import Process
 from ..host.vfio import read_in_use
-from ..pci.state import UNKNOWN, Missing, State
+from ..pci.state import UNKNOWN, ConfigState, Missing, State
 from ..qemu.model.properties import TEXT
 
 ORIGIN = "QEMU's arguments"
@@ -34,9 +34,15 @@ def captures(guest: Guest, process: Process) -> dict[str, Capture]:
 def presented(guest: Guest, process: Process) -> dict[str, State]:
     """What the devices of a guest that migrates in present, by their keys.
 
-    Their drivers are not asked about migration, which is about to begin.
+    Their drivers are not asked about migration, which is about to begin. A device that cannot be
+    read is left out where the XML names it: what else this host knows of it was good enough before.
     """
-    return {device.key: _presented(device, process) for device in guest.devices}
+    found = ((device, _presented(device, process)) for device in guest.devices)
+    return {
+        device.key: state
+        for device, state in found
+        if device.host is None or isinstance(state, ConfigState)
+    }
 
 
 def _presented(device: GuestDevice, process: Process) -> State:

@@ -134,7 +134,7 @@ def _judge(guest: str, operation: str, xml: bytes) -> int:
 
         deadline = settings.second_gate_deadline
         # A cold start and a restore are never failed; nothing waits for them here.
-        may_block = attempt.is_waiting(settings.runtime, guest)
+        may_block = attempt.is_waiting(settings.runtime, guest, xml)
     # Before the fork: in the child, getppid() would be this process.
     libvirt = os.getppid()
 

@@ -68,22 +68,30 @@ class Gate(NamedTuple):
         report = as_dict(found, decision)
         # Logged before the action is carried out, so that a hook killed later leaves a trace.
         self.log(f"{operation} {summary(report)}", report["verdict"] not in ("pass", "tolerated"))
-        self._await_started(operation, guest, found, decision)
+        token = self._token(operation, decision)
+        self._await_started(operation, guest, found, decision, token)
         if decision.action == BLOCK:
             return self._block(operation, xml, report)
-        token, leave = self._expect(operation, root, guest, found, decision)
+        leave = self._expect(operation, root, guest, found, decision, token)
         return self._pass(xml, report, decision, token)._replace(after=leave)
 
+    def _token(self, operation: str, decision: Decision) -> str:
+        """What marks the XML of this migration; empty where no report is put into it."""
+        marked = decision.action != ALLOW and self.settings.annotate != NEVER
+        return os.urandom(16).hex() if operation == "migrate" and marked else ""
+
     def _await_started(
-        self, operation: str, guest: Guest, report: Report, decision: Decision
+        self, operation: str, guest: Guest, report: Report, decision: Decision, token: str
     ) -> None:
         """Have a guest that may come judged again at ``started begin``, or see to it that not."""
         runtime, wanted = self.settings.runtime, self.settings.second_gate
-        certain = not guest.unresolved and all(device.is_certain for device in report.devices)
-        unwanted = wanted == NEVER or (wanted == WHEN_UNSURE and certain)
+        # Without a trial, for which there is no time, the model would repeat what QEMU refuted.
+        unwanted = wanted == NEVER or any(device.is_decided_by_trial for device in report.devices)
+        if wanted == WHEN_UNSURE and not guest.unresolved and report.devices:
+            unwanted = unwanted or all(device.is_certain for device in report.devices)
         if operation != "migrate" or decision.action == BLOCK or unwanted:
             attempt.drop(runtime, self.guest)
-        elif not attempt.leave(runtime, self.guest, guest.uuid):
+        elif not attempt.leave(runtime, self.guest, guest.uuid, token):
             self.log(f"guest {self.guest!a} cannot be judged again: {runtime} takes no file", True)
 
     def log(self, line: str, warning: bool) -> None:
@@ -169,9 +177,15 @@ class Gate(NamedTuple):
         return Outcome(0, annotated(xml, shown, mends, token))
 
     def _expect(
-        self, operation: str, root: etree._Element, guest: Guest, report: Report, decision: Decision
-    ) -> tuple[str, Callable[[], None] | None]:
-        """The attempt's token, and what leaves the prediction of a guest that comes in.
+        self,
+        operation: str,
+        root: etree._Element,
+        guest: Guest,
+        report: Report,
+        decision: Decision,
+        token: str,
+    ) -> Callable[[], None] | None:
+        """What leaves the prediction of a guest that comes in, in the attempt of this ``token``.
 
         Whatever goes wrong with that: the guest passes, and nothing is learned from it. It takes
         milliseconds that libvirt need not wait for: it is read when QEMU has failed.
@@ -181,20 +195,20 @@ class Gate(NamedTuple):
         # What an earlier attempt left is not of a restore, nor of a check that was not made.
         expected.drop(self.settings.runtime, self.guest)
         if operation != "migrate" or not report.devices:
-            return "", None
-        marked = decision.action != ALLOW and self.settings.annotate != NEVER
-        token = os.urandom(16).hex()
+            return None
+        # An entry of the history needs one in any case.
+        named = token or os.urandom(16).hex()
 
         def leave() -> None:
             from .prediction import prediction
 
             try:
-                value = prediction(guest, root, report, decision, token, marked)
+                value = prediction(guest, root, report, decision, named, bool(token))
                 expected.leave(self.settings.runtime, self.guest, value)
             except Exception as error:
                 self.log(f"nothing will be learned of {self.guest!a}: {_internal(error)}", True)
 
-        return (token if marked else ""), leave
+        return leave
 
     def _prepare(self, xml: bytes) -> Outcome:
         from . import refusals

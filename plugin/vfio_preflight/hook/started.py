@@ -48,7 +48,7 @@ def started(gate: Gate, xml: bytes) -> Outcome:
         if found:
             keep(runtime, gate.guest, process.instance, found)
         return Outcome(0)
-    if not attempt.take(runtime, gate.guest, guest.uuid, process.age):
+    if not attempt.take(runtime, gate.guest, xml, process.age):
         return Outcome(0)
     return _second_gate(gate, as_started(guest, process), process)
 

@@ -8,6 +8,7 @@ from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..pci.state import ConfigState
 from ..qemu.model.values import ABORT, CRASH, ERROR, HANG
 from ..qemu.model.vfio_pci import Mismatch
+from . import codes
 from .codes import Code
 from .verdicts import worst
 
@@ -97,6 +98,13 @@ class DeviceReport(NamedTuple):
         """Whether both states are of the very bytes that QEMU sends or reads on either side."""
         known = self.source is not None and self.source.evidence in CERTAIN
         return known and self.destination is not None and self.destination.evidence == "vfio"
+
+    @property
+    def is_decided_by_trial(self) -> bool:
+        """Whether the emulator accepts it where the model predicts a refusal, or cannot decide."""
+        found = {finding.code for finding in self.findings}
+        is_open = self.prediction is not None and len(self.prediction.outcomes) > 1
+        return codes.TRIAL_ACCEPTS in found or (is_open and codes.TRIAL_AGREES in found)
 
     @property
     def verdict(self) -> str:

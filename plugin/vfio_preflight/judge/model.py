@@ -131,19 +131,20 @@ def _judge(facts: Facts, known: DeviceFacts, context: Context) -> DeviceReport:
     """The report on one device."""
     own = tuple(finding for check in CHECKS for finding in check(context, known))
     source, destination = _state(known.source), _state(known.destination)
+    # A mend that QEMU refused before would be refused again.
+    vain = any(refused.mended for refused in known.refused)
     # virtio-net unplugs the device before migrating, so QEMU never compares its bytes.
     if context.is_unplugged_to_migrate:
         return DeviceReport(known.device, source, destination, own)
     if source is None or destination is None:
         # A destination that hangs QEMU must be found even if the source's state is not known.
         findings = (*own, *_absences(known), *_fatal_alone(context, destination))
-        ahead = _identities(known) if _would_help(context) else ()
+        ahead = _identities(known) if _would_help(context) and not vain else ()
         return DeviceReport(known.device, source, destination, findings, ahead=ahead)
     effective = skip_vsc_check(context)
     # check_strength needs the verdict that the states would lead to, so it comes after.
     judged = _with_invalid(_placed(context, source, destination, effective), context, own)
-    # A mend that QEMU refused before would be refused again.
-    if any(refused.mended for refused in known.refused):
+    if vain:
         judged = judged._replace(mendable=False)
     own = (*own, *check_inferred(destination), Finding(codes.SKIP_VSC_CHECK, _value(effective)))
     verdict = worst(finding.verdict for finding in judged.findings)

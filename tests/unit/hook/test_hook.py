@@ -8,9 +8,9 @@ import pytest
 
 from unit.domains import KEY, make_domain, report_of
 from unit.hooked import QUIET, Host, Result, assert_blocked, assert_let_pass, domain, present
-from unit.makers import HOST, PMC
+from unit.makers import HOST, PMC, UUID
+from vfio_preflight.hook import attempt, journal
 from vfio_preflight.hook import entry as hook
-from vfio_preflight.hook import journal
 
 
 @pytest.fixture
@@ -220,3 +220,20 @@ def test_no_process_can_be_started(host: Host) -> None:
     assert "no process could be started: no more processes" in host.log
     host.configure(on_error="block")
     assert_blocked(host.run(domain(), patch=patch), "no process could be started")
+
+
+@pytest.mark.parametrize(("token", "blocked"), [("", True), ("of another attempt", False)])
+def test_only_the_start_that_an_attempt_waits_for_can_fail(
+    token: str, blocked: bool, host: Host
+) -> None:
+    """An offline migration leaves an attempt behind, and no cold start is failed for it."""
+    host.configure("block")
+    xml = domain().replace(b"<name>", f"<uuid>{UUID}</uuid><name>".encode(), 1)
+    attempt.leave(str(host.directory / "run"), "g1", UUID, token)
+    patch = "from vfio_preflight.hook import started\nstarted.find_process = lambda *_: 1 // 0"
+    result = host.run(xml, "started", patch)
+    assert "the check of guest 'g1' at started begin could not be made" in host.log
+    if blocked:
+        assert_blocked(result, "ZeroDivisionError")
+    else:
+        assert_let_pass(result)

@@ -14,15 +14,17 @@ from unit.makers import HOST, PMC, UUID, VSC_BODY, differing, make_emulator, mak
 from vfio_preflight.configuration import Configuration
 from vfio_preflight.gather import here
 from vfio_preflight.gather import started as gathered
-from vfio_preflight.hook import attempt, started
+from vfio_preflight.hook import attempt, gate, started
 from vfio_preflight.hook.gate import Gate
 from vfio_preflight.hook.supervise import Outcome
 from vfio_preflight.host import sightings
 from vfio_preflight.host.captures import captured
 from vfio_preflight.host.processes import Process
 from vfio_preflight.host.vfio_api import VfioDevice, VfioError
+from vfio_preflight.judge.confirm import Attempt
 from vfio_preflight.judge.verdicts import DEFAULT_POLICY
 from vfio_preflight.pci.state import ConfigState
+from vfio_preflight.qemu.trial.endings import Result
 
 RECORD = {KEY: make_state()}
 OPTIONS = {"driver": "vfio-pci", "id": "hostdev0", "host": HOST}
@@ -97,7 +99,7 @@ def test_cold_start_is_never_failed(settings: Configuration, qemu: Qemu) -> None
     qemu.incoming, qemu.state = False, None
     assert arrive(settings, make_domain()) == Outcome(0)
     assert captured(settings.runtime, "g1", "boot:7:1") == {}
-    assert not attempt.is_waiting(settings.runtime, "g1")
+    assert not attempt.is_waiting(settings.runtime, "g1", make_domain())
 
 
 # --- the second gate -----------------------------------------------------------------------------
@@ -163,6 +165,18 @@ def test_device_that_cannot_be_read_is_unknown(
     assert outcome.status == status
 
 
+def test_device_that_cannot_be_read_is_judged_as_before(
+    settings: Configuration, qemu: Qemu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What let it pass migrate begin did not become wrong by that."""
+    qemu.state = None
+    monkeypatch.setattr(here, "state_of", lambda *_: make_state(evidence="catalogue"))
+    strict = settings._replace(policy={**DEFAULT_POLICY, "unknown": "block"})
+    assert arrive(strict, make_domain(RECORD)) == Outcome(0)
+    monkeypatch.setattr(here, "state_of", lambda *_: differing(PMC))
+    assert arrive(strict, make_domain(RECORD)).status == 1
+
+
 @pytest.mark.parametrize(("on_error", "status"), [("allow", 0), ("block", 1)])
 def test_failure_of_ours_is_the_on_error_policys(
     on_error: str,
@@ -206,7 +220,55 @@ def test_migrate_begin_leaves_the_attempt(
     record = {KEY: make_state(evidence="vfio")}
     outcome = Gate("g1", settings, time.monotonic() + 5).judge("migrate", make_domain(record))
     assert outcome.status == 0
-    assert attempt.is_waiting(settings.runtime, "g1") == waits
+    assert attempt.is_waiting(settings.runtime, "g1", outcome.out) == waits
+    # Such as a revert to a snapshot, if the migration comes to nothing.
+    assert not attempt.is_waiting(settings.runtime, "g1", make_domain(record))
+
+
+def test_attempt_that_is_not_annotated_waits_without_a_token(
+    settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(here, "state_of", lambda *_: make_state())
+    silent = settings._replace(annotate="never")
+    outcome = Gate("g1", silent, time.monotonic() + 5).judge("migrate", make_domain(RECORD))
+    assert (outcome.status, outcome.out) == (0, b"")
+    assert attempt.is_waiting(settings.runtime, "g1", make_domain(RECORD))
+
+
+@pytest.mark.parametrize(
+    ("offset", "compat_props_known", "waits"),
+    [(None, True, True), (PMC, True, False), (VSC_BODY, False, False)],
+)
+def test_what_a_trial_decided_is_not_left_to_the_model(
+    offset: int | None,
+    compat_props_known: bool,
+    waits: bool,
+    settings: Configuration,
+    qemu: Qemu,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is no time for another trial at started begin."""
+    emulator = make_emulator(compat_props_known=compat_props_known)
+    monkeypatch.setattr(here, "emulator_facts", lambda *_args, **_options: emulator)
+    monkeypatch.setattr(gate, "trials", lambda *_: lambda *_states: Attempt(Result("pass")))
+    here_now = make_state() if offset is None else differing(offset)
+    monkeypatch.setattr(here, "state_of", lambda *_: here_now)
+    qemu.state = here_now._replace(evidence="vfio")
+    strict = settings._replace(trial="always", policy={**DEFAULT_POLICY, "unknown": "block"})
+    xml = Gate("g1", strict, time.monotonic() + 5).judge("migrate", make_domain(RECORD)).out
+    assert attempt.is_waiting(settings.runtime, "g1", xml) == waits
+    assert start(strict, xml) == Outcome(0)
+
+
+def test_guest_that_could_not_be_checked_is_judged_again(
+    settings: Configuration, qemu: Qemu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qemu.state = presenting(PMC)
+    with monkeypatch.context() as broken:
+        broken.setattr(gate, "facts_here", lambda *_args, **_options: 1 // 0)
+        xml = Gate("g1", settings, time.monotonic() + 5).judge("migrate", make_domain(RECORD)).out
+    assert b"not-checked" in xml
+    assert start(settings, xml).status == 1
 
 
 @pytest.mark.parametrize("operation", ["migrate", "restore"])
@@ -216,4 +278,4 @@ def test_no_attempt_waits_after_a_block_or_for_a_restore(
     attempt.leave(settings.runtime, "g1", UUID)
     monkeypatch.setattr(here, "state_of", lambda *_: differing(PMC))
     Gate("g1", settings, time.monotonic() + 5).judge(operation, make_domain(RECORD))
-    assert not attempt.is_waiting(settings.runtime, "g1")
+    assert not attempt.is_waiting(settings.runtime, "g1", make_domain(RECORD))

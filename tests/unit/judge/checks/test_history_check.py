@@ -9,7 +9,7 @@ from vfio_preflight.judge.findings import DeviceReport, Report
 from vfio_preflight.judge.model import preflight
 from vfio_preflight.judge.policy import Decision, decide
 from vfio_preflight.judge.verdicts import DEFAULT_POLICY
-from vfio_preflight.pci.state import ConfigState
+from vfio_preflight.pci.state import UNKNOWN, ConfigState, Missing
 
 ONCE = Refused("Bad config data: i=0x1", "2026-11-27T07:00:00Z", "one")
 TWICE = Refused("Bad config data: i=0x2", "2026-11-28T07:00:00Z", "two")
@@ -59,6 +59,15 @@ def test_mend_that_was_refused_is_not_made_again() -> None:
     report = preflight(facts(mended, destination=differing(VSC_BODY)))
     assert decision(report, fail="mend").action == "block"
     assert "although skip-vsc-check was set" in str(report.devices[0].findings)
+
+
+@pytest.mark.parametrize("mended", [False, True])
+def test_mend_that_was_refused_is_not_made_ahead_either(mended: bool) -> None:
+    """As far as the record's traits tell, it is the same device; its state is not known here."""
+    made = make_facts(destination=Missing(UNKNOWN, "not to be read"))
+    refused = (ONCE._replace(mended=mended),)
+    known = made._replace(devices=tuple(d._replace(refused=refused) for d in made.devices))
+    assert bool(decision(preflight(known), fail="mend").mend) is not mended
 
 
 def test_refusal_before_asks_for_what_unknown_asks_for() -> None:
