@@ -1,4 +1,4 @@
-"""Calls the hook as libvirt does, and kills a process of it; run in a host of the Lab by its Python.
+"""Calls the hook as libvirt does, and kills a process of it; run by the Python of a Lab's host.
 
 Standard input: JSON of a :class:`Call`'s fields; standard output: JSON of what libvirt would see
 (``status``, ``out``, ``err``), of what was hit (``python``, ``child``, ``shell``, or nothing), and

@@ -32,7 +32,7 @@ SCRIPT = Path(kill_hook.__file__)
 RUNTIME, HISTORY = "/run/vfio-preflight", "/var/lib/vfio-preflight/history"
 # In a host, no kernel gives a device through VFIO: its bytes come from sysfs.
 STARTED = "/usr/lib/vfio-preflight/vfio_preflight/gather/started.py"
-FAKED = '''
+FAKED = """
 
 def read_in_use(name: str, pid: int, *, migration: bool = True) -> object:
     from ..host.vfio_api import VfioDevice
@@ -41,7 +41,7 @@ def read_in_use(name: str, pid: int, *, migration: bool = True) -> object:
     with open(f"/sys/bus/pci/devices/{name}/config", "rb") as file:
         state = ConfigState(file.read(), (), "vfio", "made up")
     return VfioDevice(state, ("stop-copy",) if migration else None, asked=migration)
-'''
+"""
 
 
 @pytest.fixture(autouse=True)
