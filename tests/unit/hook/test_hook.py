@@ -8,9 +8,10 @@ import pytest
 
 from unit.domains import KEY, make_domain, report_of
 from unit.hooked import QUIET, Host, Result, assert_blocked, assert_let_pass, domain, present
-from unit.makers import HOST, PMC
+from unit.makers import HOST, PMC, UUID
+from vfio_preflight.hook import attempt, journal
 from vfio_preflight.hook import entry as hook
-from vfio_preflight.hook import journal
+from vfio_preflight.judge.checks.evidence import PROMPT
 
 
 @pytest.fixture
@@ -131,6 +132,32 @@ def test_release_never_takes_long(host: Host) -> None:
     assert_let_pass(result)
     # Two seconds of its own, and what a loaded machine takes to start an interpreter.
     assert result.seconds < 10
+
+
+# --- what libvirt waits for, and what not -------------------------------------------------------
+
+SLOW = """
+import time
+from vfio_preflight.hook import started
+from vfio_preflight.hook.supervise import Outcome
+def slow(*_args):
+    time.sleep(1)
+    open(f"{directory}/done", "w").close()
+    return Outcome(0)
+started.started = slow
+"""
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["cold", "second-gate"])
+def test_only_the_second_gate_has_to_hurry(waiting: bool, host: Host) -> None:
+    """A capture is made in the background, on a host that starts many guests at once."""
+    path = host.directory / "x.conf"
+    path.write_text(path.read_text().replace("[hook]", "[hook]\nsecond-gate-deadline = 0.2"))
+    if waiting:
+        attempt.leave(f"{host.directory}/run", "g1", UUID)
+    assert_let_pass(host.run(domain(), "started", SLOW))
+    assert (host.directory / "done").exists() is not waiting
+    assert hook.CAPTURE_SECONDS == PROMPT
 
 
 # --- records, states, configuration --------------------------------------------------------------
