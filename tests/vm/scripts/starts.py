@@ -30,8 +30,8 @@ NAME = "starts"
 CAPTURE = f"/run/vfio-preflight/started/g-{NAME}.json"
 # A hang takes longer than this; what is waited for, seconds under TCG.
 PATIENCE = 120.0
-# What hw/pci or the guest's firmware write: Command, cache line and latency, BARs, interrupt line.
-WRITTEN = (*range(0x04, 0x06), *range(0x0C, 0x0E), *range(0x10, 0x28), 0x3C)
+# What the guest's firmware may have written by then: Command.
+WRITTEN = (0x04, 0x05)
 
 
 def random_config() -> bytes:
@@ -96,6 +96,7 @@ def main() -> int:
     count = int(sys.argv[1])
     with hosts(HERE) as pair:
         service = Service(pair.a)
+        pair.configure("[hook]\nlog = /var/log/syslog\n", pair.a)
         pair.a.define(guest(NAME, OLD, HERE))
         for number in range(1, count + 1):
             start(pair, service, number)
