@@ -2,7 +2,8 @@
 # make test    everything: style, types, unit, conformance and system tests, and a real VFIO host in a virtual machine
 # make test-newest  the same with the newest tools, to see what an upgrade would break; make lock: renews the pins
 # make conformance N=5000  model and real QEMU judge that many pairs, on two releases
-# make vm-test the scenarios of a real VFIO host in a virtual machine, with every kernel; make vm KERNEL=newest: a shell
+# make vm-test the scenarios of a real VFIO host in a virtual machine, with every kernel, STARTS=200 cold starts among
+#              them; make vm KERNEL=newest: a shell
 # make bench   what the hook costs, as ratios within one run; bench-images: reading save images
 # make install the hook and the command on this host (DESTDIR to stage)
 
@@ -51,7 +52,7 @@ vm-release: setup
 	$(PYTHON) -m pytest tests/vm
 
 vm-test: setup
-	VM_KERNELS="release backports newest" $(PYTHON) -m pytest tests/vm
+	VM_KERNELS="release backports newest" VM_STARTS=$(or $(STARTS),200) $(PYTHON) -m pytest tests/vm
 
 bench: setup
 	@$(PYTHON) tests/bench.py

@@ -29,12 +29,12 @@ class Service:
         self._log = host.log / "watch.log"
         self._log.write_text("")
 
-    def start(self) -> None:
+    def start(self, patience: float = 20) -> None:
         """Start it and wait until it has seen which guests are running."""
         begun = len(self.log())
         script = f"setsid vfio-preflight watch >>{_LOG} 2>&1 </dev/null & echo $!"
         self.pid = int(self.host.run(["/bin/sh", "-c", script]).stdout)
-        wait(lambda: "connected to" in self.log()[begun:])
+        wait(lambda: "connected to" in self.log()[begun:], patience)
 
     def kill(self) -> None:
         """End it the hard way."""

@@ -17,6 +17,7 @@ from .run import run_in_vm
 
 HERE = Path(__file__).parent
 KERNELS = os.environ.get("VM_KERNELS", "release").split()
+STARTS = int(os.environ.get("VM_STARTS", "10"))
 
 
 @pytest.fixture(scope="session", params=KERNELS)
@@ -33,11 +34,10 @@ def _output(command: list[str]) -> str:
     return done.stdout.strip()
 
 
-def run(kernel: Path, script: str, timeout: float) -> None:
+def run(kernel: Path, script: str, *arguments: str, timeout: float) -> None:
     """Run a script there, with this interpreter."""
-    result = run_in_vm(
-        kernel, Path(sys.executable), str(HERE / "scripts" / script), timeout=timeout
-    )
+    path = str(HERE / "scripts" / script)
+    result = run_in_vm(kernel, Path(sys.executable), path, *arguments, timeout=timeout)
     print(result.output)
     failed = [line for line in result.output.splitlines() if line.startswith("CHECK FAIL")]
     assert (result.status, failed) == (0, [])
@@ -45,3 +45,7 @@ def run(kernel: Path, script: str, timeout: float) -> None:
 
 def test_the_two_gates(kernel: Path) -> None:
     run(kernel, "gates.py", timeout=900)
+
+
+def test_every_cold_start_is_captured(kernel: Path) -> None:
+    run(kernel, "starts.py", str(STARTS), timeout=300 + 60 * STARTS)

@@ -44,6 +44,11 @@ NETWORK_HINTS = (b"type='network'", b'type="network"')
 # milliseconds. With what a log line may take (hook.journal), all is over in 2 seconds.
 LEARNING_SECONDS = 1.2
 
+# A cold start's devices are read in the background, for which nobody waits: on a host that starts
+# all its guests at once it may take long. Later than this, a record counts as late anyway
+# (PROMPT of judge.checks.evidence).
+CAPTURE_SECONDS = 60.0
+
 WORDS = {
     "migrate": "migration",
     "started": "migration",
@@ -132,9 +137,9 @@ def _judge(guest: str, operation: str, xml: bytes) -> int:
     if operation == "started":
         from . import attempt
 
-        deadline = settings.second_gate_deadline
         # A cold start and a restore are never failed; nothing waits for them here.
         may_block = attempt.is_waiting(settings.runtime, guest, xml)
+        deadline = settings.second_gate_deadline if may_block else CAPTURE_SECONDS
     # Before the fork: in the child, getppid() would be this process.
     libvirt = os.getppid()
 

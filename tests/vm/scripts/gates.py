@@ -8,12 +8,14 @@ with exit status 1 if one of them does not hold.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -213,23 +215,40 @@ def load_module() -> bool:
     return subprocess.run(["insmod", module, f"parent={PARENT}"], check=False).returncode == 0
 
 
-def main() -> int:
+@contextlib.contextmanager
+def hosts(*uuids: str) -> Iterator[Pair]:
+    """Two hosts, the project installed on a, in a machine with these mediated devices."""
     check("the module loads", load_module())
-    for uuid in (HERE, THERE):
+    for uuid in uuids:
         make_device(uuid, CONFIG)
     with tempfile.TemporaryDirectory(dir="/tmp") as work, Lab(Path(work), faked=False) as lab:
         pair = Pair(lab)
         pair.install(lab.a)
         try:
-            scenario(pair)
+            yield pair
         finally:
-            for host in (lab.a, lab.b):
-                for log in ("syslog", "libvirt/libvirtd.log"):
-                    path = host.path(f"/var/log/{log}")
-                    if path.exists():
-                        print(f"--- {host.name}: {log}\n{path.read_text()[-3000:]}")
+            print_logs(lab.a, lab.b)
+
+
+def print_logs(*given: Host) -> None:
+    """The end of what the hook and libvirtd logged."""
+    for host in given:
+        for log in ("syslog", "libvirt/libvirtd.log"):
+            path = host.path(f"/var/log/{log}")
+            if path.exists():
+                print(f"--- {host.name}: {log}\n{path.read_text()[-3000:]}")
+
+
+def result() -> int:
+    """The exit status, and a last line."""
     print(f"{len(failed)} of the checks failed")
     return 1 if failed else 0
+
+
+def main() -> int:
+    with hosts(HERE, THERE) as pair:
+        scenario(pair)
+    return result()
 
 
 if __name__ == "__main__":
