@@ -45,3 +45,7 @@ def run(kernel: Path, script: str, timeout: float) -> None:
 
 def test_the_two_gates(kernel: Path) -> None:
     run(kernel, "gates.py", timeout=900)
+
+
+def test_evidence_is_what_qemu_sends(kernel: Path) -> None:
+    run(kernel, "evidence.py", timeout=900)
