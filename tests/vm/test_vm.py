@@ -49,3 +49,7 @@ def test_the_two_gates(kernel: Path) -> None:
 
 def test_every_cold_start_is_captured(kernel: Path) -> None:
     run(kernel, "starts.py", str(STARTS), timeout=300 + 60 * STARTS)
+
+
+def test_evidence_is_what_qemu_sends(kernel: Path) -> None:
+    run(kernel, "evidence.py", timeout=900)

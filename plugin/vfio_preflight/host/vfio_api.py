@@ -129,13 +129,14 @@ def read_device(
 def seen_by_qemu(region: bytes) -> bytes:
     """The configuration space that QEMU makes of a config region of any size.
 
-    A region that is shorter than 4096 bytes makes a conventional device: 256 bytes, of which what
-    the region lacks stays zero (``vfio_pci_realize``: ``config_size`` is the smaller of the two).
-    The kernel's sample device mtty has 255.
+    Only one of exactly 256 bytes makes a device without extended space (``vfio_populate_device``
+    takes QEMU_PCI_CAP_EXPRESS from it). Any other has 4096, of which what the region lacks stays
+    zero (``vfio_pci_realize`` reads the smaller of the two). The kernel's sample device mtty has
+    255, which makes 4096.
     """
-    if len(region) >= PCIE_CONFIG_SPACE_SIZE:
-        return region[:PCIE_CONFIG_SPACE_SIZE]
-    return region[:PCI_CONFIG_SPACE_SIZE].ljust(PCI_CONFIG_SPACE_SIZE, b"\0")
+    if len(region) == PCI_CONFIG_SPACE_SIZE:
+        return region
+    return region[:PCIE_CONFIG_SPACE_SIZE].ljust(PCIE_CONFIG_SPACE_SIZE, b"\0")
 
 
 def _region(device: int, index: int) -> tuple[int, int]:

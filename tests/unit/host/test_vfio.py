@@ -490,8 +490,10 @@ def test_mediated_device_is_opened_again_where_the_core_counts(
 def test_region_of_any_size_is_what_qemu_makes_of_it() -> None:
     whole = bytes(range(256)) * 16
     assert seen_by_qemu(whole + b"x") == whole
-    assert seen_by_qemu(whole[:4000]) == seen_by_qemu(whole[:256]) == whole[:256]
-    assert seen_by_qemu(whole[:255]) == whole[:255] + b"\0"
+    assert seen_by_qemu(whole[:256]) == whole[:256]
+    # Measured: the stream of such a device has 4096 bytes (tests/vm/scripts/evidence.py).
+    for size in (255, 257, 4000):
+        assert seen_by_qemu(whole[:size]) == whole[:size] + bytes(4096 - size)
 
 
 def test_device_that_is_closed_and_another_opened_meanwhile(
