@@ -29,7 +29,7 @@ from vm.scripts.gates import CONFIG, HERE, check, guest, hosts, make_device, res
 NAME = "starts"
 CAPTURE = f"/run/vfio-preflight/started/g-{NAME}.json"
 # A hang takes longer than this; what is waited for, seconds under TCG.
-PATIENCE = 120.0
+PATIENCE = 240.0
 # What the guest's firmware may have written by then: Command.
 WRITTEN = (0x04, 0x05)
 
