@@ -57,8 +57,8 @@ WORDS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Entry point; returns the exit status and never raises."""
+def main(arguments: list[str] | None = None, libvirt: int = 0) -> int:
+    """Entry point, called by the process ``libvirt``; returns the exit status and never raises."""
     given = arguments if arguments is not None else sys.argv[1:]
     if given[1:3] == ["release", "end"]:
         return _learn(given[0], given[3] if len(given) > 3 else "-")
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         xml = _read_input()
-        return _judge(call[0], call[1], xml) if may_have_vfio(xml) else 0
+        return _judge(call[0], call[1], xml, libvirt) if may_have_vfio(xml) else 0
     # "restore begin" must exit 0 even if the installation is damaged.
     except Exception as error:
         _complain(f"{call[1]} begin: nothing checked: {type(error).__name__}: {error}")
@@ -128,7 +128,7 @@ def _read_input() -> bytes:
     return bytes(data)
 
 
-def _judge(guest: str, operation: str, xml: bytes) -> int:
+def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
     """Have a child judge the guest, and pass its result on to libvirt."""
     from .supervise import Outcome, supervised
 
@@ -140,8 +140,6 @@ def _judge(guest: str, operation: str, xml: bytes) -> int:
         # A cold start and a restore are never failed; nothing waits for them here.
         may_block = attempt.is_waiting(settings.runtime, guest, xml)
         deadline = settings.second_gate_deadline if may_block else CAPTURE_SECONDS
-    # Before the fork: in the child, getppid() would be this process.
-    libvirt = os.getppid()
 
     def work() -> Outcome:
         from .gate import Gate

@@ -196,14 +196,18 @@ class Gate(NamedTuple):
         expected.drop(self.settings.runtime, self.guest)
         if operation != "migrate" or not report.devices:
             return None
+        from ..host import guestlog
+
         # An entry of the history needs one in any case.
         named = token or os.urandom(16).hex()
+        # Before the answer, behind which QEMU is started and writes.
+        mark = guestlog.mark(guest.name)
 
         def leave() -> None:
             from .prediction import prediction
 
             try:
-                value = prediction(guest, root, report, decision, named, bool(token))
+                value = prediction(guest, root, report, decision, named, bool(token), mark)
                 expected.leave(self.settings.runtime, self.guest, value)
             except Exception as error:
                 self.log(f"nothing will be learned of {self.guest!a}: {_internal(error)}", True)

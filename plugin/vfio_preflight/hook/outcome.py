@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 DID_NOT_START, NO_REASON = "failed", "-"
 # Lines that only say that another line's failure was one.
 _CONSEQUENCES = ("load-failed", "migration-failed")
+# How QEMU ends whose stream did: it was cancelled, or the connection was lost.
+_CUT_SHORT = "Input/output error"
 # Lines behind a bad byte in which QEMU names the device, as in qemu.messages.
 _NEAR = 8
 _PATH = r"[('](?P<path>[^')]{1,256})[')]$"
@@ -125,7 +127,12 @@ def cause_of(text: str, devices: list[dict[str, Any]]) -> Cause:
     first = next(iter(causes or found), None)
     if first is None:
         return Cause("", None)
-    return Cause(printable(first.quote, _MAX_LINE), _device_of(first, found, devices))
+    cut_short = not causes and any(
+        line.kind == "migration-failed" and _CUT_SHORT in line.quote for line in found
+    )
+    # QEMU then names the device that it was loading, which did nothing wrong.
+    device = None if cut_short else _device_of(first, found, devices)
+    return Cause(printable(first.quote, _MAX_LINE), device)
 
 
 def _device_of(

@@ -17,7 +17,7 @@ from ..guest.domain import Guest
 from ..guest.metadata import Record, RecordError, read_record
 from ..guest.topology import read_topology
 from ..guest.traits import Traits
-from ..host import guestlog
+from ..host.guestlog import Mark
 from ..host.history import SCHEMA
 from ..host.traits import read_traits
 from ..judge import codes
@@ -47,14 +47,15 @@ def prediction(
     decision: Decision,
     token: str,
     marked: bool,
+    mark: Mark,
 ) -> dict[str, Any]:
     """What is expected of ``guest``, the domain ``root``, in the attempt of this ``token``.
 
-    ``marked`` is whether the token stands in the XML of the attempt.
+    ``marked`` is whether the token stands in the XML of the attempt; ``mark`` is where the guest's
+    log ended before it.
     """
     paths = _paths(guest, root)
     there = _traits_there(guest)
-    mark = guestlog.mark(guest.name)
     return {
         "schema": SCHEMA,
         "token": token,

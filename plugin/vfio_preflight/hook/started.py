@@ -2,14 +2,16 @@
 
 On a migration this is the second gate. The destination's QEMU has realised its devices, and no
 memory was sent: exit 1 ends the migration with the reason, and the guest runs on at the source.
-Nothing can be mended here, since the properties are set; but what was read goes into the catalogue,
-so that the next attempt is mended at ``migrate begin``.
+Nothing can be mended here, since the properties are set; but what was read of an mdev or vGPU goes
+into the catalogue, so that the next attempt is mended at ``migrate begin``.
 
 A cold start is never failed: its devices are read for the record, and that is all. Neither is a
 restore, of which no attempt is waiting.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from ..gather.here import facts_here
 from ..gather.started import as_started, captures, presented
@@ -23,6 +25,7 @@ from ..judge.findings import Report
 from ..judge.pipeline import examine
 from ..judge.policy import Decision
 from ..judge.verdicts import BLOCK, MEND, NEVER
+from ..pci.state import State
 from ..report.schema import as_dict
 from ..report.text import refusal, summary
 from . import attempt, expected
@@ -32,6 +35,11 @@ from .supervise import Outcome
 MENDED_NEXT = (
     "a device cannot be mended once its QEMU runs; what it presents goes into the catalogue, so"
     " that the next attempt can be mended at migrate begin: migrate again"
+)
+NOT_MENDED = (
+    "a device cannot be mended once its QEMU runs, and migrate begin would not see the difference"
+    " the next time either: put what the device presents into a state file on the destination, then"
+    " migrate again"
 )
 
 
@@ -54,9 +62,9 @@ def started(gate: Gate, xml: bytes) -> Outcome:
 
 
 def _second_gate(gate: Gate, guest: Guest, process: Process) -> Outcome:
-    report, decision = gate.decide(guest, lambda: _examine(gate, guest, process))
+    report, decision = gate.decide(guest, lambda: _examine(gate, guest, presented(guest, process)))
     if decision.action == MEND:
-        decision = Decision(BLOCK, (), MENDED_NEXT)
+        decision = Decision(BLOCK, (), _next_attempt(gate, guest))
     shown = as_dict(report, decision)
     gate.log(f"started {summary(shown)}", shown["verdict"] not in ("pass", "tolerated"))
     if decision.action != BLOCK:
@@ -66,9 +74,21 @@ def _second_gate(gate: Gate, guest: Guest, process: Process) -> Outcome:
     return Outcome(1, err=("\n".join(refusal(shown, "migration")) + "\n").encode())
 
 
-def _examine(gate: Gate, guest: Guest, process: Process) -> tuple[Report, Decision]:
+def _next_attempt(gate: Gate, guest: Guest) -> str:
+    """What another attempt comes to, now that the catalogue has what it takes of the devices.
+
+    It takes none that sysfs shows or that the operator has a state file of.
+    """
+    _, decision = gate.decide(guest, lambda: _examine(gate, guest, None))
+    return MENDED_NEXT if decision.mend else NOT_MENDED
+
+
+def _examine(
+    gate: Gate, guest: Guest, destination: Mapping[str, State] | None
+) -> tuple[Report, Decision]:
+    """Judge the guest by what its devices present, or by what ``migrate begin`` would see."""
     settings = gate.settings
-    facts = facts_here(guest, settings, gate.end, destination=presented(guest, process))
+    facts = facts_here(guest, settings, gate.end, destination=destination)
     remember(facts, settings.catalogue)
     # No trial: libvirt holds the guest's lock meanwhile, and with it "virsh list".
     report = examine(facts, NEVER, trials(guest.emulator, gate.end))

@@ -25,7 +25,8 @@ from vfio_preflight.hook.annotation import token_of
 from vfio_preflight.hook.gate import Gate
 from vfio_preflight.hook.probe import MARK
 from vfio_preflight.hook.supervise import Outcome
-from vfio_preflight.host import sightings
+from vfio_preflight.host import guestlog, sightings
+from vfio_preflight.host.guestlog import Mark
 from vfio_preflight.judge.confirm import TryStates
 from vfio_preflight.judge.facts import Facts
 from vfio_preflight.judge.findings import Report
@@ -432,6 +433,20 @@ def test_what_was_predicted_is_left(settings: Configuration) -> None:
     assert device["states"]["destination"]["sha256"] == sha256(differing(VSC_BODY).config)
     assert device["property"].startswith("skip-vsc-check is off")
     assert (device["case"]["machine"], device["mended"]) == ("9.0", False)
+
+
+def test_what_qemu_writes_right_after_the_answer_is_of_the_attempt(
+    settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy host the prediction is left when QEMU has begun to write, or has failed already."""
+    written = [Mark(1, 100, "aa")]
+    monkeypatch.setattr(guestlog, "mark", lambda _guest: written[-1])
+    present(settings, make_state())
+    outcome = Gate("g1", settings, time.monotonic() + 5).judge("migrate", make_domain(RECORD))
+    written.append(Mark(1, 4000, "bb"))
+    assert outcome.after is not None
+    outcome.after()
+    assert expectation(settings)["log"] == [1, 100, "aa"]
 
 
 def test_silent_attempt_has_no_token(settings: Configuration) -> None:

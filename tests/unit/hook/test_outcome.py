@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from unit.domains import make_domain
-from unit.expectations import LINE, LOADING, OTHER_LINE, make_expected, make_expected_device
+from unit.expectations import LINE, LOADING, OTHER_LINE, PATH, make_expected, make_expected_device
 from unit.makers import HOST, KEY, UUID
 from vfio_preflight.configuration import Configuration
 from vfio_preflight.guest.xml import GuestError
@@ -105,6 +105,27 @@ def test_failed_for_another_reason(host: Host) -> None:
     (entry,) = host.entries
     assert (entry.outcome, entry.agrees, entry.device) == ("failed", None, "")
     assert entry.line == "load of migration failed: Input/output error"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [f"for instance 0x0 of device '{PATH}/vfio'", f"section id 36({PATH}/vfio)"],
+)
+@pytest.mark.parametrize(
+    ("error", "outcome"), [("Input/output error", "failed"), ("Invalid argument", "refused")]
+)
+def test_stream_that_ends_in_a_devices_state_is_no_refusal(
+    place: str, error: str, outcome: str, host: Host
+) -> None:
+    """Cancelled, or the connection was lost: QEMU names what it was loading."""
+    host.expect(FAILING, verdict="fail")
+    loading = f"qemu-system-x86_64: error while loading state {place}"
+    host.write(f"{STARTED}{loading}\nqemu-system-x86_64: load of migration failed: {error}\n")
+    host.end()
+    (entry,) = host.entries
+    assert entry.outcome == outcome
+    assert place in entry.line
+    assert bool(entry.device) == (outcome == "refused")
 
 
 def test_failed_without_a_word(host: Host) -> None:

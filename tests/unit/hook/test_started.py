@@ -149,6 +149,27 @@ def test_what_could_be_mended_is_refused_and_known(
     assert seen == [(HOST, qemu.state)]
 
 
+@pytest.mark.parametrize(
+    ("found", "note"),
+    [(differing(VSC_BODY), started.MENDED_NEXT), (make_state(), started.NOT_MENDED)],
+)
+def test_operator_is_told_what_another_attempt_comes_to(
+    found: ConfigState,
+    note: str,
+    settings: Configuration,
+    qemu: Qemu,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``found`` is what migrate begin will find: sysfs, for one, does not show the difference."""
+    monkeypatch.setattr(here, "state_of", lambda *_: found)
+    qemu.state = presenting(VSC_BODY)
+    policy = {**DEFAULT_POLICY, "fail": "mend"}
+    mending = settings._replace(policy=policy, vsc_tolerant=("10de:*",))
+    outcome = arrive(mending, make_domain(RECORD))
+    assert outcome.status == 1
+    assert note in outcome.err.decode()
+
+
 def test_nothing_waits_for_a_restore(settings: Configuration, qemu: Qemu) -> None:
     qemu.state = presenting(PMC)
     assert start(settings, make_domain(RECORD)) == Outcome(0)
