@@ -85,7 +85,7 @@ def guest(name: str, machine: str, uuid: str) -> str:
 def started(pair: Pair, name: str, machine: str = OLD) -> str:
     """The guest, running on a and recorded from what the hook captured at its start."""
     pair.a.start_guest(guest(name, machine, HERE))
-    path = pair.a.path(f"/run/vfio-preflight/started/g-{name}.json")
+    path = pair.a.path(f"/run/vfio-preflight/started/{name}.json")
     deadline = time.monotonic() + 120
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
