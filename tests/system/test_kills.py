@@ -70,7 +70,7 @@ class Hook:
         self.hits = 0
 
     def file(self, directory: str, name: str = "") -> Path:
-        return Path(self.runtime, directory, f"{name or f'g-{self.guest}'}.json")
+        return Path(self.runtime, directory, f"{name or self.guest}.json")
 
     def process(self) -> Process:
         """The guest's QEMU, as the hook sees it."""

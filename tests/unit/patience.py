@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 # Seconds that no machine needs, however busy, for what takes milliseconds; a hang takes longer.
 PATIENCE = 30.0
@@ -16,3 +17,11 @@ def ends(seconds: float = PATIENCE) -> Iterator[None]:
     begun = time.monotonic()
     yield
     assert time.monotonic() - begun < seconds, "it should have ended long ago"
+
+
+def appears(path: Path) -> bool:
+    """Whether a file that another process writes comes to be there."""
+    end = time.monotonic() + PATIENCE
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    return path.exists()

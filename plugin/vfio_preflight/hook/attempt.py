@@ -10,14 +10,11 @@ concerns no later start: no cold start, no restore, no revert to a snapshot.
 
 from __future__ import annotations
 
-import os
 import time
 
-from ..osutil import jsondir
+from ..host.runtime import load, remove, store
 
-DIRECTORY = "second-gate"
-# As in host.captures: the shell part of the hook looks for it.
-PREFIX = "g-"
+KIND = "second-gate"
 MAX_ATTEMPTS = 4096
 # Seconds from migrate begin to started begin: 0.3 as a rule, more on a host that is busy.
 SOON = 300.0
@@ -28,9 +25,8 @@ def leave(runtime: str, guest: str, uuid: str, token: str = "") -> bool:
 
     ``token`` stands in the XML of this attempt alone; it is empty where nothing was put there.
     """
-    name = _name(guest)
     value = {"uuid": uuid, "token": token, "time": _now()}
-    return bool(name) and jsondir.store(_directory(runtime), name, value, MAX_ATTEMPTS)
+    return store(runtime, KIND, guest, value, MAX_ATTEMPTS)
 
 
 def take(runtime: str, guest: str, xml: bytes, age: float) -> bool:
@@ -51,13 +47,12 @@ def is_waiting(runtime: str, guest: str, xml: bytes) -> bool:
 
 def drop(runtime: str, guest: str) -> None:
     """Nothing is wanted of the guest's next start any more."""
-    if _name(guest):
-        jsondir.remove(_directory(runtime), _name(guest))
+    remove(runtime, KIND, guest)
 
 
 def _waited(runtime: str, guest: str, xml: bytes) -> float | None:
     """Seconds since the attempt of the domain ``xml`` was left; None if none, or another, was."""
-    value = jsondir.load(_directory(runtime), _name(guest)) if _name(guest) else None
+    value = load(runtime, KIND, guest)
     if not isinstance(value, dict) or not isinstance(value.get("time"), float):
         return None
     # Searched as libvirt writes them: no parser is loaded for that.
@@ -72,11 +67,3 @@ def _now() -> float:
     # The clock that /proc gives the start of a process by. Nobody sets it, and /run does not
     # outlive it.
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _directory(runtime: str) -> str:
-    return os.path.join(runtime, DIRECTORY)
-
-
-def _name(guest: str) -> str:
-    return "" if "/" in guest or not guest else PREFIX + guest

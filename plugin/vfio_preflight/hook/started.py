@@ -21,6 +21,7 @@ from ..guest.xml import parse_domain
 from ..host.captures import keep
 from ..host.networks import hands_out_devices
 from ..host.processes import Process, find_process
+from ..judge.codes import REALISE
 from ..judge.findings import Report
 from ..judge.pipeline import examine
 from ..judge.policy import Decision
@@ -92,4 +93,15 @@ def _examine(
     remember(facts, settings.catalogue)
     # No trial: libvirt holds the guest's lock meanwhile, and with it "virsh list".
     report = examine(facts, NEVER, trials(guest.emulator, gate.end))
+    if destination is not None:
+        report = _realised(report)
     return decided(report, guest, settings)
+
+
+def _realised(report: Report) -> Report:
+    """``report`` without what the running QEMU refutes: it has realised the devices."""
+    devices = tuple(
+        device._replace(findings=tuple(f for f in device.findings if f.code.stage != REALISE))
+        for device in report.devices
+    )
+    return report._replace(devices=devices)

@@ -7,19 +7,16 @@ when the guest does (``release end``).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
-from ..osutil import jsondir
 from ..osutil.light import NamedTuple
 from ..pci import codec
 from ..pci.codec import CodecError
 from ..pci.state import ConfigState
+from .runtime import load, store
 
 SCHEMA = 1
-DIRECTORY = "started"
-# The prefix that the shell part of the hook looks for: no guest's name can make another path of it.
-PREFIX = "g-"
+KIND = "started"
 # More guests than a host can run; only beyond that the oldest captures are dropped.
 MAX_GUESTS = 4096
 
@@ -45,13 +42,12 @@ def keep(runtime: str, guest: str, instance: str, devices: Mapping[str, Capture]
             for name, capture in devices.items()
         },
     }
-    name = _name(guest)
-    return bool(name) and jsondir.store(_directory(runtime), name, value, MAX_GUESTS)
+    return store(runtime, KIND, guest, value, MAX_GUESTS)
 
 
 def captured(runtime: str, guest: str, instance: str) -> dict[str, Capture]:
     """What was kept of the guest's process ``instance``, by the devices' names on this host."""
-    value = jsondir.load(_directory(runtime), _name(guest)) if _name(guest) else None
+    value = load(runtime, KIND, guest)
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         return {}
     devices = value.get("devices")
@@ -74,12 +70,3 @@ def _capture(value: object, name: str) -> Capture | None:
     state = ConfigState(config, bars, evidence, str(value.get("origin", "")))
     age = value.get("age")
     return Capture(state, str(value.get("offers", "")), age if isinstance(age, int) else 0)
-
-
-def _directory(runtime: str) -> str:
-    return os.path.join(runtime, DIRECTORY)
-
-
-def _name(guest: str) -> str:
-    # libvirt refuses such names, a hook's argument may have them.
-    return "" if "/" in guest or not guest else PREFIX + guest

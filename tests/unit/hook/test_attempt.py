@@ -81,7 +81,7 @@ def test_attempt_for_another_uuid_is_used_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"uuid": 1, "time": "now"}', '{"time": 1}'])
 def test_damaged_file_is_no_attempt(text: str, tmp_path: Path) -> None:
     (tmp_path / "second-gate").mkdir()
-    (tmp_path / "second-gate" / "g-g1.json").write_text(text)
+    (tmp_path / "second-gate" / "g1.json").write_text(text)
     assert not attempt.take(str(tmp_path), "g1", domain(), 0.0)
 
 
@@ -94,6 +94,11 @@ def test_name_that_is_none_is_no_path(guest: str, tmp_path: Path) -> None:
 
 def test_file_is_where_the_shell_looks_for_it(tmp_path: Path) -> None:
     hook = (Path(__file__).parents[3] / "hooks" / "vfio-preflight").read_text()
-    assert "waiting=$run/second-gate/g-$1.json\n" in hook
+    assert "waiting=$run/second-gate/$1.json\n" in hook
     attempt.leave(str(tmp_path), "g 1", UUID)
-    assert (tmp_path / "second-gate" / "g-g 1.json").exists()
+    assert (tmp_path / "second-gate" / "g 1.json").exists()
+
+
+def test_name_as_long_as_any_that_is_expected(tmp_path: Path) -> None:
+    assert attempt.leave(str(tmp_path), "x" * 250, UUID)
+    assert attempt.take(str(tmp_path), "x" * 250, domain(), 0.0)

@@ -68,7 +68,7 @@ def test_only_a_verdict_fails_a_call(
         pytest.skip(f"no {shell[0]}")
     launcher.shell = shell
     launcher.wait("refused", "g-g1")
-    launcher.wait("second-gate", "g-g1.json")
+    launcher.wait("second-gate", "g1.json")
     launcher.python(end)
     assert launcher.run(operation).returncode == status
 

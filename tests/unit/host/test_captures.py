@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unit.makers import HOST, make_state
-from vfio_preflight.host.captures import DIRECTORY, Capture, captured, keep
+from vfio_preflight.host.captures import KIND, Capture, captured, keep
 from vfio_preflight.pci.state import Bar
 
 STATE = make_state(evidence="vfio")._replace(bars=(Bar(0, 4096, "mem32"),), origin="VFIO")
@@ -36,13 +36,13 @@ def test_name_that_is_none_is_no_path(guest: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 1}', '{"schema": 1, "process": "i"}'])
 def test_damaged_file_is_none(text: str, tmp_path: Path) -> None:
     keep(str(tmp_path), "g1", "i", {HOST: CAPTURE})
-    (tmp_path / DIRECTORY / "g-g1.json").write_text(text)
+    (tmp_path / KIND / "g1.json").write_text(text)
     assert captured(str(tmp_path), "g1", "i") == {}
 
 
 def test_damaged_device_costs_only_itself(tmp_path: Path) -> None:
     keep(str(tmp_path), "g1", "i", {HOST: CAPTURE, "other": CAPTURE, "third": CAPTURE})
-    path = tmp_path / DIRECTORY / "g-g1.json"
+    path = tmp_path / KIND / "g1.json"
     value = json.loads(path.read_text())
     value["devices"]["other"]["config"] = "xx"
     value["devices"]["third"] = 3
@@ -52,6 +52,6 @@ def test_damaged_device_costs_only_itself(tmp_path: Path) -> None:
 
 def test_file_is_where_the_shell_looks_for_it(tmp_path: Path) -> None:
     hook = (Path(__file__).parents[3] / "hooks" / "vfio-preflight").read_text()
-    assert "captured=$run/started/g-$1.json\n" in hook
+    assert "captured=$run/started/$1.json\n" in hook
     keep(str(tmp_path), "g 1", "i", {})
-    assert (tmp_path / "started" / "g-g 1.json").exists()
+    assert (tmp_path / "started" / "g 1.json").exists()

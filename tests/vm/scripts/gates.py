@@ -86,7 +86,7 @@ def guest(name: str, machine: str, uuid: str) -> str:
 
 def wait_for_capture(pair: Pair, name: str) -> bool:
     """Whether the hook has read the guest's device within two minutes."""
-    path = pair.a.path(f"/run/vfio-preflight/started/g-{name}.json")
+    path = pair.a.path(f"/run/vfio-preflight/started/{name}.json")
     deadline = time.monotonic() + 120
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -27,7 +27,7 @@ from vfio_preflight.judge.checks.evidence import check_age  # noqa: E402
 from vm.scripts.gates import CONFIG, HERE, check, guest, hosts, make_device, result  # noqa: E402
 
 NAME = "starts"
-CAPTURE = f"/run/vfio-preflight/started/g-{NAME}.json"
+CAPTURE = f"/run/vfio-preflight/started/{NAME}.json"
 # A hang takes longer than this; what is waited for, seconds under TCG.
 PATIENCE = 240.0
 # What the guest's firmware may have written by then: Command.
