@@ -11,7 +11,10 @@ import pytest
 
 HOOK = Path(__file__).parents[3] / "hooks" / "vfio-preflight"
 XML = b"<domain>\n<hostdev/>\n</domain>"
-SHELLS = [["sh"], ["bash", "--posix"], ["busybox", "sh"]]
+# Those of them that are here: distributions differ in what /bin/sh is.
+SHELLS = [
+    shell for shell in (["sh"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])
+]
 
 
 class Launcher:
@@ -64,8 +67,6 @@ def test_only_a_verdict_fails_a_call(
     end: str, status: int, operation: str, shell: list[str], launcher: Launcher
 ) -> None:
     """A Python that cannot begin ends with 1; a restore that fails can cost a managed save."""
-    if shutil.which(shell[0]) is None:
-        pytest.skip(f"no {shell[0]}")
     launcher.shell = shell
     launcher.wait("refused", "g-g1")
     launcher.wait("second-gate", "g1.json")
