@@ -34,7 +34,7 @@ from ..report.schema import ReportDict, as_dict
 from . import output
 from .alone import load_state
 from .arguments import UsageError, device_name
-from .connection import LOCAL, connected, domain_named
+from .connection import LOCAL, bandwidth_of, connected, domain_named
 
 DESCRIPTION = (
     "With --to: asks the destination's hook about a running guest, through libvirt; nothing is"
@@ -102,10 +102,11 @@ def _live(options: Namespace) -> ReportDict:
     migratable = library().VIR_DOMAIN_XML_MIGRATABLE
     with connected(options.connect) as source, connected(options.to) as destination:
         if options.image:
-            xml = image_as_guest(options.image)
+            xml, bandwidth = image_as_guest(options.image), 0
         else:
-            xml = domain_named(source, options.guest).XMLDesc(migratable)
-        return dryrun.ask(source, destination, xml, trial=options.trial)
+            domain = domain_named(source, options.guest)
+            xml, bandwidth = domain.XMLDesc(migratable), bandwidth_of(domain)
+        return dryrun.ask(source, destination, xml, trial=options.trial, bandwidth=bandwidth)
 
 
 def _offline(options: Namespace) -> ReportDict:

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from ..errors import PreflightError
 
 LOCAL = "qemu:///system"
+# MiB/s that no network has.
+UNLIMITED = 1 << 26
 # libvirt-python has no types.
 Domain = Any
 Connection = Any
@@ -65,6 +67,16 @@ def domain_named(connection: Any, name: str) -> Any:  # noqa: ANN401
         except libvirt.libvirtError:
             continue
     raise LibvirtError(f"{connection.getURI()} has no guest '{name}'")
+
+
+def bandwidth_of(domain: Domain) -> int:
+    """What ``virsh migrate-setspeed`` limits a guest's migration to, in MiB/s; 0 for no limit."""
+    try:
+        limit = int(domain.migrateGetMaxSpeed(0))
+    except library().libvirtError:
+        return 0
+    # libvirt's default is the largest number that QEMU takes (QEMU_DOMAIN_MIG_BANDWIDTH_MAX).
+    return limit if limit < UNLIMITED else 0
 
 
 def require_local(uri: str) -> None:

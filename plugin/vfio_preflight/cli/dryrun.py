@@ -12,6 +12,7 @@ import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 
 from lxml import etree
@@ -53,15 +54,19 @@ def ask(
     destination: Any,  # noqa: ANN401
     xml: str,
     trial: bool = False,
+    bandwidth: int = 0,
 ) -> ReportDict:
-    """The destination's report on the guest whose migratable XML is ``xml``."""
+    """The destination's report on the guest whose migratable XML is ``xml``.
+
+    ``bandwidth`` is the migration's, in MiB/s, 0 where it is not known.
+    """
     # No networks: the destination's networks decide, and its hook looks them up.
     guest = read_guest(parse_domain(xml.encode()))
     # The machine type first: libvirt checks it before it calls the hook.
     lacking = _machine_lacking(destination, guest)
     if lacking is not None:
         return lacking
-    stand_in = _StandIn(source, destination, xml, trial)
+    stand_in = _StandIn(source, destination, xml, trial, bandwidth)
     text, part, parts = "", 0, 1
     while part < parts:
         answer = stand_in.ask(part)
@@ -80,13 +85,19 @@ def ask(
 class _StandIn:
     """The stopped domain that is sent; it is gone from both hosts after each question."""
 
-    def __init__(self, source: Any, destination: Any, xml: str, trial: bool) -> None:  # noqa: ANN401
-        self.trial = trial
+    def __init__(
+        self,
+        source: Any,  # noqa: ANN401
+        destination: Any,  # noqa: ANN401
+        xml: str,
+        trial: bool,
+        bandwidth: int,
+    ) -> None:
         self.libvirt = library()
         self.source, self.destination = source, destination
         # A new UUID: libvirt refuses a second domain with the guest's own.
         self.uuid = str(uuid.uuid4())
-        self.xml = xml
+        self._xml = partial(stand_in_xml, xml, self.uuid, trial=trial, bandwidth=bandwidth)
 
     def ask(self, part: int) -> tuple[int, int, str] | None:
         """One part of the answer: its number, how many there are, its text; None without a hook."""
@@ -99,7 +110,7 @@ class _StandIn:
         # Offline: no QEMU is started; it requires PERSIST_DEST.
         flags = libvirt.VIR_MIGRATE_OFFLINE | libvirt.VIR_MIGRATE_PERSIST_DEST
         try:
-            domain = self.source.defineXML(stand_in_xml(self.xml, self.uuid, part, self.trial))
+            domain = self.source.defineXML(self._xml(part=part))
         except libvirt.libvirtError as error:
             raise LibvirtError(f"the stand-in for the guest cannot be defined: {error}") from error
         try:
@@ -150,7 +161,9 @@ def _answer(message: str) -> tuple[int, int, str]:
     return int(words[0]), min(int(words[1]), MAX_PARTS), words[2]
 
 
-def stand_in_xml(xml: str, identifier: str, part: int, trial: bool = False) -> str:
+def stand_in_xml(
+    xml: str, identifier: str, part: int, trial: bool = False, bandwidth: int = 0
+) -> str:
     """The placeholder's XML: the guest's, without everything that the check does not need."""
     root = parse_domain(xml.encode())
     for child in list(root):
@@ -168,6 +181,8 @@ def stand_in_xml(xml: str, identifier: str, part: int, trial: bool = False) -> s
     probe = etree.SubElement(_ours(root), f"{{{NAMESPACE}}}{PROBE}", part=str(part))
     if trial:
         probe.set("trial", ALWAYS)
+    if bandwidth:
+        probe.set("bandwidth", str(bandwidth))
     return to_bytes(root).decode()
 
 

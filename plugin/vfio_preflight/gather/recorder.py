@@ -115,6 +115,7 @@ class _Seen(NamedTuple):
     state: State
     offers: str = ""
     age: int | None = None
+    length: str = ""
 
 
 class _Here(NamedTuple):
@@ -204,12 +205,13 @@ def _recorded(
 ) -> _Item:
     """The device with this host's state, if that can be read."""
     name = running.name(device)
-    state, offers, age = _state(running, device, settings)
+    state, offers, age, length = _state(running, device, settings)
     if isinstance(state, Missing):
         reason = "; ".join(part for part in (state.reason, state.remedy) if part)
         # With a host device, a failure may pass (a driver being reloaded); without one it cannot.
         return _Item(item.key, Entry(name, MISSING, reason, device.host is not None))
-    new = _entry(running, device, state, here)._replace(migration=offers)
+    new = _entry(running, device, state, here)
+    new = new._replace(migration=offers, stop_copy_length=length)
     if age is not None:
         new = new._replace(age=age)
     before = old.entries.get(item.key)
@@ -241,7 +243,8 @@ def _state(running: Running, device: GuestDevice, settings: Configuration) -> _S
     # The record does not depend on the catalogue, which may not be writable.
     with contextlib.suppress(PreflightError, OSError):
         remember(device.host, seen.state, settings.catalogue, equivalent_to_qemu)
-    return _Seen(seen.state, seen.offers, start.age if start else None)
+    length = "" if seen.data_size is None else str(seen.data_size)
+    return _Seen(seen.state, seen.offers, start.age if start else None, length)
 
 
 def _captured(running: Running, device: GuestDevice, settings: Configuration) -> Capture | None:

@@ -27,7 +27,7 @@ def captures(guest: Guest, process: Process) -> dict[str, Capture]:
         except PreflightError:
             continue
         state = seen.state._replace(origin=f"{seen.state.origin} at QEMU's start")
-        found[device.host] = Capture(state, seen.offers, round(process.age))
+        found[device.host] = Capture(state, seen.offers, round(process.age), seen.data_size)
     return found
 
 

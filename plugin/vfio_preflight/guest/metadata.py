@@ -52,10 +52,12 @@ _BEFORE_METADATA = ("name", "uuid", "genid", "title", "description", "hwuuid")
 
 
 class Probe(NamedTuple):
-    """A dry run's request: the part of the answer, and the trial mode, empty for the host's own."""
+    """A dry run's request: the part of the answer; the trial mode, empty for the host's own; the
+    migration's bandwidth in MiB/s, 0 where it is not known."""
 
     part: int
     trial: str = ""
+    bandwidth: int = 0
 
 
 def find_ours(root: etree._Element) -> etree._Element | None:
@@ -79,10 +81,17 @@ def read_probe(name: str, ours: etree._Element | None) -> Probe | None:
     # Both are required: metadata can be copied into the definition of a real guest.
     if probe is None or not name.startswith(PROBE_NAME_PREFIX):
         return None
-    part = probe.get("part", "0")
-    # isascii() too: isdigit() is also true for digits of other scripts and superscripts.
-    number = int(part) if part.isascii() and part.isdigit() and len(part) < 6 else 0
-    return Probe(number, probe.get("trial", ""))
+    return Probe(
+        _number(probe.get("part", "0"), 5),
+        probe.get("trial", ""),
+        _number(probe.get("bandwidth", "0"), 8),
+    )
+
+
+def _number(text: str, digits: int) -> int:
+    # isascii() too: isdigit() is also true for digits of other scripts and superscripts. Limited:
+    # int() raises ValueError for thousands of digits (CPython 3.11).
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= digits else 0
 
 
 def read_record(ours: etree._Element | None) -> Record | None:

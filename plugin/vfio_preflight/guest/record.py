@@ -39,7 +39,7 @@ _ENCODING = "zlib+base64"
 # Kept so that a newer version's attributes survive a hop over a host with an older one.
 _RECORD_ATTRIBUTES = ("schema", "host", "time", "qemu")
 _STATE_ATTRIBUTES = ("key", "evidence", "origin", "size", "encoding", "sha256", "bars", "id")
-_ENTRY_ATTRIBUTES = ("host", "on", "time", "process", "qemu", "migration")
+_ENTRY_ATTRIBUTES = ("host", "on", "time", "process", "qemu", "migration", "stop_copy_length")
 _AGE = "[0-9]{1,12}"
 # All that is not a Char in XML 1.0 (section 2.2); lxml raises ValueError for most of it.
 _NOT_XML = r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]"
@@ -57,8 +57,9 @@ class RecordEntry(NamedTuple):
     ``time`` when it did (ISO 8601, UTC). ``process`` names the QEMU process (``Process.instance``
     of ``host.processes``), ``qemu`` its version, ``age`` how long it had been running, in seconds,
     None where that is not known. ``migration`` is what the device's driver offers for migration
-    (``stop-copy p2p``, ``none``), empty where not known. ``other`` holds attributes that this
-    version does not know.
+    (``stop-copy p2p``, ``none``), empty where not known; ``stop_copy_length`` how many bytes of
+    device state it expects to send while the guest stands still, in decimal. ``other`` holds
+    attributes that this version does not know.
     """
 
     state: ConfigState | None
@@ -69,6 +70,7 @@ class RecordEntry(NamedTuple):
     qemu: str = ""
     age: int | None = None
     migration: str = ""
+    stop_copy_length: str = ""
     traits: Traits = Traits()
     damage: str = ""
     other: Mapping[str, str] = {}

@@ -129,7 +129,7 @@ class Gate(NamedTuple):
         return report, Decision(action, (), f"on-error = {self.settings.on_error}")
 
     def _examine(
-        self, guest: Guest, saved: Restored | None, trial_mode: str = ""
+        self, guest: Guest, saved: Restored | None, trial_mode: str = "", bandwidth: int = 0
     ) -> tuple[Report, Decision]:
         settings = self.settings
         facts = facts_here(
@@ -142,6 +142,7 @@ class Gate(NamedTuple):
         )
         # Before the trial, which can take until the deadline.
         remember(facts, settings.catalogue)
+        facts = facts._replace(bandwidth=bandwidth)
         report = examine(facts, trial_mode or settings.trial, trials(guest.emulator, self.end))
         return decided(report, guest, settings)
 
@@ -231,7 +232,9 @@ class Gate(NamedTuple):
         from .probe import reply
 
         trial_mode = ALWAYS if probe.trial == ALWAYS else ""
-        report, decision = self.decide(guest, lambda: self._examine(guest, None, trial_mode))
+        report, decision = self.decide(
+            guest, lambda: self._examine(guest, None, trial_mode, probe.bandwidth)
+        )
         # Exit 1: libvirt must not define the placeholder on the destination.
         return Outcome(1, err=reply(probe.part, as_dict(report, decision)))
 

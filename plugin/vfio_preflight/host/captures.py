@@ -22,11 +22,13 @@ MAX_GUESTS = 4096
 
 
 class Capture(NamedTuple):
-    """A device at its QEMU's start: its state, what its driver offers, and QEMU's age (seconds)."""
+    """A device at its QEMU's start: its state, what its driver offers, QEMU's age (seconds), and
+    ``data_size`` of ``host.vfio_api.VfioDevice``."""
 
     state: ConfigState
     offers: str
     age: int
+    data_size: int | None = None
 
 
 def keep(runtime: str, guest: str, instance: str, devices: Mapping[str, Capture]) -> bool:
@@ -38,7 +40,12 @@ def keep(runtime: str, guest: str, instance: str, devices: Mapping[str, Capture]
         "schema": SCHEMA,
         "process": instance,
         "devices": {
-            name: {**codec.to_object(capture.state), "offers": capture.offers, "age": capture.age}
+            name: {
+                **codec.to_object(capture.state),
+                "offers": capture.offers,
+                "age": capture.age,
+                "data_size": capture.data_size,
+            }
             for name, capture in devices.items()
         },
     }
@@ -68,5 +75,10 @@ def _capture(value: object, name: str) -> Capture | None:
     except CodecError:
         return None
     state = ConfigState(config, bars, evidence, str(value.get("origin", "")))
-    age = value.get("age")
-    return Capture(state, str(value.get("offers", "")), age if isinstance(age, int) else 0)
+    age, size = value.get("age"), value.get("data_size")
+    return Capture(
+        state,
+        str(value.get("offers", "")),
+        age if isinstance(age, int) else 0,
+        size if isinstance(size, int) else None,
+    )

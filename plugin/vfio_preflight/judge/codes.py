@@ -217,6 +217,9 @@ COMPAT_UNKNOWN = Code(
 SKIP_VSC_CHECK = Code(
     "skip-vsc-check", PASS, "whether QEMU compares Vendor Specific Information, and why"
 )
+STOP_TIME = Code(
+    "stop-time", PASS, "how much device state is sent while the guest stands still, as far as known"
+)
 MENDED_AHEAD = Code(
     "mended-ahead",
     PASS,

@@ -22,7 +22,7 @@ class Context(NamedTuple):
 
     ``globals`` are the properties that ``-global`` sets on the device, in QEMU's order;
     ``properties`` the effective ones: the device's own go before any ``-global``. ``rules`` are the
-    vendors' rules of the destination.
+    vendors' rules of the destination. ``bandwidth`` is the migration's, in MiB/s; 0: not known.
     """
 
     guest: Guest
@@ -32,6 +32,7 @@ class Context(NamedTuple):
     properties: Mapping[str, Property]
     environment: Environment
     rules: tuple[VendorRule, ...] = ()
+    bandwidth: int = 0
 
     def placed(self, placement: str) -> Context:
         """The same device, seen by the guest at another ``placement``."""

@@ -65,6 +65,7 @@ class Facts(NamedTuple):
     device; ``image_problems`` say what could not be read of a save image. ``evidence`` is the
     weakest grade of evidence that is accepted. ``rules`` are the vendors' rules that may concern
     the guest's devices; ``rule_problems`` say which files of them could not be read.
+    ``bandwidth`` is the migration's, in MiB/s, 0 where it is not known.
     """
 
     guest: Guest
@@ -76,3 +77,4 @@ class Facts(NamedTuple):
     evidence: str = ANY_EVIDENCE
     rules: tuple[VendorRule, ...] = ()
     rule_problems: tuple[str, ...] = ()
+    bandwidth: int = 0

@@ -62,12 +62,21 @@ def _check_vendor(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]:
     return check_vendor(context, facts)
 
 
+def _check_downtime(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]:
+    if facts.entry is None or not facts.entry.stop_copy_length:
+        return ()
+    from .checks.downtime import check_downtime
+
+    return check_downtime(context, facts)
+
+
 # What is checked of each device, whether its states are known or not. A new check goes in here.
 CHECKS: tuple[Callable[[Context, DeviceFacts], tuple[Finding, ...]], ...] = (
     _check_history,
     check_device,
     check_evidence,
     _check_vendor,
+    _check_downtime,
 )
 
 
@@ -77,7 +86,9 @@ def preflight(facts: Facts) -> Report:
     # Without an emulator the model still compares, with skip-vsc-check not known.
     emulator = None if isinstance(facts.emulator, Missing) else facts.emulator
     contexts = [
-        context_of(guest, known.device, emulator)._replace(rules=facts.rules)
+        context_of(guest, known.device, emulator)._replace(
+            rules=facts.rules, bandwidth=facts.bandwidth
+        )
         for known in facts.devices
     ]
     own = (*_guest_findings(facts), *check_blockers(facts, contexts))

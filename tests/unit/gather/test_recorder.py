@@ -15,6 +15,7 @@ from vfio_preflight.gather.recorder import Running, live_aliases, revise
 from vfio_preflight.guest.domain import Guest, GuestDevice, parse_domain, read_guest
 from vfio_preflight.guest.metadata import set_record, write_record
 from vfio_preflight.guest.record import Record, RecordEntry
+from vfio_preflight.host.captures import Capture, keep
 from vfio_preflight.host.processes import Process
 from vfio_preflight.host.vfio_api import VfioDevice
 from vfio_preflight.pci.state import ConfigState
@@ -22,6 +23,7 @@ from vfio_preflight.pci.state import ConfigState
 OTHER_KEY, OTHER_HOST = "0000:06:00.0", "0000:06:00.5"
 OLD = make_state(patched(make_config(), 0x63, 0xAA))
 HERE = make_config()
+SINCE = make_state(patched(make_config(), 0x63, 0xBB))._replace(evidence="vfio")
 
 
 @pytest.fixture
@@ -192,7 +194,7 @@ def test_vfio_is_asked_through_qemus_descriptor(
 
     def read_in_use(host: str, pid: int) -> VfioDevice:
         asked.append((host, pid))
-        return VfioDevice(OLD._replace(evidence="vfio"), ("stop-copy", "p2p"))
+        return VfioDevice(OLD._replace(evidence="vfio"), ("stop-copy", "p2p"), 8224)
 
     monkeypatch.setattr(recorder, "read_in_use", read_in_use)
     unknown = make_device(host="0000:99:00.0")
@@ -204,8 +206,26 @@ def test_vfio_is_asked_through_qemus_descriptor(
     )
     assert asked == [("0000:99:00.0", 77)]
     assert revision.record is not None
-    assert revision.record.entries[KEY].migration == "stop-copy p2p"
-    assert revision.record.entries[OTHER_KEY].migration == ""
+    by_key = revision.record.entries
+    assert (by_key[KEY].migration, by_key[KEY].stop_copy_length) == ("stop-copy p2p", "8224")
+    assert (by_key[OTHER_KEY].migration, by_key[OTHER_KEY].stop_copy_length) == ("", "")
+
+
+def test_what_the_hook_read_at_the_start_is_recorded(
+    settings: Configuration, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not what the device presents by now; and not of another run of the guest."""
+    monkeypatch.setattr(recorder, "read_in_use", lambda *_: VfioDevice(SINCE, ("stop-copy",)))
+    settings = settings._replace(runtime=str(tmp_path / "run"), catalogue=str(tmp_path / "c"))
+    device = make_device(host="0000:99:00.0")
+    start = Capture(OLD._replace(evidence="vfio"), "stop-copy p2p", 1, 8224)
+    for instance, found in (("boot:66:0", SINCE.config), ("boot:77:1", OLD.config)):
+        keep(settings.runtime, "g1", instance, {"0000:99:00.0": start})
+        revision = revise(Running(make_guest(device), make_process(), {}), settings)
+        assert state(revision).config == found
+    assert revision.record is not None
+    entry = revision.record.entries[KEY]
+    assert (entry.age, entry.migration, entry.stop_copy_length) == (1, "stop-copy p2p", "8224")
 
 
 def test_snapshot_keeps_and_adopts(settings: Configuration) -> None:

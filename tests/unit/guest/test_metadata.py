@@ -116,6 +116,7 @@ def test_read_probe() -> None:
     name = f"{PROBE_NAME_PREFIX}x"
     assert read_probe(name, ours("<probe/>")) == Probe(0)
     assert read_probe(name, ours("<probe part='3' trial='always'/>")) == Probe(3, "always")
+    assert read_probe(name, ours("<probe bandwidth='128'/>")) == Probe(0, "", 128)
     assert read_probe("g1", ours("<probe/>")) is None
     assert read_probe(name, ours("<policy/>")) is None
     assert read_probe(name, None) is None

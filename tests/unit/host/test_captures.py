@@ -12,7 +12,7 @@ from vfio_preflight.host.captures import KIND, Capture, captured, keep
 from vfio_preflight.pci.state import Bar
 
 STATE = make_state(evidence="vfio")._replace(bars=(Bar(0, 4096, "mem32"),), origin="VFIO")
-CAPTURE = Capture(STATE, "stop-copy p2p", 1)
+CAPTURE = Capture(STATE, "stop-copy p2p", 1, 8224)
 
 
 def test_round_trip(tmp_path: Path) -> None:
