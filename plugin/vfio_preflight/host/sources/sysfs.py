@@ -23,7 +23,6 @@ from ...pci.state import Bar, ConfigState
 from .. import sysfs
 from ..sysfs import PCI_DEVICES, HostError
 from .request import Answer, Request
-from .vfio_view import vfio_view
 
 IORESOURCE_IO = 0x00000100
 IORESOURCE_PREFETCH = 0x00002000
@@ -77,6 +76,9 @@ def read_pci(address: str, root: str = "/") -> ConfigState:
         config[0:2] = _hex16(directory, "vendor")
         config[2:4] = _hex16(directory, "device")
     _virtualise_bars(config, bars)
+    # Imported late: of an mdev, or beside a file, there is nothing to convert.
+    from .vfio_view import vfio_view
+
     view = vfio_view(bytes(config), virtual_function)
     driver = sysfs.driver_of(address, root)
     # Driver names differ from module names in dashes.
