@@ -94,11 +94,6 @@ class Record(NamedTuple):
         """The states that could be read."""
         return {k: entry.state for k, entry in self.entries.items() if entry.state is not None}
 
-    @property
-    def damaged(self) -> dict[str, str]:
-        """What is wrong with the entries that could not be read."""
-        return {key: entry.damage for key, entry in self.entries.items() if entry.damage}
-
     def dated(self, key: str) -> RecordEntry | None:
         """The entry for ``key``; the origin of its state says where and when it was recorded.
 
