@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EmulatorError", "EmulatorFacts", "MachineType", "Property", "emulator_facts"]
 
-_SCHEMA = 1  # of a cached entry: raise it whenever _pack() changes
+_SCHEMA = 2  # of a cached entry: raise it whenever _pack() changes
 _ARGUMENTS = (
     # The same form as libvirt's own probe, so that wrapper scripts cope; TCG first, since it needs
     # no device and makes no virtual machine.
@@ -55,6 +55,7 @@ class _Replies(NamedTuple):
     types: Mapping[str, Any]
     properties: Mapping[str, Any]
     nohotplug_properties: Mapping[str, Any]
+    target: Mapping[str, Any]
 
 
 def emulator_facts(
@@ -138,6 +139,7 @@ def _queries() -> list[tuple[str, Mapping[str, object]]]:
         # Abstract types too: a compat entry may name an ancestor, such as pci-device.
         ("qom-list-types", {"implements": "pci-device", "abstract": True}),
         *(("device-list-properties", {"typename": name}) for name in VFIO_TYPES),
+        ("query-target", {}),
     ]
 
 
@@ -160,12 +162,13 @@ def _facts(path: str, version: Mapping[str, Any], replies: _Replies) -> Emulator
         },
         properties={
             name: _properties(reply["return"])
-            for name, reply in zip(VFIO_TYPES, replies[-len(VFIO_TYPES) :])
+            for name, reply in zip(VFIO_TYPES, (replies.properties, replies.nohotplug_properties))
             # A build without VFIO answers an error for the type.
             if "return" in reply
         },
         lineage=lineage,
         compat_props_known=known,
+        target=str(replies.target["return"]["arch"]),
     )
 
 
@@ -237,6 +240,7 @@ def _pack(executable: Executable, facts: EmulatorFacts) -> dict[str, Any]:
         "version": facts.version,
         "package": facts.package,
         "compat-props-known": facts.compat_props_known,
+        "target": facts.target,
         "lineage": facts.lineage,
         "properties": facts.properties,
         "compat-entries": entries,
@@ -264,4 +268,5 @@ def _unpack(path: str, packed: Mapping[str, Any]) -> EmulatorFacts:
         },
         lineage={name: tuple(ancestors) for name, ancestors in packed["lineage"].items()},
         compat_props_known=packed["compat-props-known"],
+        target=packed["target"],
     )

@@ -36,6 +36,7 @@ OLD_QEMU: list[dict[str, object]] = [
     {"id": 2, "return": [{"name": "vfio-pci", "parent": "pci-device"}, {"name": "pci-device"}]},
     {"id": 3, "return": [{"name": "x-no-mmap", "type": "bool", "default-value": False}]},
     {"id": 4, "error": {"class": "DeviceNotFound", "desc": "Device not found"}},
+    {"id": 5, "return": {"arch": "x86_64"}},
 ]
 
 
@@ -87,6 +88,7 @@ def test_emulator_without_compat_props(root: Path) -> None:
         properties={"vfio-pci": {"x-no-mmap": Property("bool", False)}},
         lineage={"vfio-pci": ("vfio-pci", "pci-device")},
         compat_props_known=False,
+        target="x86_64",
     )
 
 
@@ -108,7 +110,7 @@ def test_emulator_behind_a_wrapper_is_told_to_quit(root: Path) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", [0, 4, 5, 6])
+@pytest.mark.parametrize("number", [0, 4, 5, 6, 8])
 def test_answers_of_another_form(root: Path, number: int) -> None:
     messages = [dict(message) for message in OLD_QEMU]
     messages[number] = {"id": messages[number].get("id"), "return": [{"nothing": 1}]}
@@ -241,6 +243,7 @@ FACTS = EmulatorFacts(
     properties={"vfio-pci": {"x": Property("uint32", 4294967295), "y": Property("str", None)}},
     lineage={"vfio-pci": ("vfio-pci", "pci-device")},
     compat_props_known=True,
+    target="aarch64",
 )
 
 
@@ -282,7 +285,7 @@ def test_cache_of_another_schema(
     assert len(asked) == 2
 
 
-@pytest.mark.parametrize("key", ["machines", "properties", "lineage", "compat-entries", "version"])
+@pytest.mark.parametrize("key", ["machines", "properties", "lineage", "compat-entries", "target"])
 def test_cache_with_a_damaged_entry(root: Path, tmp_path: Path, asked: list[str], key: str) -> None:
     ask(root, cache_dir=tmp_path)
     [entry] = tmp_path.iterdir()
