@@ -117,6 +117,7 @@ def _offline(options: Namespace) -> ReportDict:
     given = _states(guest, options.source_state, settings)
     here = _states(guest, options.destination_state, settings)
     facts = facts_here(guest, settings, end, {**saved, **given}, here)
+    facts = facts._replace(saved=bool(options.image))
     # A check opens free devices as the hook does, so it can add to the catalogue, too.
     remember_all(
         [(known.device.host, known.destination) for known in facts.devices],

@@ -22,12 +22,13 @@ from ..guest.metadata import ELEMENT, NAMESPACE, PREFIX, PROBE, PROBE_NAME_PREFI
 from ..hook.probe import MARK, decode
 from ..judge import codes
 from ..judge.checks.machine import machine_missing
+from ..judge.checks.unjudged import check_unjudged
 from ..judge.findings import Finding, Report
 from ..judge.policy import Decision
-from ..judge.verdicts import ALWAYS, ANNOTATE, BLOCK
+from ..judge.verdicts import ALLOW, ALWAYS, ANNOTATE, BLOCK
 from ..osutil.light import TYPE_CHECKING
 from ..qemu.emulator.machines import EmulatorFacts, MachineType
-from ..report.schema import ReportDict, as_dict
+from ..report.schema import ReportDict, as_dict, completed
 from .connection import LibvirtError, library
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ def ask(
     lacking = _machine_lacking(destination, guest)
     if lacking is not None:
         return lacking
+    # Nothing to ask about: what is not judged here is not judged there.
+    if not guest.devices and not guest.unresolved:
+        return _nothing_judged(guest)
     stand_in = _StandIn(source, destination, xml, trial, bandwidth)
     text, part, parts = "", 0, 1
     while part < parts:
@@ -79,7 +83,7 @@ def ask(
     except ValueError as error:
         raise LibvirtError(f"the destination's answer cannot be read: {error}") from error
     # The report is about the placeholder; name and UUID are those of the guest that was asked for.
-    return {**report, "guest": guest.name, "uuid": guest.uuid}
+    return completed({**report, "guest": guest.name, "uuid": guest.uuid}, guest)
 
 
 class _StandIn:
@@ -257,7 +261,7 @@ def _machine_lacking(destination: Any, guest: Guest) -> ReportDict | None:  # no
     facts = EmulatorFacts(guest.emulator, "", "", types, {}, {}, False)
     whose = f"the destination's emulator {guest.emulator}"
     finding = machine_missing(guest, facts, whose)
-    return _report(guest, finding, Decision(BLOCK))
+    return _report(guest, (finding,), Decision(BLOCK))
 
 
 def parse_capabilities(xml: str) -> etree._Element:
@@ -281,15 +285,20 @@ def _machines(capabilities: etree._Element, guest: Guest) -> set[str]:
     return found
 
 
+def _nothing_judged(guest: Guest) -> ReportDict:
+    return _report(guest, check_unjudged(guest), Decision(ALLOW))
+
+
 def _no_hook(guest: Guest, destination: Any) -> ReportDict:  # noqa: ANN401
     finding = Finding(
         codes.DESTINATION_UNKNOWN,
         f"{destination.getURI()} has no vfio-preflight hook that answers",
         "install it there (vfio-preflight install), and reload libvirtd if it is the first hook",
     )
-    return _report(guest, finding, Decision(ANNOTATE))
+    return _report(guest, (finding,), Decision(ANNOTATE))
 
 
-def _report(guest: Guest, finding: Finding, decision: Decision) -> ReportDict:
-    report = Report(guest.name, guest.uuid, guest.machine, guest.emulator, (finding,), ())
+def _report(guest: Guest, findings: tuple[Finding, ...], decision: Decision) -> ReportDict:
+    head = (guest.name, guest.uuid, guest.machine, guest.emulator)
+    report = Report(*head, findings, (), guest.unjudged)
     return as_dict(report, decision)

@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
 from ..osutil.light import TYPE_CHECKING
 from ..report.schema import DeviceDict, FindingDict, MismatchDict, ReportDict, StateDict
-from ..report.text import HEADLINES, details, evidence_used, guest_address, remedies
+from ..report.text import (
+    details,
+    evidence_used,
+    guest_address,
+    remedies,
+    title,
+    unjudged_lines,
+)
 
 if TYPE_CHECKING:
     from typing import Any
@@ -106,6 +113,8 @@ def _parts(report: ReportDict) -> Iterator[Any]:
         yield from _findings(shown, device["findings"])
         if device["qemu"]:
             yield f"{'QEMU':{MARGIN}}{shown}: {device['qemu']}"
+    for line in unjudged_lines(report):
+        yield _marked("unjudged", "dim", line)
     for grade, meaning in evidence_used(report).items():
         yield _marked("evidence", "dim", f"{grade}: {meaning}")
     for remedy, subjects in remedies(report).items():
@@ -123,7 +132,7 @@ def _outcome(report: ReportDict) -> tuple[str, str]:
 
 def _title(report: ReportDict) -> str:
     action = ACTIONS.get(report["action"] or "")
-    return f"{report['guest']}: {HEADLINES[report['verdict']]}{f'; {action}' if action else ''}"
+    return f"{report['guest']}: {title(report)}{f'; {action}' if action else ''}"
 
 
 def _marked(mark: str, style: str, content: Any) -> Any:  # noqa: ANN401 - rich is optional

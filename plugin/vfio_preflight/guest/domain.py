@@ -20,6 +20,8 @@ from .commandline import CommandLine, Global, Setting, read_command_line
 from .metadata import find_ours
 from .placement import Buses, Place, read_buses
 from .properties import Property, apply_overrides, libvirt_properties, read_overrides
+from .seen import judged_kind, read_unjudged
+from .unjudged import Unjudged
 from .viommu import Viommu, read_viommu
 from .xml import GuestError, parse_domain, to_bytes
 
@@ -73,7 +75,7 @@ class Guest(NamedTuple):
     ``uuid`` and ``emulator`` are empty where the XML does not give them. ``express`` is whether the
     machine's root bus is PCI Express. ``metadata`` is our own element in ``<metadata>``.
     ``unresolved`` names the networks that may or may not hand out VFIO devices. ``viommu`` is
-    its virtual IOMMU, if it has one.
+    its virtual IOMMU, if it has one. ``unjudged`` are its other devices of the host's.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Guest(NamedTuple):
     metadata: etree._Element | None
     unresolved: tuple[str, ...] = ()
     viommu: Viommu = Viommu()
+    unjudged: tuple[Unjudged, ...] = ()
 
 
 class _Found(NamedTuple):
@@ -131,6 +134,7 @@ def read_guest(root: etree._Element, networks: Networks | None = None) -> Guest:
         metadata=find_ours(root),
         unresolved=unresolved,
         viommu=read_viommu(root, [device.options for device in line.devices]),
+        unjudged=read_unjudged(root, [each.element for each in found], line),
     )
 
 
@@ -201,20 +205,9 @@ def _interface(element: etree._Element, described: etree._Element, kind: str) ->
 
 def _hostdevs(root: etree._Element) -> list[_Found]:
     return [
-        _Found(element, _hostdev_kind(element), element.find("source/address"))
+        _Found(element, judged_kind(element), element.find("source/address"))
         for element in root.iterfind("devices/hostdev")
     ]
-
-
-def _hostdev_kind(element: etree._Element) -> str:
-    # mode='capabilities' exists for LXC containers only.
-    if element.get("mode", "subsystem") != "subsystem":
-        return ""
-    kind = element.get("type", "")
-    if kind == "mdev":
-        # The other models, vfio-ccw and vfio-ap of s390x, are not PCI devices.
-        return kind if element.get("model") == "vfio-pci" else ""
-    return kind if kind == "pci" else ""
 
 
 def _libvirt_devices(

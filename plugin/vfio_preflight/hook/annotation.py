@@ -75,6 +75,12 @@ def report_element(report: ReportDict, token: str) -> etree._Element:
             if state:
                 child.set(side, state["evidence"])
         _add_findings(child, device["findings"])
+    for other in report["unjudged"]:
+        child = etree.SubElement(element, "unjudged", kind=other["kind"])
+        if other["alias"]:
+            child.set("alias", printable(other["alias"]))
+        if other["host"]:
+            child.set("host", other["host"])
     return element
 
 

@@ -56,13 +56,14 @@ class Gate(NamedTuple):
             return self._prepare(xml)
         root = parse_domain(xml)
         guest = read_guest(root, hands_out_devices)
+        probe = read_probe(guest.name, guest.metadata)
+        # Only at migrate: a dry run is an offline migration, which calls nothing else. It is told,
+        # too, that there is nothing to judge.
+        if operation == "migrate" and probe is not None:
+            return self._probe(guest, probe)
         # No output leaves the XML unchanged; any output would taint the domain.
         if not guest.devices and not guest.unresolved:
             return Outcome(0)
-        probe = read_probe(guest.name, guest.metadata)
-        # Only at migrate: a dry run is an offline migration, which calls nothing else.
-        if operation == "migrate" and probe is not None:
-            return self._probe(guest, probe)
         saved = self._saved(guest, root) if operation == "restore" else None
         found, decision = self.decide(guest, lambda: self._examine(guest, saved))
         report = as_dict(found, decision)
@@ -123,7 +124,8 @@ class Gate(NamedTuple):
             reason = _internal(error)
         text = f"the check could not be made: {reason}"
         finding = Finding(codes.NOT_CHECKED, text, UNCHECKED_REMEDY)
-        report = Report(guest.name, guest.uuid, guest.machine, guest.emulator, (finding,), ())
+        head = (guest.name, guest.uuid, guest.machine, guest.emulator)
+        report = Report(*head, (finding,), (), guest.unjudged)
         # Never MEND: nothing is known about the devices.
         action = BLOCK if self.settings.on_error == BLOCK else ANNOTATE
         return report, Decision(action, (), f"on-error = {self.settings.on_error}")
@@ -142,7 +144,7 @@ class Gate(NamedTuple):
         )
         # Before the trial, which can take until the deadline.
         remember(facts, settings.catalogue)
-        facts = facts._replace(bandwidth=bandwidth)
+        facts = facts._replace(bandwidth=bandwidth, saved=saved is not None)
         report = examine(facts, trial_mode or settings.trial, trials(guest.emulator, self.end))
         return decided(report, guest, settings)
 
@@ -255,6 +257,9 @@ def remember(facts: Facts, catalogue: str) -> None:
 
 def decided(report: Report, guest: Guest, settings: Configuration) -> tuple[Report, Decision]:
     """The decision by both policies, and the report with what is invalid in the guest's."""
+    # The hook is silent about a guest without VFIO PCI devices, whatever the policies say.
+    if report.is_of_nothing:
+        return report, Decision(ALLOW)
     requested = read_policy(guest.metadata) if settings.guest_override else {}
     report, policy = with_guest_policy(report, settings.policy, requested)
     decision = decide(report, policy, settings.vsc_tolerant)

@@ -170,6 +170,14 @@ NETWORK_UNRESOLVED = Code(
 NOT_CHECKED = Code(
     "not-checked", UNKNOWN, "the check could not be made; the on-error policy decided"
 )
+NOTHING_JUDGED = Code(
+    "nothing-judged", UNKNOWN, "the guest has no VFIO PCI device: nothing was checked"
+)
+UNJUDGED_REFUSED = Code(
+    "unjudged-refused",
+    UNKNOWN,
+    "libvirt or QEMU is known to refuse a device of the guest's that is not judged",
+)
 GUEST_POLICY_UNUSABLE = Code(
     "guest-policy-unusable",
     PASS,
@@ -205,6 +213,14 @@ MACHINE_ALIAS = Code(
 )
 MACHINE_DEPRECATED = Code(
     "machine-deprecated", PASS, "the machine type is deprecated and will be removed"
+)
+ARCH_MISMATCH = Code(
+    "arch-mismatch", FAIL, "the emulator does not emulate the guest's architecture"
+)
+ARCH_UNDECIDED = Code(
+    "arch-undecided",
+    UNKNOWN,
+    "the emulator may not emulate the guest's architecture, or the check was not tried on it",
 )
 EMULATOR_UNKNOWN = Code(
     "emulator-unknown", UNKNOWN, "the destination's emulator could not be queried"

@@ -20,6 +20,7 @@ from ..qemu.model.properties import UNTRIED
 from ..qemu.model.values import ERROR
 from ..qemu.model.vfio_pci import PropertyError
 from . import codes
+from .checks.arch import check_arch
 from .checks.blockers import check_blockers
 from .checks.config_space import (
     REMEDY_MEND,
@@ -32,6 +33,7 @@ from .checks.device import check_device, invalid_properties
 from .checks.evidence import check_evidence, check_inferred, check_strength
 from .checks.machine import SKIP_VSC_CHECK, Effective, check_machine, skip_vsc_check
 from .checks.pasid import check_pasid
+from .checks.unjudged import check_unjudged
 from .context import Context, context_of
 from .facts import DeviceFacts, Facts
 from .findings import DESTINATION, DeviceReport, Finding, Prediction, Report
@@ -91,14 +93,23 @@ def preflight(facts: Facts) -> Report:
         )
         for known in facts.devices
     ]
-    own = (*_guest_findings(facts), *check_blockers(facts, contexts))
+    own = (
+        *check_unjudged(guest, facts.saved),
+        *_guest_findings(facts),
+        *check_blockers(facts, contexts),
+    )
     return Report(
         guest.name,
         guest.uuid,
         guest.machine,
         _describe(guest, emulator),
-        (*check_machine(guest, facts.emulator), *own),
+        (
+            *check_machine(guest, facts.emulator),
+            *check_arch(guest, facts.emulator, facts.saved),
+            *own,
+        ),
         tuple(_judge(facts, known, context) for known, context in zip(facts.devices, contexts)),
+        guest.unjudged,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..judge import codes
 from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
 from .schema import DeviceDict, FindingDict, ReportDict, StateDict
 
@@ -96,11 +97,35 @@ def details(report: ReportDict) -> list[str]:
         lines += _finding_lines(device["findings"], "    ")
         if device["qemu"]:
             lines.append(f"    QEMU would fail with: {device['qemu']}")
+    lines += [f"  not judged: {line}" for line in unjudged_lines(report)]
     lines += [f"  evidence {grade}: {meaning}" for grade, meaning in evidence_used(report).items()]
     lines += [f"  to do for {subjects}: {remedy}" for remedy, subjects in remedies(report).items()]
     if report["note"]:
         lines.append(f"  note: {report['note']}")
     return lines
+
+
+def unjudged_lines(report: ReportDict) -> list[str]:
+    """The guest's devices that are not judged: what each is, why, and what is known of it.
+
+    Who refuses one is said by a finding.
+    """
+    lines = []
+    # A report of an older release has no such list.
+    for device in report.get("unjudged", []):
+        names = ", ".join(filter(None, (device["alias"], device["host"])))
+        what = f"{device['what']} ({names})" if names else device["what"]
+        lines.append("; ".join(filter(None, (f"{what}: {device['reason']}", device["known"]))))
+    return lines
+
+
+def title(report: ReportDict) -> str:
+    """What the verdict means, in words; that there was nothing to judge, where that is so."""
+    if any(finding["code"] == codes.NOTHING_JUDGED for finding in report["findings"]):
+        return "no VFIO PCI device: nothing was checked"
+    others = len(report.get("unjudged", []))
+    more = f"; {others} other device{'s' if others > 1 else ''} not judged" if others else ""
+    return f"{HEADLINES[report['verdict']]}{more}"
 
 
 def evidence_used(report: ReportDict) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lab.guests import guest_xml
 from unit.domains import KEY, make_domain
 from unit.makers import HOST, make_facts, make_state
 from vfio_preflight.cli import dryrun
@@ -194,6 +195,42 @@ def test_ask_for_a_long_answer() -> None:
     told = as_dict(preflight(make_facts()), Decision("annotate"))
     told["note"] = "".join(chr(0x4E00 + 7 * n % 20000) for n in range(3000))
     assert ask(Connection(told))["note"] == told["note"]
+
+
+USB = (
+    "<hostdev mode='subsystem' type='usb'>"
+    "<source><vendor id='0x0529'/><product id='0x0001'/></source></hostdev>"
+)
+PEER = "<shmem name='ring' role='peer'><model type='ivshmem-plain'/></shmem>"
+
+
+def test_ask_about_nothing_asks_nobody() -> None:
+    report = ask(Connection(message="never called"), guest_xml("g1", devices=[USB]))
+    assert (report["guest"], report["verdict"], report["action"]) == ("g1", "unknown", "allow")
+    assert [finding["code"] for finding in report["findings"]] == ["nothing-judged"]
+    assert [device["kind"] for device in report["unjudged"]] == ["usb"]
+
+
+def test_answer_is_completed_by_what_the_stand_in_lacks() -> None:
+    told = as_dict(preflight(make_facts()), Decision("annotate"))
+    report = ask(Connection(told), XML.replace("</devices>", f"{USB}{PEER}</devices>"))
+    assert [device["kind"] for device in report["unjudged"]] == ["usb", "shmem"]
+    assert (told["verdict"], report["verdict"]) == ("pass", "unknown")
+    assert report["findings"][-1]["code"] == "unjudged-refused"
+
+
+def test_answer_of_an_older_hook_has_no_list_of_its_own() -> None:
+    told = as_dict(preflight(make_facts()), Decision("annotate"))
+    del told["unjudged"]  # type: ignore[misc]
+    report = ask(Connection(told), XML.replace("</devices>", f"{USB}</devices>"))
+    assert (report["verdict"], len(report["unjudged"])) == ("pass", 1)
+
+
+def test_completed_answer_tells_a_refusal_once() -> None:
+    told = as_dict(preflight(make_facts()), Decision("annotate"))
+    xml = XML.replace("</devices>", f"{PEER}</devices>")
+    again = ask(Connection(ask(Connection(told), xml)), xml)
+    assert [finding["code"] for finding in again["findings"]].count("unjudged-refused") == 1
 
 
 def test_ask_where_there_is_no_hook() -> None:

@@ -23,7 +23,7 @@ from vfio_preflight.guest.xml import parse_domain
 from vfio_preflight.hook import expected, gate, journal
 from vfio_preflight.hook.annotation import token_of
 from vfio_preflight.hook.gate import Gate
-from vfio_preflight.hook.probe import MARK
+from vfio_preflight.hook.probe import MARK, decode
 from vfio_preflight.hook.supervise import Outcome
 from vfio_preflight.host import guestlog, sightings
 from vfio_preflight.host.guestlog import Mark
@@ -488,6 +488,32 @@ def test_expectation_that_cannot_be_left_changes_nothing(
     assert "nothing will be learned of 'g1': internal error (ZeroDivisionError" in lines[-1]
 
 
+# --- devices that are not judged -----------------------------------------------------------------
+
+USB = (
+    b"<hostdev mode='subsystem' type='usb'>"
+    b"<source><vendor id='0x0529'/><product id='0x0001'/></source></hostdev></devices>"
+)
+
+
+@pytest.mark.parametrize("operation", ["migrate", "restore"])
+def test_silent_about_a_guest_without_vfio_devices(operation: str, settings: Configuration) -> None:
+    strict = with_policy(settings, unknown="block")
+    xml = make_domain(hosts=()).replace(b"</devices>", USB)
+    assert judge(strict, xml, operation) == Outcome(0)
+    assert not Path(settings.log).exists()
+
+
+def test_refusal_and_annotation_list_what_was_not_judged(settings: Configuration) -> None:
+    xml = make_domain(RECORD).replace(b"</devices>", USB)
+    present(settings, differing(VSC_BODY))
+    refused = judge(settings, xml).err.decode()
+    assert "  not judged: USB device of the host (hostdev1, 0529:0001): it is no PCI" in refused
+    present(settings, make_state())
+    (other,) = report_of(judge(settings, xml).out).findall("unjudged")
+    assert dict(other.attrib) == {"kind": "usb", "alias": "hostdev1", "host": "0529:0001"}
+
+
 # --- the dry run's stand-in ----------------------------------------------------------------------
 
 
@@ -499,6 +525,15 @@ def test_probe_is_answered_and_never_let_in(settings: Configuration) -> None:
     assert (outcome.status, outcome.out) == (1, b"")
     assert outcome.err.startswith(f"{MARK} 0 ".encode())
     assert judge(settings, xml, "restore").status == 0
+
+
+def test_probe_about_nothing_is_answered(settings: Configuration) -> None:
+    ours = "<p:preflight xmlns:p='urn:vfio-preflight:1'><p:probe part='0'/></p:preflight>"
+    xml = make_domain(hosts=(), metadata=ours)
+    outcome = judge(settings, xml.replace(b"<name>g1<", f"<name>{PROBE_NAME_PREFIX}1<".encode()))
+    report = decode(outcome.err.decode().split()[3])
+    assert (outcome.status, report["verdict"], report["action"]) == (1, "unknown", "allow")
+    assert "nothing-judged" in [finding["code"] for finding in report["findings"]]
 
 
 @pytest.mark.parametrize(
