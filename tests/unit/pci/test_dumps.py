@@ -60,7 +60,8 @@ def test_forms(form: object, config: bytes) -> None:
 
 @pytest.mark.parametrize(("letter", "width"), [("b", 1), ("w", 2), ("l", 4)])
 @pytest.mark.parametrize(
-    "template", ["{value}", "{offset:02x}.{letter}: {value}", "@{offset:02x} = {value}"]
+    "template",
+    ["{value}", "{offset:02x}.{letter}: {value}", "0000:06:00.4 @{offset:02x} = {value}"],
 )
 def test_setpci(template: str, letter: str, width: int) -> None:
     lines = ["# setpci -s 06:00.4 00.w 02.w …"]
