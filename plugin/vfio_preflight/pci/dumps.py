@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import PreflightError
 from ..osutil.light import NamedTuple
-from .space import PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE
+from .space import PCI_CAPABILITY_LIST, PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE
 from .state import Bar
 
 
@@ -36,12 +36,16 @@ class Dump(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A line's values; ``offset`` as it is written, ``bases`` the bases that it may be in."""
+    """A line's values; ``offset`` as it is written, ``bases`` the bases that it may be in.
+
+    ``group`` is how many bytes are written as one, if the line does not tell in what order.
+    """
 
     line: int
     offset: str
     values: bytes
     bases: tuple[int, ...]
+    group: int = 1
 
 
 def read(text: str) -> Dump:
@@ -111,9 +115,9 @@ def _ids(heading: str) -> tuple[int, int] | None:
 # Offsets have 2 or 3 digits (lspci), 6 (od -Ax), 7 (od, hexdump) or 8 (xxd, hexdump -C, the
 # kernel).
 _ROW = re.compile(r"^\s*(?:0x)?([0-9a-f]{2,8})(:|\s)\s*(.*)$", re.IGNORECASE)
-# Two bytes at once after a colon are xxd's, in their order. hexdump and od have no colon and print
-# numbers: on the machines that have PCI, lowest byte first.
-_BYTES = re.compile(r"(?:[0-9a-f]{2}){1,2}", re.IGNORECASE)
+# hexdump and od have no colon and print numbers: on the machines that have PCI, lowest byte first.
+# After a colon, several bytes are in their order if xxd printed them, and a number if xxd -e or the
+# kernel did.
 _BYTE = re.compile(r"[0-9a-f]{2}", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9a-f]{2}|[0-9a-f]{4}|[0-9a-f]{8}", re.IGNORECASE)
 # From this many digits on an offset is hexdump's or od's, and no word of a sentence.
@@ -141,8 +145,9 @@ def _bytes(lines: Sequence[str]) -> bytes:
             continue
         if len(found) in _SIZES:
             return found
+    groups = max(row.group for row in rows if row is not None)
     try:
-        return _assembled(rows, 16)
+        return _ordered(_assembled(rows, 16), groups)
     except DumpError:
         # The first value of a line without an offset was taken for one.
         with contextlib.suppress(DumpError):
@@ -150,6 +155,17 @@ def _bytes(lines: Sequence[str]) -> bytes:
             if len(found) in _SIZES:
                 return found
         raise
+
+
+def _ordered(found: bytes, group: int) -> bytes:
+    """The bytes, whichever way groups of them were written."""
+    pointer = found[PCI_CAPABILITY_LIST : PCI_CAPABILITY_LIST + 4]
+    # 6.1: what follows the capabilities pointer is reserved and reads 0; so it tells.
+    if group == 1 or pointer[:1] > b"\0" or (group == 2 and not any(pointer)):
+        return found
+    if not any(pointer):
+        raise DumpError("the order of bytes in their groups cannot be told; print single bytes")
+    return b"".join(found[at : at + group][::-1] for at in range(0, len(found), group))
 
 
 def _rows(lines: Sequence[str]) -> Iterator[_Row | None]:
@@ -196,10 +212,11 @@ def _row(number: int, line: str) -> _Row | None:
         return None
     offset, colon, rest = match[1], match[2] == ":", match[3]
     long = not colon and len(offset) >= _LONG
-    values = _values(rest, _BYTES if colon else _NUMBER if long else _BYTE, not colon)
+    values = _values(rest, _NUMBER if colon or long else _BYTE, long)
     if not values and rest.strip():
         return None
-    return _Row(number, offset, values, (16, 8, 10) if long else (16,))
+    group = len(rest.split(maxsplit=1)[0]) // 2 if colon and values else 1
+    return _Row(number, offset, values, (16, 8, 10) if long else (16,), group)
 
 
 def _values(text: str, unit: re.Pattern[str], numbers: bool) -> bytes:

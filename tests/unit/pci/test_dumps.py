@@ -71,6 +71,23 @@ def test_setpci(template: str, letter: str, width: int) -> None:
     assert read("\n".join(lines)).config == SMALL
 
 
+@pytest.mark.parametrize("group", [2, 4])
+@pytest.mark.parametrize("swapped", [False, True], ids=["bytes", "numbers"])
+def test_order_in_groups_is_told_by_the_capabilities_pointer(group: int, swapped: bool) -> None:
+    without = make_config(caps=())
+    for config in (SMALL, LARGE, without):
+        parts = [config[at : at + group] for at in range(0, len(config), group)]
+        words = [(part[::-1] if swapped else part).hex() for part in parts]
+        each = 16 // group
+        rows = (" ".join(words[at : at + each]) for at in range(0, len(words), each))
+        text = "\n".join(f"{16 * n:08x}: {row}" for n, row in enumerate(rows))
+        if config is not without:
+            assert read(text).config == config
+        elif group == 4:
+            with pytest.raises(DumpError, match="order of bytes in their groups cannot be told"):
+                read(text)
+
+
 def test_setpci_of_several_widths_is_refused() -> None:
     with pytest.raises(DumpError, match="values of several widths"):
         read("10de\n1eb8\n00\n")

@@ -156,6 +156,9 @@ def test_hexdump_canonical_with_folded_rows(config: bytes) -> None:
         ("od", "-An", "-v", "-tx1"),
         ("od", "-An", "-v", "-tx2"),
         ("xxd", "-p"),
+        ("xxd", "-e"),
+        ("xxd", "-e", "-g2"),
+        ("xxd", "-g4"),
     ],
     ids=" ".join,
 )
@@ -172,10 +175,9 @@ def test_what_a_tool_prints(command: tuple[str, ...], config: bytes) -> None:
         ("od",),
         ("od", "-b"),
         ("od", "-td1"),
-        ("xxd", "-e"),
         ("xxd", "-b"),
         ("xxd", "-c32"),
-        ("xxd", "-g4"),
+        ("xxd", "-g8"),
     ],
     ids=" ".join,
 )
