@@ -24,6 +24,7 @@ from ..pci.registers import locate
 from ..pci.space import Capability, capabilities, extended_capabilities
 from ..pci.state import Bar, ConfigState
 from ..qemu.model.bars import ROM_BAR, guess, registers
+from ..qemu.model.values import number
 from . import codes
 from .findings import Finding
 
@@ -79,13 +80,10 @@ def settle(source: ConfigState, destination: ConfigState) -> Settled:
 
 def _rested(state: ConfigState, other: ConfigState) -> ConfigState:
     """``state`` with the other's bits in the registers that using the device changes."""
-    where = bytes(a & b for a, b in zip(_transient(state.config), _transient(other.config)))
-    return state._replace(
-        config=bytes(
-            own & ~bits & 0xFF | its & bits
-            for own, its, bits in zip(state.config, other.config, where)
-        )
-    )
+    where = number(_transient(state.config)) & number(_transient(other.config))
+    # As numbers, like the comparison itself: only where both have the capability.
+    config = number(state.config) & ~where | number(other.config) & where
+    return state._replace(config=config.to_bytes(len(state.config), "little"))
 
 
 def _transient(config: bytes) -> bytes:
@@ -139,13 +137,13 @@ def _filled(state: ConfigState, other: ConfigState) -> ConfigState:
         return state
     own, known = dict(registers(state.config)), dict(_bars(other))
     config = bytearray(state.config)
-    for number, bar in known.items():
-        if number in own:
+    for index, bar in known.items():
+        if index in own:
             # Its type is in its register; that the size is the other's contradicts nothing.
-            own[number] = own[number]._replace(size=bar.size)
-        elif _is_free(number, bar, own):
-            own[number] = bar
-            _show(config, number, other.config)
+            own[index] = own[index]._replace(size=bar.size)
+        elif _is_free(bar, own):
+            own[index] = bar
+            _show(config, index, other.config)
     filled = state._replace(config=bytes(config))
     return filled._replace(bars=guess(filled.config, own)) if other.bars else filled
 
@@ -154,17 +152,17 @@ def _bars(state: ConfigState) -> Iterator[tuple[int, Bar]]:
     return ((bar.number, bar) for bar in state.bars) if state.bars else registers(state.config)
 
 
-def _is_free(number: int, bar: Bar, own: Mapping[int, Bar]) -> bool:
+def _is_free(bar: Bar, own: Mapping[int, Bar]) -> bool:
     """Whether a BAR that reads 0 can be there: its register is no other BAR's, or half of one."""
-    if number == ROM_BAR:
+    if bar.number == ROM_BAR:
         return True
-    below = own.get(number - 1)
+    below = own.get(bar.number - 1)
     upper = below is not None and below.kind == "mem64"
-    return not upper and not (bar.kind == "mem64" and number + 1 in own)
+    return not upper and not (bar.kind == "mem64" and bar.number + 1 in own)
 
 
-def _show(config: bytearray, number: int, other: bytes) -> None:
+def _show(config: bytearray, index: int, other: bytes) -> None:
     """Give the register the other's type, which QEMU reads from its low bits."""
-    if number < ROM_BAR:
-        low = other[0x10 + 4 * number]
-        config[0x10 + 4 * number] = low & (_TYPE_IO if low & 1 else _TYPE_MEMORY)
+    if index < ROM_BAR:
+        low = other[0x10 + 4 * index]
+        config[0x10 + 4 * index] = low & (_TYPE_IO if low & 1 else _TYPE_MEMORY)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lab.configs import make_config, patched
 from unit.makers import make_device, make_extended, make_facts, make_guest, make_state
@@ -158,3 +160,25 @@ def test_extended(identifier: int, body: int, at: int, value: int, expected: str
 def test_sizes_of_spaces_differ() -> None:
     large = in_use(make_config(4096))
     assert settle(USUAL, large) == (USUAL, large, ())
+
+
+BYTES = st.binary(min_size=256, max_size=256)
+GRADES = st.sampled_from(["stream", "vfio", "sysfs"])
+
+
+@given(BYTES, GRADES, BYTES, st.sampled_from(["vfio", "sysfs"]), st.booleans())
+def test_any_bytes_can_be_settled(
+    one: bytes, sent: str, other: bytes, shown: str, sized: bool
+) -> None:
+    bars = (BAR, Bar(3, 64, "io"), Bar(6, 0x1000, "mem32")) if sized else ()
+    source, destination = ConfigState(one, (), sent, ""), ConfigState(other, bars, shown, "")
+    settled = settle(source, destination)
+    assert sent != "stream" or settled.source == source
+    assert shown == "sysfs" or not sized or settled.destination == destination
+    # IDs, class and header type are never another's.
+    assert (settled.source.config[:0x0D], settled.destination.config[:0x0D]) == (
+        one[:0x0D],
+        other[:0x0D],
+    )
+    again = settle(settled.source, settled.destination)
+    assert again[:2] == settled[:2]
