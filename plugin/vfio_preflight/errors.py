@@ -22,6 +22,7 @@
      ├─ HostError            facts of this host that cannot be read          (host.sysfs)
      │   └─ VfioError        a device that VFIO does not give                (host.vfio_api)
      │       └─ NotFreeError a device in use, or not bound to a VFIO driver  (host.vfio_api)
+     ├─ PhysicalError        bytes that VFIO presents in a way not known     (host.sources.physical)
      ├─ ConfigurationError   vfio-preflight.conf is wrong                    (configuration)
      ├─ InstallError         files that cannot be installed or removed       (cli.payload)
      ├─ LibvirtError         libvirt is missing, unreachable, or refuses     (cli.connection)

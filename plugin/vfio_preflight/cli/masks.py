@@ -88,12 +88,14 @@ def run(options: Namespace) -> int:
         value = {True: "on", False: "off", None: "not known"}[effective.value]
         bus = guest.devices[0].placement
         title = f"{options.machine}, {bus}; skip-vsc-check is {value} ({effective.origin})"
-        _show([title, *_doubts(asked)], state.config, found)
+        _show([title, *_doubts(asked, state)], state.config, found)
     return 0
 
 
-def _doubts(asked: EmulatorFacts | Missing) -> Iterator[str]:
+def _doubts(asked: EmulatorFacts | Missing, state: ConfigState) -> Iterator[str]:
     """What makes the masks less than certain."""
+    if not state.bars:
+        yield "the sizes of its BARs are not known: address bits below them are compared, too"
     verified = verified_versions()
     if isinstance(asked, Missing):
         yield f"{asked.reason}; shown is what the newest known QEMU does"

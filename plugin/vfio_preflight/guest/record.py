@@ -24,7 +24,7 @@ from ..osutil.digest import sha256
 from ..osutil.light import NamedTuple
 from ..pci import codec
 from ..pci.codec import CodecError
-from ..pci.space import identity
+from ..pci.space import identity, reads_as_vf
 from ..pci.state import EVIDENCE, ConfigState
 from .traits import NAMES, Traits, from_facts
 from .xml import name_of
@@ -224,6 +224,9 @@ def _read_device(entry: etree._Element) -> ConfigState:
     # Detects edits by hand and truncation; it is no protection against a deliberate change.
     if sha256(config) != entry.get("sha256", "").lower():
         raise RecordError("its bytes do not match their SHA-256 digest")
+    # Made of a dump by an earlier version: compared, it would say that the device is another one.
+    if reads_as_vf(config):
+        raise RecordError("its IDs read ffff: they are a VF's own bytes, not what VFIO presents")
     try:
         bars = codec.bars_from_text(entry.get("bars", ""))
     except CodecError as error:

@@ -83,6 +83,11 @@ BAR_SIZE_DIFFERS = Code(
     UNKNOWN,
     "a BAR differs in size; whether QEMU notices depends on the address programmed into it",
 )
+NOT_DECIDED = Code(
+    "not-decided",
+    PASS,
+    "bits that a state cannot tell, of BARs or of a physical device in use, were not compared",
+)
 PASID_UNDECIDED = Code(
     "pasid-undecided",
     UNKNOWN,

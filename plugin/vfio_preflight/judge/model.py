@@ -37,6 +37,7 @@ from .checks.unjudged import check_unjudged
 from .context import Context, context_of
 from .facts import DeviceFacts, Facts
 from .findings import DESTINATION, DeviceReport, Finding, Prediction, Report
+from .undecided import settle
 from .verdicts import worst
 
 SOURCE_CODES = {
@@ -163,12 +164,15 @@ def _judge(facts: Facts, known: DeviceFacts, context: Context) -> DeviceReport:
         findings = (*own, *_absences(known), *_fatal_alone(context, destination))
         ahead = _identities(known) if _would_help(context) and not vain else ()
         return DeviceReport(known.device, source, destination, findings, ahead=ahead)
+    # From here on the settled states alone: a trial must not decide what they do not tell.
+    source, destination, undecided = settle(source, destination)
     effective = skip_vsc_check(context)
     # check_strength needs the verdict that the states would lead to, so it comes after.
     judged = _with_invalid(_placed(context, source, destination, effective), context, own)
     if vain:
         judged = judged._replace(mendable=False)
-    own = (*own, *check_inferred(destination), Finding(codes.SKIP_VSC_CHECK, _value(effective)))
+    own = (*own, *check_inferred(destination), *undecided)
+    own = (*own, Finding(codes.SKIP_VSC_CHECK, _value(effective)))
     verdict = worst(finding.verdict for finding in judged.findings)
     weak = check_strength(source, destination, facts.evidence, verdict)
     # Weak evidence decides nothing, except that a hang is never risked.

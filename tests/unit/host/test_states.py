@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.configs import make_config
+from lab.configs import make_config, patched
+from unit.host.hosts import make_vgpu
 from unit.makers import HOST, make_device, make_state
 from vfio_preflight.host import vfio
 from vfio_preflight.host.sources import order
@@ -62,12 +63,41 @@ def test_sysfs(tmp_path: Path) -> None:
     assert (state.config, state.evidence) == (make_config(), "sysfs")
 
 
-@pytest.mark.parametrize("suffix", ["", ".bin"])
+@pytest.mark.parametrize("suffix", ["", ".json"])
 def test_operators_file_wins(suffix: str, tmp_path: Path, states: Path) -> None:
     make_sysfs(tmp_path, make_config())
     path = states / f"{HOST}{suffix}"
-    path.write_bytes(THEIRS)
-    assert pci(tmp_path) == ConfigState(THEIRS, (), "file", str(path))
+    path.write_text(to_json(make_state(THEIRS, evidence="file")))
+    state = pci(tmp_path)
+    assert isinstance(state, ConfigState)
+    assert (state.config, state.evidence) == (THEIRS, "file")
+
+
+def test_dump_of_a_device_does_not_outrank_the_device(tmp_path: Path, states: Path) -> None:
+    make_sysfs(tmp_path, make_config())
+    (states / f"{HOST}.bin").write_bytes(THEIRS)
+    state = pci(tmp_path)
+    assert isinstance(state, ConfigState)
+    assert (state.config, state.evidence) == (make_config(), "sysfs")
+    dump = f"{states}/{HOST}.bin, a dump of the physical device, as sysfs shows"
+    assert state.origin.endswith(f"/config; not used: {dump}")
+
+
+def test_dump_of_a_device_that_is_not_here(tmp_path: Path, states: Path) -> None:
+    (states / f"{HOST}.bin").write_bytes(patched(THEIRS, 0x45, 0x81))
+    state = pci(tmp_path)
+    assert isinstance(state, ConfigState)
+    assert (state.config, state.evidence) == (THEIRS, "sysfs")
+
+
+def test_dump_of_a_vf_below_a_vgpu_is_not_the_vgpu(tmp_path: Path, states: Path) -> None:
+    make_vgpu(tmp_path)
+    own = b"\xff" * 4 + THEIRS[4:]
+    (states / f"{HOST}.bin").write_bytes(own)
+    assert isinstance(pci(tmp_path), Missing)
+    (states / f"{HOST}.bin").write_bytes(THEIRS)
+    state = pci(tmp_path)
+    assert isinstance(state, ConfigState) and state.evidence == "file"
 
 
 def test_operators_file_is_a_word_whatever_it_says_of_itself(tmp_path: Path, states: Path) -> None:

@@ -4,6 +4,10 @@ It is named by PCI address, mdev UUID, or mdev or vGPU type, with any of the suf
 :data:`SUFFIXES`, in any format of ``pci.formats``. It takes precedence over all other sources,
 because the operator put it there; its evidence is ``file``, whatever it claims, as nothing proves
 that it is still right.
+
+Not so a dump of the physical device: it says no more than sysfs, which says it of now. It is for a
+device that is not here; its evidence is then ``sysfs``. What sysfs does not show, an mdev or a
+vGPU, has no physical view, so that a dump is what VFIO presents.
 """
 
 from __future__ import annotations
@@ -13,9 +17,13 @@ import stat
 from collections.abc import Iterator
 
 from ...guest.addresses import is_mdev
+from ...osutil.light import TYPE_CHECKING
 from ...pci.state import ConfigState
 from .. import sysfs
-from .request import NOTHING, Answer, Request
+from .request import NOTHING, PASSED_OVER, Answer, Request
+
+if TYPE_CHECKING:
+    from ...pci.formats import Reading
 
 SUFFIXES = ("", ".json", ".txt", ".bin")
 
@@ -23,7 +31,28 @@ SUFFIXES = ("", ".json", ".txt", ".bin")
 def read(request: Request) -> Answer:
     """The file's state. Raises ``HostError``, ``FormatError``, ``ConfigSpaceError``."""
     path = find_file(request.name, request.states, request.root)
-    return NOTHING if path is None else Answer(_read(path))
+    if path is None:
+        return NOTHING
+    reading = _read(path)
+    # A word in our own form, or of a device that sysfs shows nothing of.
+    if _is_presented(reading, request):
+        return Answer(_as_word(reading.state))
+    if sysfs.has_pci(request.name, request.root):
+        return Answer(None, f"{PASSED_OVER}: {path}, a dump of the physical device, as sysfs shows")
+    from .physical import presented
+
+    return Answer(presented(reading))
+
+
+def _is_presented(reading: Reading, request: Request) -> bool:
+    from ...pci.formats import VFIO
+    from ...pci.space import reads_as_vf
+
+    if reading.view == VFIO:
+        return True
+    shown = sysfs.shows_config(request.name, request.root)
+    # A VF's own IDs are of the VF below a vGPU, which VFIO does not present.
+    return not shown and not reads_as_vf(reading.state.config)
 
 
 def find_file(name: str, states: str, root: str = "/") -> str | None:
@@ -42,13 +71,16 @@ def _candidates(directory: str, names: tuple[str | None, ...]) -> Iterator[str]:
             yield os.path.join(directory, f"{name}{suffix}")
 
 
-def _read(path: str) -> ConfigState:
+def _read(path: str) -> Reading:
     from ...pci.formats import read_file
 
     # The directory, too: whoever can write to it can replace the file.
     for place in (os.path.dirname(path), path):
         require_operators(place)
-    state = read_file(path)
+    return read_file(path)
+
+
+def _as_word(state: ConfigState) -> ConfigState:
     if state.evidence == "file":
         return state
     # Its claimed evidence is kept as part of the origin, for the operator to see.

@@ -75,7 +75,7 @@ def read_pci(address: str, root: str = "/") -> ConfigState:
     if virtual_function:
         config[0:2] = _hex16(directory, "vendor")
         config[2:4] = _hex16(directory, "device")
-    _virtualise_bars(config, bars)
+    virtualise_bars(config, bars)
     # Imported late: of an mdev, or beside a file, there is nothing to convert.
     from .vfio_view import vfio_view
 
@@ -139,7 +139,8 @@ def _kind(flags: int) -> str:
 _TYPE_BITS = {"io": 0x1, "mem32": 0x0, "mem64": 0x4}
 
 
-def _virtualise_bars(config: bytearray, bars: tuple[Bar, ...]) -> None:
+def virtualise_bars(config: bytearray, bars: tuple[Bar, ...]) -> None:
+    """Make the BARs' registers in ``config`` those that VFIO shows, but for addresses."""
     # VFIO starts with empty BAR registers; QEMU and the guest program addresses of their own.
     config[0x10:0x28] = bytes(24)
     config[PCI_ROM_ADDRESS : PCI_ROM_ADDRESS + 4] = bytes(4)

@@ -265,7 +265,7 @@ def _load_findings(
 
 
 def _bar_findings(source: ConfigState, destination: ConfigState) -> list[Finding]:
-    # A state without BAR sizes (raw bytes) must not decide anything about them.
+    # Of a state without BAR sizes nothing is said here; judge.undecided gives it the other's.
     if not source.bars or not destination.bars:
         return []
     theirs = {bar.number: bar for bar in destination.bars}

@@ -13,6 +13,7 @@ from .. import codes
 from ..context import Context
 from ..facts import DeviceFacts
 from ..findings import Finding
+from ..undecided import settle
 
 REMEDY_CONTRADICTS = (
     "find out which is right; capture the state again, or remove the file that belongs to another"
@@ -152,7 +153,7 @@ def contradicts_record(
     if found or used.evidence != "stream" or record.evidence == "sysfs":
         return found
     # Without the exemption, because the record's VSC must be the stream's as well.
-    realised = realise(record, there._replace(skip_vsc_check=False))
+    realised = realise(settle(used, record).destination, there._replace(skip_vsc_check=False))
     # A refusal means that the guest could not have been started with the recorded bytes.
     if isinstance(realised, Refusal):
         reason = f"QEMU would not have realised the latter: {realised.reason}"
