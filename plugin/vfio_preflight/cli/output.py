@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
 from ..osutil.light import TYPE_CHECKING
+from ..report.firstline import first_line, reasons, short_guest
 from ..report.schema import DeviceDict, FindingDict, MismatchDict, ReportDict, StateDict
 from ..report.text import HEADLINES, details, evidence_used, guest_address, remedies
 
@@ -74,7 +75,8 @@ def _show_text(report: ReportDict) -> None:
         from rich.console import Console
         from rich.text import Text
     except ImportError:
-        print("\n".join([f"{_outcome(report)[0]} {_title(report)}", *details(report)]))
+        word = _outcome(report)[0]
+        print("\n".join([f"{word:{MARGIN}}{_title(report)}", *_told(report), *details(report)]))
         return
     terminal = sys.stdout.isatty()
     # A fixed width in pipes: rich would assume 80 columns and fold the tables.
@@ -93,6 +95,8 @@ def _parts(report: ReportDict) -> Iterator[Any]:
 
     word, style = _outcome(report)
     yield Text.assemble((f"{word:{MARGIN}}", style), _title(report))
+    for line in _told(report):
+        yield _marked("", "", line)
     yield _marked("", "", f"machine type {report['machine']}, {report['emulator']}")
     if report["note"]:
         yield _marked("", "", report["note"])
@@ -122,8 +126,20 @@ def _outcome(report: ReportDict) -> tuple[str, str]:
 
 
 def _title(report: ReportDict) -> str:
+    """The rest of the first line, whose limit counts the word in the margin too."""
+    margin = f"{_outcome(report)[0]:{MARGIN}}"
+    opening = f"{margin}{short_guest(report['guest'])}"
+    return first_line(opening, report, _becomes(report), names_guest=True)[len(margin) :]
+
+
+def _told(report: ReportDict) -> list[str]:
+    """What becomes of the guest, where the first line has the reason instead."""
+    return [_becomes(report)] if next(reasons(report), None) else []
+
+
+def _becomes(report: ReportDict) -> str:
     action = ACTIONS.get(report["action"] or "")
-    return f"{report['guest']}: {HEADLINES[report['verdict']]}{f'; {action}' if action else ''}"
+    return f"{HEADLINES[report['verdict']]}{f'; {action}' if action else ''}"
 
 
 def _marked(mark: str, style: str, content: Any) -> Any:  # noqa: ANN401 - rich is optional
