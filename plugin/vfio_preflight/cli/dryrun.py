@@ -28,6 +28,7 @@ from ..judge.verdicts import ALWAYS, ANNOTATE, BLOCK
 from ..osutil.light import TYPE_CHECKING
 from ..qemu.emulator.machines import EmulatorFacts, MachineType
 from ..report.schema import ReportDict, as_dict
+from ..report.text import blocked
 from .connection import LibvirtError, library
 
 if TYPE_CHECKING:
@@ -156,6 +157,9 @@ def _answer(message: str) -> tuple[int, int, str]:
     """Find the hook's answer in libvirt's message. Raises :class:`LibvirtError` if it has none."""
     # libvirt puts the hook's stderr into its error message, behind words of its own.
     words = message.split(MARK, 1)[1].split() if MARK in message else []
+    refused = message.partition(f"{blocked('migration')}: ")[2]
+    if not words and refused:
+        raise LibvirtError(f"the destination's hook could not answer: {refused.splitlines()[0]}")
     if len(words) < 3 or not words[0].isdigit() or not words[1].isdigit():
         raise LibvirtError(f"the destination refused before its hook could answer: {message}")
     return int(words[0]), min(int(words[1]), MAX_PARTS), words[2]
