@@ -259,7 +259,7 @@ def _machine_lacking(destination: Any, guest: Guest) -> ReportDict | None:  # no
         return None
     types = {name: MachineType(name, None, False, False, ()) for name in names}
     facts = EmulatorFacts(guest.emulator, "", "", types, {}, {}, False)
-    whose = f"the destination's emulator {guest.emulator}"
+    whose = f"emulator {guest.emulator}"
     finding = machine_missing(guest, facts, whose)
     return _report(guest, finding, Decision(BLOCK))
 
@@ -289,7 +289,7 @@ def _no_hook(guest: Guest, destination: Any) -> ReportDict:  # noqa: ANN401
     finding = Finding(
         codes.DESTINATION_UNKNOWN,
         f"{destination.getURI()} has no vfio-preflight hook that answers",
-        "install it there (vfio-preflight install), and reload libvirtd if it is the first hook",
+        "install the hook there, with vfio-preflight install",
     )
     return _report(guest, finding, Decision(ANNOTATE))
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
 from ..osutil.light import TYPE_CHECKING
+from ..osutil.text import printable
 from ..report.firstline import first_line, reasons, short_guest
 from ..report.schema import DeviceDict, FindingDict, MismatchDict, ReportDict, StateDict
 from ..report.text import HEADLINES, details, evidence_used, guest_address, remedies
@@ -133,8 +134,12 @@ def _title(report: ReportDict) -> str:
 
 
 def _told(report: ReportDict) -> list[str]:
-    """What becomes of the guest, where the first line has the reason instead."""
-    return [_becomes(report)] if next(reasons(report), None) else []
+    """What the first line has no room for: the name in full, and what becomes of the guest."""
+    name = report["guest"]
+    named = f"{printable(name)}: " if short_guest(name) != name else ""
+    if next(reasons(report), None):
+        return [f"{named}{_becomes(report)}"]
+    return [named.rstrip(": ")] if named else []
 
 
 def _becomes(report: ReportDict) -> str:

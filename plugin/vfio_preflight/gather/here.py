@@ -22,9 +22,7 @@ from ..qemu.emulator.facts import EmulatorError, emulator_facts
 from ..qemu.emulator.machines import EmulatorFacts
 from ..qemu.emulator.verified import verified_versions
 
-NO_RECORD = (
-    "the guest carries no record of this device, so it is not known what the source will send"
-)
+NO_RECORD = "the guest carries no record of this device: what the source will send is not known"
 # Drivers that check nothing themselves, so that no rule can be about them; "" is one not known.
 PLAIN_DRIVERS = {"", "vfio-pci"}
 REMEDY_RECORD = "on the source, run: vfio-preflight record {guest}"

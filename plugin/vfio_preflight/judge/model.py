@@ -37,6 +37,7 @@ from .facts import DeviceFacts, Facts
 from .findings import DESTINATION, DeviceReport, Finding, Prediction, Report
 from .verdicts import worst
 
+REMEDY_RULES = "correct the file, or remove it"
 SOURCE_CODES = {
     UNKNOWN: codes.SOURCE_UNKNOWN,
     DAMAGED: codes.RECORD_DAMAGED,
@@ -132,7 +133,7 @@ def _guest_findings(facts: Facts) -> tuple[Finding, ...]:
     )
     unread = tuple(
         # PASS: a rule only adds to what the bytes decide.
-        Finding(codes.VENDOR_RULES_UNREAD, f"vendors' rules that are ignored: {problem}")
+        Finding(codes.VENDOR_RULES_UNREAD, f"vendors' rules are ignored: {problem}", REMEDY_RULES)
         for problem in facts.rule_problems
     )
     return (*strays, *networks, *images, *unread)
@@ -238,8 +239,7 @@ def _placement_assumed(device: GuestDevice, verdicts: Mapping[str, str]) -> Find
     each = ", ".join(f"{verdict} at {place}" for place, verdict in verdicts.items())
     return Finding(
         codes.PLACEMENT_ASSUMED,
-        f"{device.assumption}: {device.placement} would be assumed, but the verdict depends on it:"
-        f" {each}",
+        f"the verdict depends on where the guest sees the device ({device.assumption}): {each}",
         "judge the guest by complete XML (virsh dumpxml): with an <address> for the device, and the"
         " <controller> of its bus",
     )

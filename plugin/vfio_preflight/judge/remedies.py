@@ -1,6 +1,6 @@
 """What can be done about a finding, in the few words that a refusal's first line has room for.
 
->>> in_short("source-unknown", guest="g1")
+>>> in_short(codes.SOURCE_UNKNOWN, guest="g1")
 'on the source, run: vfio-preflight record g1'
 
 The findings' own remedies say the same with all that matters; the lines below the first have them.
@@ -21,7 +21,7 @@ OTHERWISE = "see the lines below"
 
 _EQUAL = "use equal drivers and firmware, or another destination"
 _DEVICE = "repair the device on the destination, or choose another host"
-_REPORT = "choose another destination, and please report the case below"
+_REPORT = "choose another host, and report the case below"
 
 REMEDIES: dict[Code, str] = {
     codes.VSC_BODY_TOLERATED: "use equal drivers, or set tolerated = annotate on the destination",
@@ -41,7 +41,7 @@ REMEDIES: dict[Code, str] = {
     codes.RECORD_DAMAGED: "on the source, run again: vfio-preflight record {guest}",
     codes.EVIDENCE_CONTRADICTS: "capture the state again, or remove the file that is wrong",
     codes.EVIDENCE_WEAK: "provide better evidence, or require less: [policy] evidence",
-    codes.REFUSED_BEFORE: "choose another destination, or see: vfio-preflight history",
+    codes.REFUSED_BEFORE: "choose another host, or see: vfio-preflight history",
     codes.PLACEMENT_ASSUMED: "give complete XML, as virsh dumpxml prints it",
     codes.NETWORK_UNRESOLVED: "define the network on the destination",
     codes.NOT_CHECKED: "correct that, or set on-error = allow on the destination",
@@ -51,7 +51,7 @@ REMEDIES: dict[Code, str] = {
     codes.EMULATOR_UNKNOWN: "make sure that the emulator runs on the destination",
     codes.TRIAL_REFUSES: _REPORT,
     codes.TRIAL_DIFFERS: _REPORT,
-    codes.TRIAL_ACCEPTS: "please report the case below; tolerated = annotate lets it pass",
+    codes.TRIAL_ACCEPTS: "report the case below; tolerated = annotate lets it pass",
     codes.SOURCE_VIOMMU: "detach the VFIO devices, or start without a virtual IOMMU",
     codes.SOURCE_SEVERAL: "detach all VFIO devices but one before migrating",
     codes.SOURCE_DIRTY_TRACKING: "start the guest without x-device-dirty-page-tracking=off",

@@ -10,6 +10,7 @@ is left to the lines below; the byte and what to do are always whole.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from ..judge.remedies import LONGEST, in_short
@@ -18,9 +19,13 @@ from ..osutil.text import printable
 from .schema import DeviceDict, FindingDict, MismatchDict, ReportDict
 
 LIMIT = 200
-# Bytes of a name that someone made up: a guest's, an alias, a register's where there is no room.
-_GUEST, _ALIAS, _REGISTER = 40, 24, 20
+# Bytes of a name that someone made up, a guest's or an alias, and of the shortest forms, with which
+# the byte and the longest remedy have room.
+_GUEST, _ALIAS = 24, 24
+_SHORT_ALIAS, _REGISTER = 14, 28
 _ELLIPSIS = "..."
+# Where a sentence can end before its end.
+_CLAUSE = r'; |, "| \('
 MENDED = "; the hook mends it"
 
 
@@ -54,13 +59,19 @@ def compose(opening: str, subjects: Sequence[str], statements: Sequence[str], ta
     Both are in falling order of length. If the shortest do not fit either, the statement is cut.
     """
     tail = printable(tail)
-    for statement in statements:
-        for subject in subjects:
-            line = printable(f"{opening}: {subject}{statement}") + tail
-            if size(line) <= LIMIT:
-                return line
-    head = printable(f"{opening}: {subjects[-1]}")
-    return head + cut(printable(statements[-1]), LIMIT - size(head) - size(tail)) + tail
+    heads = [printable(f"{opening}: {subject}") for subject in subjects]
+    shown = [printable(statement) for statement in statements]
+    shown.append(_shortened(shown[-1], LIMIT - size(heads[-1]) - size(tail)))
+    lines = [f"{head}{statement}{tail}" for statement in shown for head in heads]
+    # The last one fits, unless the opening leaves no room for it.
+    return next((line for line in lines if size(line) <= LIMIT), lines[-1])
+
+
+def _shortened(statement: str, room: int) -> str:
+    """``statement`` in ``room`` bytes, to the end of a clause if that leaves half of it or more."""
+    ends = [match.start() for match in re.finditer(_CLAUSE, statement)]
+    fitting = [end for end in ends if room <= 2 * size(statement[:end]) <= 2 * room]
+    return statement[: fitting[-1]] if fitting else cut(statement, room)
 
 
 def size(text: str) -> int:
@@ -108,11 +119,12 @@ def _subjects(guest: str, device: DeviceDict | None) -> list[str]:
     """Names for what a finding is about, the fullest first; ``guest`` may be left out."""
     if device is None:
         return [f"{guest}: ", ""] if guest else [""]
-    alias = cut(device["alias"] or device["key"], _ALIAS)
+    name = device["alias"] or device["key"]
+    alias = cut(name, _ALIAS)
     host = device["host"]
     # An mdev's UUID begins with eight digits, of which hardly two mdevs of a guest have the same.
     hosts = [f" ({host})", *([f" ({host[:8]}...)"] if len(host) == 36 else [])] if host else []
-    found = [f"{alias}{where}: " for where in (*hosts, "")]
+    found = [*(f"{alias}{where}: " for where in (*hosts, "")), f"{cut(name, _SHORT_ALIAS)}: "]
     return [f"{guest}, {found[0]}", *found] if guest else found
 
 

@@ -8,15 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.configs import make_config, patched
 from unit.makers import (
     PMC,
     VSC_BODY,
     differing,
     make_device,
     make_device_report,
+    make_extended,
     make_facts,
     make_guest,
     make_report,
+    make_state,
 )
 from vfio_preflight.judge import codes
 from vfio_preflight.judge.codes import CODES
@@ -25,7 +28,7 @@ from vfio_preflight.judge.model import preflight
 from vfio_preflight.judge.policy import Decision
 from vfio_preflight.judge.remedies import LONGEST, MENDABLE, OTHERWISE, REMEDIES, in_short
 from vfio_preflight.osutil.text import printable
-from vfio_preflight.report.firstline import LIMIT, cut, first_line, short_guest, size
+from vfio_preflight.report.firstline import LIMIT, cut, first_line, reasons, short_guest, size
 from vfio_preflight.report.schema import ReportDict, as_dict
 from vfio_preflight.report.text import HEADLINES, details, headline, refusal, unchecked
 
@@ -241,16 +244,61 @@ def test_whatever_is_found_of_whatever_device(
     one = {**shown["devices"][0], "key": key, "alias": alias, "host": host, "mendable": mendable}
     shown |= {"guest": guest, "findings": [] if device else [finding]}
     shown["devices"] = [{**one, "findings": [finding]}] if device else []
-    line = refusal(cast(ReportDict, shown), what)[0]
-    assert size(line) <= LIMIT and len(line) <= LIMIT
-    assert line.isprintable() and line.startswith(f"vfio-preflight: {what} blocked: ")
-    assert byte in line
-    remedy = in_short(code, guest, one["identity"], mendable and device)
-    assert line.endswith(f"; to do: {printable(own if 0 < size(own) <= LONGEST else remedy)}")
+    report = cast(ReportDict, shown)
+    short = in_short(code, guest, one["identity"], mendable and device)
+    remedy = printable(own if 0 < size(own) <= LONGEST else short)
+    # The hook's, and check's.
+    checked = f"TOLERATED {short_guest(guest)}"
+    for line, opening in (
+        (refusal(report, what)[0], f"vfio-preflight: {what} blocked: "),
+        (first_line(checked, report, "", names_guest=True), printable(f"{checked}: ")),
+    ):
+        assert size(line) <= LIMIT and len(line) <= LIMIT and line.isprintable()
+        assert line.startswith(opening) and byte in line and line.endswith(f"; to do: {remedy}")
 
 
 def _byte(offset: int, source: int, destination: int, **_names: str) -> str:
     return f"offset {offset:#x}: source {source:02x}, destination {destination:02x}"
+
+
+EXPRESS = make_extended(
+    make_config(4096),
+    [(0x100 + 0x40 * n, cap, bytes(0x3C)) for n, cap in enumerate((1, 3, 0xB, 0x15, 0x19, 0x23))],
+)
+
+
+@pytest.mark.parametrize("what", ["migration", "restore"])
+@given(
+    offset=st.integers(0, 0x2FF),
+    bits=st.integers(1, 255),
+    host=st.sampled_from(("0000:06:00.4", UUID, None)),
+    alias=st.sampled_from(("hostdev0", "ua-" + "gpu" * 40, None)),
+    machine=st.sampled_from(("pc-q35-9.0", "pc-q35-9.1")),
+    placement=st.sampled_from(("root-port", "root-complex", "conventional")),
+)
+def test_every_byte_of_a_device(
+    what: str,
+    offset: int,
+    bits: int,
+    host: str | None,
+    alias: str | None,
+    machine: str,
+    placement: str,
+) -> None:
+    """As the judge finds them: the byte that QEMU would name, its register, and what to do."""
+    changed = make_state(patched(EXPRESS, offset, EXPRESS[offset] ^ bits))
+    device = make_device(host=host, alias=alias, placement=placement)
+    facts = make_facts(make_state(EXPRESS), changed, make_guest(device, machine=machine))
+    report = as_dict(preflight(facts), BLOCKED)
+    line = refusal(report, what)[0]
+    assert size(line) <= LIMIT and line.isprintable()
+    reason = next(reasons(report), None)
+    if reason is None:
+        return
+    assert "; to do: " in line
+    for mismatch in reason[1].get("mismatches", [])[:1]:
+        assert mismatch["register"][:25] in line
+        assert f", offset {mismatch['offset']:#x}: source " in line
 
 
 @given(ODD, st.integers(3, 60))
@@ -268,4 +316,4 @@ def test_cut_at_a_space_if_there_is_one() -> None:
 
 @given(NAMES)
 def test_short_guest(name: str) -> None:
-    assert size(short_guest(name)) <= 40
+    assert size(short_guest(name)) <= 24
