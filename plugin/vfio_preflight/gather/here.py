@@ -26,8 +26,11 @@ NO_RECORD = "the guest carries no record of this device: what the source will se
 # Drivers that check nothing themselves, so that no rule can be about them; "" is one not known.
 PLAIN_DRIVERS = {"", "vfio-pci"}
 REMEDY_RECORD = "on the source, run: vfio-preflight record {guest}"
-# Added where the guest has nothing of ours: who migrates with XML of his own may have dropped it.
-REMEDY_XML = "; XML for --xml must keep the record's <metadata>, as virsh dumpxml --migratable does"
+# Added where the guest has nothing of ours: what replaces the XML on the way may have dropped it.
+REMEDY_XML = (
+    "; if it was recorded: XML that is given with --xml, or printed by a hook before this one, must"
+    " keep the record's <metadata>, as virsh dumpxml --migratable does"
+)
 # A restore has no source to run anything on: the image is all there is.
 # Short enough for a refusal's first line, which would else have the remedy of a migration.
 REMEDY_RESTORE = "restore without --bypass-cache; or: vfio-preflight check --image FILE"

@@ -61,9 +61,10 @@ REMEDIES: dict[Code, str] = {
     codes.MIGRATION_DISABLED: "remove the property, or detach the device before migrating",
     codes.DEVICE_NOT_MIGRATABLE: "bind the device to its vendor's VFIO driver, or detach it",
 }
-# The same for a device on which skip-vsc-check can be set and helps.
+# The same for a device on which skip-vsc-check can be set and helps. It is the commonest, and
+# short enough for the host's address to have room beside it.
 MENDABLE: dict[Code, str] = {
-    codes.VSC_BODY_DIFFERS: "equal drivers, or fail = mend and vsc-tolerant = {identity}",
+    codes.VSC_BODY_DIFFERS: "equal drivers, or mend: vsc-tolerant = {identity}",
 }
 
 

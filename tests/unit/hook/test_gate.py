@@ -113,7 +113,7 @@ def test_fail_is_blocked(settings: Configuration) -> None:
     outcome = judge(settings, make_domain(RECORD))
     assert (outcome.status, outcome.out) == (1, b"")
     first = outcome.err.decode().splitlines()[0]
-    assert first.startswith("vfio-preflight: migration blocked: hostdev0: VSC at 0x60, ")
+    assert first.startswith("vfio-preflight: migration blocked: hostdev0 (0000:06:00.4): VSC at")
     for part in ("0x63", "source 01, destination fe", "to do:"):
         assert part in first
     assert "QEMU would fail with: get_pci_config_device: Bad config data: i=0x63 " in (

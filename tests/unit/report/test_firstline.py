@@ -50,8 +50,8 @@ def refused(report: Report, decision: Decision = BLOCKED) -> str:
 
 def test_what_device_byte_remedy_in_that_order() -> None:
     assert refusal(judged(VSC_BODY), "migration")[0] == (
-        "vfio-preflight: migration blocked: hostdev0: VSC at 0x60, Vendor Specific Information,"
-        " offset 0x63: source 01, destination fe; to do: equal drivers, or fail = mend and"
+        "vfio-preflight: migration blocked: hostdev0 (0000:06:00.4): VSC at 0x60, Vendor Specific"
+        " Information, offset 0x63: source 01, destination fe; to do: equal drivers, or mend:"
         " vsc-tolerant = 10de:1eb8"
     )
     # Which fields of the register differ is left to the lines below.
