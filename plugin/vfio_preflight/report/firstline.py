@@ -98,8 +98,9 @@ def reasons(report: ReportDict) -> Iterator[tuple[DeviceDict | None, FindingDict
     """Findings that lead to the report's verdict, with the device concerned."""
     if report["verdict"] == "pass":
         return
-    # None first: a finding on the guest as a whole concerns all its devices.
-    for device in (None, *report["devices"]):
+    # None first: a finding on the guest as a whole concerns all its devices. Then what cannot be
+    # mended: a guest is mended as a whole, so the advice for another device would not help.
+    for device in (None, *sorted(report["devices"], key=lambda device: device["mendable"])):
         for finding in (device or report)["findings"]:
             if finding["verdict"] == report["verdict"]:
                 yield device, finding

@@ -104,6 +104,16 @@ def test_is_about_the_verdict_not_the_first_finding() -> None:
     assert ", hostdev1 " in refused(make_report(one, other))
 
 
+def test_is_about_what_no_setting_lifts() -> None:
+    """A guest is mended as a whole, or not at all."""
+    one = make_device_report(
+        "vsc-body-differs", device=make_device("a", alias="hostdev0"), mendable=True
+    )
+    other = make_device_report("config-differs", device=make_device("b", alias="hostdev1"))
+    line = refused(make_report(one, other))
+    assert ", hostdev1 " in line and "mend" not in line
+
+
 def test_everything_else_is_below() -> None:
     report = judged(PMC)
     below = refusal(report, "migration")[1:]
