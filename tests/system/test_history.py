@@ -131,7 +131,7 @@ def test_refusal_counts_where_the_bytes_say_otherwise(pair: Pair) -> None:
 
         pair.configure("[policy]\nunknown = block\n")
         again = pair.migrate(guest)
-        assert "a device with the same model, type, driver and firmware" in again.stderr
+        assert "the same model, type, driver and firmware on both hosts" in again.stderr
         name = entry["name"]
         assert f"history forget {name}" in again.stderr
 

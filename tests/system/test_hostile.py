@@ -93,7 +93,9 @@ def test_configuration_with_a_typo(pair: Pair) -> None:
     pair.configure("[policy]\nfial = block\n" + ERROR_BLOCKS)
     result = call(pair.b, recorded_guest_again(pair))
     assert result.returncode == 1
-    assert "[policy] fial: no such setting; known there: pass" in result.stderr.splitlines()[0]
+    first, *below = result.stderr.splitlines()
+    assert "[policy] fial: no such setting; to do: correct that, or set on-error = " in first
+    assert any("[policy] fial: no such setting; known there: pass" in line for line in below)
 
 
 def recorded_guest_again(pair: Pair) -> str:
@@ -120,7 +122,8 @@ def test_record_that_is_damaged_or_anothers(pair: Pair, old: str, new: str, code
     pair.configure("[policy]\nunknown = block\n")
     blocked = call(pair.b, changed)
     assert blocked.returncode == 1
-    assert blocked.stderr.startswith("vfio-preflight: migration blocked: guest 'g'")
+    assert blocked.stderr.startswith("vfio-preflight: migration blocked: ")
+    assert len(blocked.stderr.splitlines()[0].encode()) <= 200
 
 
 def test_unreadable_state(pair: Pair) -> None:

@@ -62,7 +62,7 @@ def test_s7_dry_run_says_so_and_names_the_newest(mixed: Pair, guest: str) -> Non
     (finding,) = asked.report["findings"]
     assert finding["code"] == "machine-missing"
     assert machine_of(mixed, guest) in finding["text"]
-    assert finding["text"].endswith(f"the newest of its family there is {NEWEST_THERE}")
+    assert f"; the newest of its family there is {NEWEST_THERE} (" in finding["text"]
 
 
 @lacking

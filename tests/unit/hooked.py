@@ -135,3 +135,4 @@ def assert_blocked(result: Result, part: str) -> None:
     first = result.err.splitlines()[0]
     assert first.startswith("vfio-preflight: migration blocked: ")
     assert part in first
+    assert len(first.encode()) <= 200

@@ -29,6 +29,7 @@ from ..judge.verdicts import ALLOW, ALWAYS, ANNOTATE, BLOCK
 from ..osutil.light import TYPE_CHECKING
 from ..qemu.emulator.machines import EmulatorFacts, MachineType
 from ..report.schema import ReportDict, as_dict, completed
+from ..report.text import blocked
 from .connection import LibvirtError, library
 
 if TYPE_CHECKING:
@@ -160,6 +161,9 @@ def _answer(message: str) -> tuple[int, int, str]:
     """Find the hook's answer in libvirt's message. Raises :class:`LibvirtError` if it has none."""
     # libvirt puts the hook's stderr into its error message, behind words of its own.
     words = message.split(MARK, 1)[1].split() if MARK in message else []
+    refused = message.partition(f"{blocked('migration')}: ")[2]
+    if not words and refused:
+        raise LibvirtError(f"the destination's hook could not answer: {refused.splitlines()[0]}")
     if len(words) < 3 or not words[0].isdigit() or not words[1].isdigit():
         raise LibvirtError(f"the destination refused before its hook could answer: {message}")
     return int(words[0]), min(int(words[1]), MAX_PARTS), words[2]
@@ -259,7 +263,7 @@ def _machine_lacking(destination: Any, guest: Guest) -> ReportDict | None:  # no
         return None
     types = {name: MachineType(name, None, False, False, ()) for name in names}
     facts = EmulatorFacts(guest.emulator, "", "", types, {}, {}, False)
-    whose = f"the destination's emulator {guest.emulator}"
+    whose = f"emulator {guest.emulator}"
     finding = machine_missing(guest, facts, whose)
     return _report(guest, (finding,), Decision(BLOCK))
 
@@ -293,7 +297,7 @@ def _no_hook(guest: Guest, destination: Any) -> ReportDict:  # noqa: ANN401
     finding = Finding(
         codes.DESTINATION_UNKNOWN,
         f"{destination.getURI()} has no vfio-preflight hook that answers",
-        "install it there (vfio-preflight install), and reload libvirtd if it is the first hook",
+        "install the hook there, with vfio-preflight install",
     )
     return _report(guest, (finding,), Decision(ANNOTATE))
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
 from ..osutil.light import TYPE_CHECKING
+from ..osutil.text import printable
+from ..report.firstline import first_line, reasons, short_guest
 from ..report.schema import DeviceDict, FindingDict, MismatchDict, ReportDict, StateDict
 from ..report.text import (
     details,
@@ -81,7 +83,8 @@ def _show_text(report: ReportDict) -> None:
         from rich.console import Console
         from rich.text import Text
     except ImportError:
-        print("\n".join([f"{_outcome(report)[0]} {_title(report)}", *details(report)]))
+        word = _outcome(report)[0]
+        print("\n".join([f"{word:{MARGIN}}{_title(report)}", *_told(report), *details(report)]))
         return
     terminal = sys.stdout.isatty()
     # A fixed width in pipes: rich would assume 80 columns and fold the tables.
@@ -100,6 +103,8 @@ def _parts(report: ReportDict) -> Iterator[Any]:
 
     word, style = _outcome(report)
     yield Text.assemble((f"{word:{MARGIN}}", style), _title(report))
+    for line in _told(report):
+        yield _marked("", "", line)
     yield _marked("", "", f"machine type {report['machine']}, {report['emulator']}")
     if report["note"]:
         yield _marked("", "", report["note"])
@@ -131,8 +136,24 @@ def _outcome(report: ReportDict) -> tuple[str, str]:
 
 
 def _title(report: ReportDict) -> str:
+    """The rest of the first line, whose limit counts the word in the margin too."""
+    margin = f"{_outcome(report)[0]:{MARGIN}}"
+    opening = f"{margin}{short_guest(report['guest'])}"
+    return first_line(opening, report, _becomes(report), names_guest=True)[len(margin) :]
+
+
+def _told(report: ReportDict) -> list[str]:
+    """What the first line has no room for: the name in full, and what becomes of the guest."""
+    name = report["guest"]
+    named = f"{printable(name)}: " if short_guest(name) != name else ""
+    if next(reasons(report), None):
+        return [f"{named}{_becomes(report)}"]
+    return [named.rstrip(": ")] if named else []
+
+
+def _becomes(report: ReportDict) -> str:
     action = ACTIONS.get(report["action"] or "")
-    return f"{report['guest']}: {title(report)}{f'; {action}' if action else ''}"
+    return f"{title(report)}{f'; {action}' if action else ''}"
 
 
 def _marked(mark: str, style: str, content: Any) -> Any:  # noqa: ANN401 - rich is optional

@@ -201,7 +201,6 @@ def _failed(
     failure: str, guest: str, operation: str, settings: Configuration, may_block: bool
 ) -> Outcome:
     """What the on-error policy makes of a child without a result."""
-    from ..configuration import UNCHECKED_REMEDY
     from ..judge.verdicts import BLOCK
     from . import journal
     from .supervise import Outcome
@@ -214,8 +213,11 @@ def _failed(
     journal.write(settings.log, f"{what}; {'blocked' if blocks else 'let pass'}", warning=True)
     if not blocks:
         return Outcome(0)
-    line = f"vfio-preflight: {WORDS[operation]} blocked: {what}; to do: {UNCHECKED_REMEDY}\n"
-    return Outcome(1, err=line.encode())
+    from ..configuration import UNCHECKED_REMEDY
+    from ..report.text import unchecked
+
+    lines = unchecked(WORDS[operation], guest, failure, UNCHECKED_REMEDY)
+    return Outcome(1, err="".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
 
 
 def _write(descriptor: int, data: bytes) -> None:

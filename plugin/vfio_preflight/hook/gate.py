@@ -15,7 +15,7 @@ from ..gather.trials import trials
 from ..guest.domain import Guest, read_guest
 from ..guest.mend import Mend
 from ..guest.metadata import Probe, read_policy, read_probe
-from ..guest.xml import parse_domain
+from ..guest.xml import GuestError, parse_domain
 from ..host.networks import hands_out_devices
 from ..judge import codes
 from ..judge.checks.machine import SKIP_VSC_CHECK
@@ -54,7 +54,10 @@ class Gate(NamedTuple):
         # prepare has no XML to judge: it only delivers a refusal that restore left.
         if operation == "prepare":
             return self._prepare(xml)
-        root = parse_domain(xml)
+        try:
+            root = parse_domain(xml)
+        except GuestError as error:
+            return self._garbled(operation, xml, error)
         guest = read_guest(root, hands_out_devices)
         probe = read_probe(guest.name, guest.metadata)
         # Only at migrate: a dry run is an offline migration, which calls nothing else. It is told,
@@ -75,6 +78,27 @@ class Gate(NamedTuple):
             return self._block(operation, xml, report)
         leave = self._expect(operation, root, guest, found, decision, token)
         return self._pass(xml, report, decision, token)._replace(after=leave)
+
+    def _garbled(self, operation: str, xml: bytes, error: GuestError) -> Outcome:
+        """The outcome for what is no domain's XML, which a hook before this one can have printed.
+
+        Raises GuestError where none did: libvirt itself writes no such thing.
+        """
+        from . import chain
+
+        hooks = chain.earlier()
+        if not hooks:
+            raise error
+        text = chain.printed(xml)
+        if not text:
+            raise GuestError(f"{error}{chain.suspicion(hooks)}") from error
+        told = chain.told(hooks, text)
+        self.log(f"{operation} guest {self.guest[:200]!a}: {told}; libvirt refuses it", True)
+        # Not by on-error: libvirt refuses it in any case, and does not say why.
+        if operation == "migrate":
+            lines = chain.refusal(hooks, text)
+            return Outcome(1, err="".join(f"{line}\n" for line in lines).encode())
+        return Outcome(0)
 
     def _token(self, operation: str, decision: Decision) -> str:
         """What marks the XML of this migration; empty where no report is put into it."""

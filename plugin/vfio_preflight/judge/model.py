@@ -40,6 +40,7 @@ from .findings import DESTINATION, DeviceReport, Finding, Prediction, Report
 from .undecided import settle
 from .verdicts import worst
 
+REMEDY_RULES = "correct the file, or remove it"
 SOURCE_CODES = {
     UNKNOWN: codes.SOURCE_UNKNOWN,
     DAMAGED: codes.RECORD_DAMAGED,
@@ -144,7 +145,7 @@ def _guest_findings(facts: Facts) -> tuple[Finding, ...]:
     )
     unread = tuple(
         # PASS: a rule only adds to what the bytes decide.
-        Finding(codes.VENDOR_RULES_UNREAD, f"vendors' rules that are ignored: {problem}")
+        Finding(codes.VENDOR_RULES_UNREAD, f"vendors' rules are ignored: {problem}", REMEDY_RULES)
         for problem in facts.rule_problems
     )
     return (*strays, *networks, *images, *unread)
@@ -253,8 +254,7 @@ def _placement_assumed(device: GuestDevice, verdicts: Mapping[str, str]) -> Find
     each = ", ".join(f"{verdict} at {place}" for place, verdict in verdicts.items())
     return Finding(
         codes.PLACEMENT_ASSUMED,
-        f"{device.assumption}: {device.placement} would be assumed, but the verdict depends on it:"
-        f" {each}",
+        f"the verdict depends on where the guest sees the device ({device.assumption}): {each}",
         "judge the guest by complete XML (virsh dumpxml): with an <address> for the device, and the"
         " <controller> of its bus",
     )

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..judge import codes
+from ..judge.remedies import in_short
 from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
+from ..osutil.text import printable
+from .firstline import compose, first_line, reasons, short_guest, to_do
 from .schema import DeviceDict, FindingDict, ReportDict, StateDict
 
 # Bytes of one finding that text lists one by one; JSON has all.
@@ -51,41 +54,33 @@ def guest_address(device: DeviceDict) -> str:
 
 
 def headline(report: ReportDict) -> str:
-    """One line that is complete in itself: what, where, why, what to do."""
-    verdict = report["verdict"]
-    opening = f"guest '{report['guest']}' ({report['machine']}): {verdict}"
-    # The first reason only: virsh prints the whole of stderr, so details follow on other lines.
-    reason = next(_reasons(report), None)
-    if reason is None:
-        return f"{opening}: {HEADLINES[verdict]}"
-    device, finding = reason
-    parts = [finding["text"]]
-    if device and device["qemu"]:
-        parts.append(f'QEMU would fail with "{device["qemu"]}"')
-    parts += [f"{word}: {text}" for word, text in _advice(report, finding) if text]
-    return f"{opening}: {name(device) + ': ' if device else ''}{'; '.join(parts)}"
+    """The verdict and what led to it, in one short line (``firstline``)."""
+    return first_line(report["verdict"], report, title(report))
 
 
-def _advice(report: ReportDict, finding: FindingDict) -> tuple[tuple[str, str], ...]:
-    # The note says why mending failed, which explains the action better than the remedy does.
-    return ("note", report["note"]), ("to do", finding.get("remedy", ""))
+def refusal(report: ReportDict, what: str, remedy: str = "") -> list[str]:
+    """What the hook prints when it blocks ``what`` (``migration``, ``restore``).
 
-
-def _reasons(report: ReportDict) -> Iterator[tuple[DeviceDict | None, FindingDict]]:
-    """Findings that lead to the report's verdict, with the device concerned."""
-    if report["verdict"] == "pass":
-        return
-    # None first: a finding on the guest as a whole concerns all its devices.
-    for device in (None, *report["devices"]):
-        for finding in (device or report)["findings"]:
-            if finding["verdict"] == report["verdict"]:
-                yield device, finding
-
-
-def refusal(report: ReportDict, what: str) -> list[str]:
-    """What the hook prints when it blocks ``what`` (``migration``, ``restore``)."""
+    ``remedy`` is what to do, in the first line, where that is not what the finding says.
+    """
     # libvirt puts all of stderr into one error message: the first line must be complete in itself.
-    return [f"vfio-preflight: {what} blocked: {headline(report)}", *details(report)]
+    return [first_line(blocked(what), report, title(report), remedy), *details(report)]
+
+
+def blocked(what: str) -> str:
+    """How every refusal of the hook's begins."""
+    return f"vfio-preflight: {what} blocked"
+
+
+def unchecked(what: str, guest: str, failure: str, remedy: str) -> list[str]:
+    """What the hook prints when it blocks a guest that it could not check, for ``failure``.
+
+    ``remedy`` is what to do in full; it follows the first line, as the failure does.
+    """
+    text = f"the check could not be made: {' '.join(failure.split())}"
+    subjects = (f"guest {short_guest(guest)}: ", "")
+    first = compose(blocked(what), subjects, (text,), to_do(in_short(codes.NOT_CHECKED, guest)))
+    return [first, printable(f"  guest {guest}: {text}"), f"  to do: {remedy}"]
 
 
 def details(report: ReportDict) -> list[str]:
@@ -195,7 +190,7 @@ def summary(report: ReportDict) -> str:
     shown += [f"{d['alias'] or d['key']}={_worst_code(d)}" for d in report["devices"]]
     action = _LOGGED_ACTIONS.get(report["action"] or "", report["action"])
     line = f"guest '{report['guest']}': {report['verdict']}, {action} [{' '.join(shown)}]"
-    reason = next(_reasons(report), None)
+    reason = next(reasons(report), None)
     # Successful checks are logged without a reason, as most lines of the log are of this kind.
     if report["verdict"] not in (UNKNOWN, FAIL) or reason is None:
         return line

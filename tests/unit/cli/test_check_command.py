@@ -119,9 +119,10 @@ def test_check_begins_with_what_will_happen(
     states = [f"--source-state=hostdev0={files['usual']}"] if destination else []
     states += [f"--destination-state=hostdev0={files[destination]}"] if destination else []
     assert main(["check", make_guest_file(tmp_path), *states]) == status
-    first = capsys.readouterr().out.splitlines()[0]
-    assert first.split()[:2] == [word, "g1:"]
-    assert "; the hook " in first, "the verdict and what becomes of it are one line"
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert first.split()[:2] == [word, "g1:"] and "g1: hostdev0" in first and len(first) <= 200
+    assert ("; the hook mends it" if word == "MENDED" else "; to do: ") in first
+    assert "; the hook " in second, "what becomes of it"
 
 
 @pytest.mark.parametrize("attributes", ["fail='banana'", "pass='mend'", "fial='allow'"])

@@ -253,6 +253,14 @@ def test_ask_where_libvirt_refuses_before_the_hook() -> None:
         ask(Connection(message="no such network"))
 
 
+def test_ask_where_the_hook_itself_refuses() -> None:
+    """It could not judge: its own words, without libvirt's around them."""
+    message = "Hook failed: … exit status 1: vfio-preflight: migration blocked: no result\n  more"
+    with pytest.raises(LibvirtError) as caught:
+        ask(Connection(message=message))
+    assert str(caught.value) == "the destination's hook could not answer: no result"
+
+
 @pytest.mark.parametrize("words", ["", "x y z", "0 1", "0 1 AAAA"])
 def test_ask_and_get_no_answer(words: str) -> None:
     with pytest.raises(LibvirtError):

@@ -208,7 +208,9 @@ def test_configuration_with_a_typo(typo: str, host: Host) -> None:
 
 def test_configuration_with_a_typo_blocks_if_it_says_so(host: Host) -> None:
     host.configure(on_error="block", typo="fial = allow")
-    assert_blocked(host.run(domain(), patch=QUIET), "[policy] fial: no such setting")
+    blocked = host.run(domain(), patch=QUIET)
+    assert_blocked(blocked, f"the check could not be made: {host.directory}"[:80])
+    assert "[policy] fial: no such setting" in blocked.err
 
 
 # --- main() never raises -------------------------------------------------------------------------

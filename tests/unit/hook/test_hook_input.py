@@ -86,7 +86,9 @@ def test_bad_xml_never_fails_a_restore(on_error: str, host: Host) -> None:
 def test_message_is_for_an_operator(host: Host) -> None:
     host.configure(on_error="block")
     err = host.run(BAD_XML["malformed"][0]).err
-    assert err.count("\n") == 1 and "to do: correct that; or set on-error = allow in /etc/" in err
+    first, *below = err.splitlines()
+    assert first.endswith("; to do: correct that, or set on-error = allow on the destination")
+    assert len(below) == 2 and "to do: correct that; or set on-error = allow in /etc/" in err
     assert "GuestError" not in err and "<string>" not in err
 
 

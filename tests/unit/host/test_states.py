@@ -153,7 +153,7 @@ def test_mdev_shows_nothing_by_itself(tmp_path: Path) -> None:
 def test_mdev_that_is_not_there(tmp_path: Path) -> None:
     state = missing(mdev(tmp_path))
     assert f"no mediated device {UUID}" in state.reason
-    assert state.remedy.startswith("create the mediated device there, or choose a device that the")
+    assert state.remedy.startswith("create the mediated device there, or name one that exists by")
 
 
 @pytest.mark.parametrize("side", ["source", "destination"])
@@ -161,7 +161,7 @@ def test_device_that_is_not_there(side: str, tmp_path: Path) -> None:
     state = missing(pci(tmp_path, side))
     assert state.kind == UNKNOWN
     assert state.reason == f"the {side}'s device: this host has no PCI device {HOST}"
-    assert state.remedy.startswith(f"choose a device that the {side} has (virsh migrate --xml")
+    assert state.remedy.startswith(f"name a device that the {side} has, with ")
 
 
 def test_device_that_libvirt_chooses() -> None:
