@@ -11,6 +11,7 @@ from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
 from ..osutil.light import TYPE_CHECKING
 from ..report.schema import DeviceDict, FindingDict, MismatchDict, ReportDict, StateDict
 from ..report.text import HEADLINES, details, evidence_used, guest_address, remedies
+from .arguments import add_format as add_format
 
 if TYPE_CHECKING:
     from typing import Any
@@ -36,11 +37,6 @@ MARGIN = 10
 LISTED = 16
 # Columns to use where there is no terminal to fit into.
 WIDE = 120
-
-
-def add_format(parser: ArgumentParser) -> None:
-    """The option every command has."""
-    parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def add_trial(parser: ArgumentParser) -> None:
