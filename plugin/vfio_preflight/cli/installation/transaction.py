@@ -42,10 +42,20 @@ REMEDIES = {
 
 def explain(error: OSError, path: str = "") -> str:
     """What an error of the operating system means for an installation."""
-    where = path or error.filename2 or error.filename or ""
+    where = path or error.filename or ""
     remedy = REMEDIES.get(error.errno or 0, "")
     text = f"{where}: cannot be written: {error.strerror}" if where else str(error)
     return f"{text}; {remedy}" if remedy else text
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Errors in here are about ``path``: write(2) names no file, others a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = path, None
+        raise
 
 
 class Transaction:
@@ -130,8 +140,9 @@ class Transaction:
             return False
         new = _beside(path, item.path)
         self.undo(lambda: os.unlink(new))
-        _write(new, item)
-        self._replace(path, item.path, new)
+        with naming(path):
+            _write(new, item)
+            self._replace(path, item.path, new)
         return True
 
     def link(self, path: str, target: str) -> None:
@@ -150,7 +161,8 @@ class Transaction:
 
         self.undo(lambda: name(before) if before is not None else os.unlink(full))
         self.undo(lambda: os.unlink(new))
-        name(target)
+        with naming(full):
+            name(target)
 
     def remove(self, path: str) -> None:
         """Take a file away."""

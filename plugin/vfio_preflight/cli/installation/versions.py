@@ -26,7 +26,7 @@ from .payload import (
     InstallError,
     Payload,
 )
-from .transaction import Transaction
+from .transaction import Transaction, naming
 
 PACKAGE_TARGET = f"{os.path.basename(CURRENT)}/vfio_preflight"
 # What staging leaves when it is killed; see version_name().
@@ -85,10 +85,11 @@ def stage(
     top = os.path.join(root, staged)
     for item in (*files, Payload(MANIFEST_NAME, manifest.to_json())):
         path = os.path.join(top, item.path)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as file:
-            file.write(item.data)
-        os.chmod(path, item.mode)
+        with naming(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(item.data)
+            os.chmod(path, item.mode)
     change.check()
     problem = _build_shim(os.path.join(top, SHIM_NAME))
     change.check()
