@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 
 from .files import digest, digest_at
-from .payload import HOOK, InstallError, Payload
+from .payload import HOOK, LIBRARY, InstallError, Payload
 
 # The signals by which a terminal, a service manager or timeout(1) ends a program.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -40,11 +40,11 @@ REMEDIES = {
 }
 
 
-def explain(error: OSError, path: str = "") -> str:
+def explain(error: OSError) -> str:
     """What an error of the operating system means for an installation."""
-    where = path or error.filename or ""
     remedy = REMEDIES.get(error.errno or 0, "")
-    text = f"{where}: cannot be written: {error.strerror}" if where else str(error)
+    named = f"{error.filename}: cannot be written: {error.strerror}"
+    text = named if error.filename else str(error)
     return f"{text}; {remedy}" if remedy else text
 
 
@@ -264,7 +264,10 @@ def signals_noted() -> Iterator[list[int]]:
 @contextmanager
 def alone(root: str) -> Iterator[None]:
     """No other installation or removal below ``root`` runs. Raises InstallError if one does."""
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    # A container shares the machine's / now and then, but not what is below.
+    places = (os.path.join(root, os.path.dirname(LIBRARY)), root)
+    place = next(path for path in places if os.path.isdir(path))
+    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # The kernel frees it, however the holder ends; and it leaves no file.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
