@@ -20,6 +20,7 @@ from ..report.text import (
     title,
     unjudged_lines,
 )
+from .arguments import add_format as add_format
 
 if TYPE_CHECKING:
     from typing import Any
@@ -45,11 +46,6 @@ MARGIN = 10
 LISTED = 16
 # Columns to use where there is no terminal to fit into.
 WIDE = 120
-
-
-def add_format(parser: ArgumentParser) -> None:
-    """The option every command has."""
-    parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def add_trial(parser: ArgumentParser) -> None:
