@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 # What the placeholder keeps: all that determines the VFIO devices, their places and their names.
 # Everything else is removed, and with it what refers to it: libvirt would not define that.
-KEPT = ("metadata", "memory", "os", "devices")
+KEPT = ("metadata", "memory", "iommufd", "os", "devices")
 KEPT_DEVICES = (
     "emulator",
     "controller[@type='pci']",

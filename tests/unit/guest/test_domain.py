@@ -124,6 +124,58 @@ def test_property_origins() -> None:
 
 
 @pytest.mark.parametrize(
+    ("domain", "driver", "expected"),
+    [
+        ("<iommufd enabled='yes'/>", "", "libvirt: the domain's <iommufd>"),
+        ("<iommufd enabled='yes' fdgroup='x'/>", "<driver name='vfio'/>", "libvirt: the domain's"),
+        ("<iommufd enabled='yes'/>", "<driver iommufd='no'/>", None),
+        ("<iommufd enabled='yes'/>", "<driver iommufd='yes'/>", "libvirt: <driver iommufd='yes'>"),
+        ("<iommufd enabled='no'/>", "", None),
+        ("<iommufd enabled='no'/>", "<driver iommufd='yes'/>", "libvirt: <driver iommufd='yes'>"),
+        ("", "<driver iommufd='yes'/>", "libvirt: <driver iommufd='yes'>"),
+    ],
+)
+def test_iommufd_of_the_domain_and_its_exceptions(
+    domain: str, driver: str, expected: str | None
+) -> None:
+    """As in libvirt 12.2 and newer: for the domain, and otherwise for a device."""
+    mdev = "<source><address uuid='c2177883-f1bb-47f0-914d-32a22e3a8804'/></source>"
+    interface = "<interface type='hostdev'><source><address type='pci' bus='7'/></source>{}"
+    guest = guest_with(
+        f"<hostdev type='mdev' model='vfio-pci'>{mdev}{driver}</hostdev>"
+        + hostdev(inner=driver)
+        + f"{interface.format(driver)}</interface>",
+        domain,
+    )
+    found = {device.kind: device.properties.get("iommufd") for device in guest.devices}
+    assert found.pop("mdev") is None
+    assert found.keys() == {"pci", "interface"}
+    for own in found.values():
+        assert (own is None) is (expected is None)
+        if own is not None and expected is not None:
+            assert own.value == "iommufd0" and own.origin.startswith(expected)
+
+
+def test_written_aliases_are_those_of_the_xml() -> None:
+    guest = guest_with(
+        hostdev(inner="<alias name='hostdev4'/>" + at(0))
+        + hostdev("function='2'", "<alias name='ua-x'/>" + at(0, 2))
+        + hostdev("function='3'", at(0, 3))
+        + hostdev("function='4'", "<alias name='hostdev&#x202e;'/>" + at(0, 4))
+        + "<interface type='bridge'><alias name='net0'/></interface>"
+        + "<hostdev type='usb'><alias name='hostdev1'/></hostdev>"
+    )
+    assert [(device.written, device.alias) for device in guest.devices] == [
+        ("hostdev4", "hostdev0"),
+        ("ua-x", "ua-x"),
+        (None, "hostdev1"),
+        (None, "hostdev2"),
+    ]
+    assert [device.name for device in guest.devices][:3] == ["hostdev4", "ua-x", "hostdev1"]
+    assert guest.others == {"net0", "hostdev1"}
+
+
+@pytest.mark.parametrize(
     ("type_", "value", "expected"),
     [
         ("bool", "true", ("on", "boolean")),
