@@ -213,7 +213,11 @@ def _libvirt_devices(
     iommufd = uses_iommufd(root)
     # Every hostdev takes part in the numbering, also those that are skipped below.
     given = aliases.assign(each.element for each in found)
-    for number, (each, alias) in enumerate(zip(found, given)):
+    numbered = list(zip(range(len(found)), found, given))
+    # On QEMU's command line those that networks hand out come last: libvirt adds them to the others
+    # when it has asked the networks (qemuProcessNetworkPrepareDevices).
+    numbered.sort(key=lambda entry: entry[1].kind == "network")
+    for number, each, alias in numbered:
         address = each.element.find("address")
         # An "unassigned" device is kept from the host, but QEMU never gets it.
         if not each.kind or _attribute(address, "type") == "unassigned":
@@ -228,7 +232,7 @@ def _libvirt_devices(
         yield GuestDevice(
             key=guest_address or f"hostdev:{number}",
             kind=each.kind,
-            host=_host(each, properties),
+            host=_host(each, properties, overrides.get(alias, {})),
             alias=alias,
             driver=_driver(each.element, properties),
             placement=place.placement,
@@ -263,9 +267,13 @@ def _place(buses: Buses, address: str | None, properties: Mapping[str, Property]
     return buses.at_address(address)
 
 
-def _host(found: _Found, properties: Mapping[str, Property]) -> str | None:
-    # An override of host or sysfsdev makes QEMU open another device than <source> says.
-    if "host" in properties or "sysfsdev" in properties:
+def _host(
+    found: _Found, properties: Mapping[str, Property], overrides: Mapping[str, Property | None]
+) -> str | None:
+    # An override of host or sysfsdev makes QEMU open another device than <source> says; of an mdev
+    # libvirt gives sysfsdev, beside which QEMU does not look at host.
+    passed_over = found.kind == "mdev" and "sysfsdev" not in overrides
+    if "sysfsdev" in properties or ("host" in properties and not passed_over):
         return _named_host(properties)
     if found.source is None:
         return None

@@ -72,7 +72,10 @@ def test_hostdev(address: str, path: str | None) -> None:
         ("bus=pci.2,addr=0x1f.7", "0000:00:01.2:00.0:1f.7"),
         ("bus=ua-port,addr=0x0", "0000:00:09.0:00.0"),
         ("bus=pci.10,addr=0x0", None),
-        ("bus=pci.1,addr=10", None),  # 0x10 in this notation, and 0x02 in JSON
+        ("bus=pci.1,addr=10", "0000:00:01.2:10.0"),  # hexadecimal
+        ("bus=pci.2,addr=0x1f.0x7", "0000:00:01.2:00.0:1f.7"),  # as libvirt itself writes it
+        ("bus=pci.1,addr=1.", None),
+        ("bus=pci.1,addr=-1", None),
         ("bus=pci.1,addr=0x20", None),
         ("bus=pci.1,addr=0x1.8", None),
         ("bus=pci.1", None),
@@ -82,6 +85,21 @@ def test_hostdev(address: str, path: str | None) -> None:
 def test_command_line(options: str, path: str | None) -> None:
     line = ["-device", f"vfio-pci,host=0000:06:00.4,{options}"]
     assert path_of("pc-q35-9.0", BUSES, commandline=line) == path
+
+
+@pytest.mark.parametrize(
+    ("addr", "path"),
+    [
+        ("10", "0000:00:01.2:01.2"),  # a number is slot and function in one
+        ('"10"', "0000:00:01.2:10.0"),
+        ("-1", None),
+        ("256", None),
+        ("1.5", None),
+    ],
+)
+def test_command_line_in_json(addr: str, path: str | None) -> None:
+    device = f'{{"driver":"vfio-pci","host":"06:00.4","bus":"pci.1","addr":{addr}}}'
+    assert path_of("pc-q35-9.0", BUSES, commandline=["-device", device]) == path
 
 
 def test_i440fx() -> None:
