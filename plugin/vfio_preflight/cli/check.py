@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from ..configuration import Configuration, load
 from ..gather.here import facts_here
+from ..gather.recorder import live_aliases
 from ..gather.saved import guest_of, saved_states
 from ..gather.trials import trials
 from ..guest.domain import Guest, GuestDevice, GuestError, parse_domain, read_guest, to_bytes
@@ -102,11 +103,17 @@ def _live(options: Namespace) -> ReportDict:
     migratable = library().VIR_DOMAIN_XML_MIGRATABLE
     with connected(options.connect) as source, connected(options.to) as destination:
         if options.image:
-            xml, bandwidth = image_as_guest(options.image), 0
+            xml, bandwidth, names = image_as_guest(options.image), 0, {}
         else:
             domain = domain_named(source, options.guest)
             xml, bandwidth = domain.XMLDesc(migratable), bandwidth_of(domain)
-        return dryrun.ask(source, destination, xml, trial=options.trial, bandwidth=bandwidth)
+            names = live_aliases(parse_domain(domain.XMLDesc().encode()))
+        report = dryrun.ask(source, destination, xml, trial=options.trial, bandwidth=bandwidth)
+    for device in report["devices"]:
+        # The destination cannot know what the device is called in the guest's run here.
+        if names.get(device["key"], device["alias"]) != device["alias"]:
+            device["name"] = names[device["key"]]
+    return report
 
 
 def _offline(options: Namespace) -> ReportDict:
