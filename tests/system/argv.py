@@ -61,7 +61,10 @@ def told(arguments: Sequence[str]) -> list[Told]:
             if group == "device" and options.get("id") == (name, "text"):
                 options[key] = (value, "text")
     owners = {options["id"][0]: options for options in devices if "id" in options}
-    vfio = [options for options in devices if options["driver"][0].startswith("vfio-pci")]
+    # The driver of a USB device can be overridden, too; QEMU will not have it.
+    on_usb = [options for options in devices if options.get("bus", ("",))[0].startswith("usb.")]
+    others = [options for options in devices if options not in on_usb]
+    vfio = [options for options in others if options["driver"][0].startswith("vfio-pci")]
     return [_told(options, owners, "pcie.0" if _is_q35(arguments) else "pci.0") for options in vfio]
 
 

@@ -52,6 +52,9 @@ _OVERRIDES = (
     ("display", "string", "auto"),
     ("host", "string", "0000:09:00.3"),
     ("x-no-mmap", "bool", "true"),
+    ("driver", "string", "vfio-pci-nohotplug"),
+    ("bus", "string", "{root}"),
+    ("addr", "string", "0x1e.0x1"),
 )
 # What a QEMU that is really started takes with any device.
 _HARMLESS = ("skip-vsc-check", "x-no-mmap")
@@ -84,6 +87,7 @@ class Drawing:
         self._models = {0: "pcie-root" if self.express else "pci-root"}
         self._taken: set[tuple[int, int, int]] = set()
         self._ua, self._bus = 0, ""
+        self._root = "pcie.0" if self.express else "pci.0"
         self._display = self._usb_host = False
 
     def xml(self) -> str:
@@ -123,7 +127,9 @@ class Drawing:
 
     def _controller(self) -> str:
         table = _ON_EXPRESS if self.express else _ON_CONVENTIONAL
-        parent = self._random.choice([i for i, model in self._models.items() if model in table])
+        parents = [i for i, model in self._models.items() if model in table]
+        # Often the newest, so that switches become whole.
+        parent = self._random.choice(parents[-1:] if self._maybe() else parents)
         model = self._random.choice(table[self._models[parent]])
         index = max(self._models) + (1 if self._maybe(0.9) else 2)
         # A parent of its own choice libvirt finds for those that can go to one place at most.
@@ -268,10 +274,9 @@ class Drawing:
     def _commandline(self) -> str:
         if self._interfaces or self._maybe():
             return ""
-        root = "pcie.0" if self.express else "pci.0"
         words = {
-            "root": root,
-            "bus": self._bus or root,
+            "root": self._root,
+            "bus": self._bus or self._root,
             "mdev": "c0ffee00-9999-4222-8333-444455556666",
         }
         chosen = [pair for pair in _ARGUMENTS if self._maybe(0.4)]
@@ -285,16 +290,22 @@ class Drawing:
             alias = self._random.choice(("hostdev0", "hostdev1", "hostdev2", "hostdev9", "ua-1-a"))
             chosen = self._random.sample(_OVERRIDES, self._random.randrange(1, 4))
             lines = "".join(
-                f"<qemu:property name='{name}' type='{kind}'"
-                f"{'' if kind == 'remove' else f' value={quoteattr(value)}'}/>"
-                for name, value_kind, value in chosen
-                for kind in (value_kind,)
-                if not self._interfaces or name in _HARMLESS
+                self._override(*each) for each in chosen if self._may_override(alias, each[0])
             )
             if lines:
                 frontend = f"<qemu:frontend>{lines}</qemu:frontend>"
                 devices.append(f"<qemu:device alias='{alias}'>{frontend}</qemu:device>")
         return f"<qemu:override>{''.join(devices)}</qemu:override>" if devices else ""
+
+    def _may_override(self, alias: str, name: str) -> bool:
+        # An alias of the operator's may be a bridge's, which must stay one.
+        if name in ("driver", "bus", "addr") and alias.startswith("ua-"):
+            return False
+        return name in _HARMLESS or not self._interfaces
+
+    def _override(self, name: str, kind: str, value: str) -> str:
+        text = "" if kind == "remove" else f" value={quoteattr(value.format(root=self._root))}"
+        return f"<qemu:property name='{name}' type='{kind}'{text}/>"
 
 
 def _source(bdf: str) -> str:

@@ -39,6 +39,14 @@ MDEVS = tuple(f"c0ffee00-1111-4222-8333-44445555666{n}" for n in range(4))
 # Nothing has to be there of what libvirt only writes down.
 ON = ("on", "boolean")
 ANY = (*VFS, *MDEVS, *(f"0000:0a:{slot:02x}.0" for slot in range(8)))
+# What the guests must have between them, so that the comparison says something.
+COVERED = (
+    *("pcie-root-port", "pcie-switch-upstream-port", "pcie-switch-downstream-port", "ioh3420"),
+    *("dmi-to-pci-bridge", "pcie-to-pci-bridge", "pci-bridge", "pcie-expander-bus"),
+    *("pci-expander-bus", "i440fx", "pc-q35", "type='pci'", "type='mdev'", "type='usb'"),
+    *("'ua-", "unassigned", "ramfb='on'", "multifunction='on'", "qemu:commandline"),
+    *("qemu:override", "<rom bar=", "<acpi index="),
+)
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +181,7 @@ def of_libvirt(host: Host, xml: str) -> list[str]:
 def test_extraction_is_what_libvirt_does(host: Host) -> None:
     random, refused = Random(SEED), collections.Counter[str]()
     devices = guests = drawn = 0
+    held, seen, expanders = "", set[str](), 0
     while guests < GUESTS:
         drawn += 1
         assert drawn < 3 * GUESTS + 50, f"libvirt refuses too many: {refused.most_common()}"
@@ -190,7 +199,13 @@ def test_extraction_is_what_libvirt_does(host: Host) -> None:
         assert native(host, text) == as_mended(expected, chosen), f"{chosen}, {what}"
         assert extracted(host, text) == as_mended(expected, chosen), what
         guests, devices = guests + 1, devices + len(expected)
+        held += full
+        seen.update(each.placement for each in expected)
+        expanders += sum(not (each.path or "0000:00").startswith("0000:00") for each in expected)
     assert devices > guests, "most guests have several"
+    assert [word for word in COVERED if word not in held] == []
+    assert seen == {"root-complex", "root-port", "conventional"}
+    assert expanders > 0, "the buses of expanders are named otherwise"
     print(f"{guests} guests, {devices} devices; refused by libvirt: {refused.most_common()}")
 
 

@@ -44,15 +44,16 @@ class Topology(NamedTuple):
 
     def path_of(self, device: GuestDevice) -> str | None:
         """QEMU's path of a VFIO device, None where libvirt or QEMU has yet to choose its place."""
-        if device.kind != "commandline":
-            # The key of a device from libvirt's XML is its guest address.
-            return self.path_at(device.key)
         properties = device.properties
-        # QEMU would choose bus or slot itself when it creates the device.
-        if "bus" not in properties or "addr" not in properties:
-            return None
-        bus = self.names.get(properties["bus"].value)
-        slot = _slot(properties["addr"])
+        # The key of a device from libvirt's XML is its guest address, which only an override can
+        # replace. Without an address QEMU or libvirt chooses bus and slot itself.
+        address = re.fullmatch(_ADDRESS, device.key)
+        bus = int(address[1], 16) if address else None
+        slot = address[2] if address else None
+        if "bus" in properties:
+            bus = self.names.get(properties["bus"].value)
+        if "addr" in properties:
+            slot = _slot(properties["addr"])
         return None if bus is None or slot is None else self._join(self._bus(bus), slot)
 
     def path_at(self, address: str) -> str | None:

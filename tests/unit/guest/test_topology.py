@@ -7,7 +7,7 @@ import pytest
 from lab.guests import guest_xml, hostdev_pci, vfio_commandline
 from vfio_preflight.guest.domain import parse_domain, read_guest
 from vfio_preflight.guest.topology import read_topology
-from vfio_preflight.guest.xml import GuestError
+from vfio_preflight.guest.xml import QEMU_NS, GuestError
 
 
 def at(bus: int, slot: int = 0, function: int = 0, domain: int = 0) -> str:
@@ -61,6 +61,28 @@ def path_of(machine: str, *devices: str, commandline: list[str] | None = None) -
 @pytest.mark.parametrize(("address", "path"), PATHS)
 def test_hostdev(address: str, path: str | None) -> None:
     assert path_of("pc-q35-9.0", BUSES, hostdev_pci("0000:06:00.4", address)) == path
+
+
+@pytest.mark.parametrize(
+    ("overrides", "path"),
+    [
+        ({"bus": "pcie.0"}, "0000:00:00.3"),
+        ({"addr": "0x1f.0x1"}, "0000:00:01.2:1f.1"),
+        ({"bus": "pci.3", "addr": "0x2"}, "0000:00:01.2:00.0:01.0:02.0"),
+        ({"bus": "none"}, None),
+        ({"addr": "0x20"}, None),
+    ],
+)
+def test_address_that_is_overridden(overrides: dict[str, str], path: str | None) -> None:
+    lines = "".join(
+        f"<property name='{name}' type='string' value='{value}'/>"
+        for name, value in overrides.items()
+    )
+    override = (
+        f"</devices><override xmlns='{QEMU_NS}'><device alias='hostdev0'><frontend>{lines}"
+        "</frontend></device></override><devices>"
+    )
+    assert path_of("pc-q35-9.0", BUSES, hostdev_pci("0000:06:00.4", at(1, 0, 3)), override) == path
 
 
 @pytest.mark.parametrize(
