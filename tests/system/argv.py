@@ -37,18 +37,9 @@ class Told(NamedTuple):
     properties: Mapping[str, tuple[str, str]]
 
 
-def arguments_of(text: str) -> list[str]:
-    """The arguments in what ``domxml-to-native`` printed, or in a guest's log (its last start)."""
-    start = text.rpartition("starting up libvirt version")[2]
-    command = start.partition("\n2")[0].replace("\\\n", " ") if "-name guest=" in start else text
-    return shlex.split(command[: command.rfind("-msg timestamp=on")] + _behind(command))
-
-
-def _behind(command: str) -> str:
-    """The end of the command, without what QEMU wrote into the same log."""
-    rest = command[command.rfind("-msg timestamp=on") :]
-    lines = rest.split("\n")
-    return lines[0]
+def arguments_of(native: str) -> list[str]:
+    """The words of the shell command that ``domxml-to-native`` printed."""
+    return shlex.split(native)
 
 
 def told(arguments: Sequence[str]) -> list[Told]:
@@ -62,8 +53,7 @@ def told(arguments: Sequence[str]) -> list[Told]:
                 options[key] = (value, "text")
     owners = {options["id"][0]: options for options in devices if "id" in options}
     # The driver of a USB device can be overridden, too; QEMU will not have it.
-    on_usb = [options for options in devices if options.get("bus", ("",))[0].startswith("usb.")]
-    others = [options for options in devices if options not in on_usb]
+    others = [options for options in devices if "hostdevice" not in options]
     vfio = [options for options in others if options["driver"][0].startswith("vfio-pci")]
     return [_told(options, owners, "pcie.0" if _is_q35(arguments) else "pci.0") for options in vfio]
 
