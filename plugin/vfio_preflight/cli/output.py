@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
 from ..osutil.light import TYPE_CHECKING
 from ..osutil.text import printable
-from ..report.firstline import first_line, reasons, short_guest
+from ..report.firstline import first_line, reasons, short_guest, short_name
 from ..report.schema import DeviceDict, FindingDict, MismatchDict, ReportDict, StateDict
 from ..report.text import (
     details,
@@ -110,7 +110,7 @@ def _parts(report: ReportDict) -> Iterator[Any]:
     yield ""
     yield from _findings("guest", report["findings"])
     for device in report["devices"]:
-        shown = device["alias"] or device["key"]
+        shown = short_name(device)
         yield from _findings(shown, device["findings"])
         if device["qemu"]:
             yield f"{'QEMU':{MARGIN}}{shown}: {device['qemu']}"
@@ -168,7 +168,7 @@ def _devices(devices: list[DeviceDict]) -> Any:  # noqa: ANN401 - rich is option
     table = _table(COLUMNS)
     for device in devices:
         cells = (
-            device["alias"] or device["key"],
+            _named(device),
             device["host"] or "-",
             guest_address(device) or "-",
             device["identity"] or "-",
@@ -178,6 +178,12 @@ def _devices(devices: list[DeviceDict]) -> Any:  # noqa: ANN401 - rich is option
         )
         table.add_row(*cells, style=STYLES[device["verdict"]].replace("bold ", ""))
     return table
+
+
+def _named(device: DeviceDict) -> str:
+    """The device as the guest's XML has it, with the destination's alias where that differs."""
+    shown, there = short_name(device), device["alias"]
+    return f"{shown} (there {there})" if there and there != shown else shown
 
 
 def _table(columns: tuple[str, ...]) -> Any:  # noqa: ANN401 - rich is optional

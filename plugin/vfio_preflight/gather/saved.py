@@ -18,6 +18,7 @@ from ..errors import PreflightError
 from ..guest.domain import Guest, parse_domain, read_guest
 from ..guest.mend import only_ours_changed
 from ..guest.topology import read_topology
+from ..host.networks import hands_out_devices
 from ..images.save_image import (
     QEMU_SAVE_MAGIC,
     SaveImage,
@@ -37,7 +38,10 @@ NOT_THERE = "the save image has no state of this device"
 
 
 def guest_of(image: SaveImage, path: str) -> tuple[Guest, etree._Element]:
-    """The guest in an image. Raises ``SaveImageError`` for a bare migration file without one."""
+    """The guest in an image, with this host's networks.
+
+    Raises ``SaveImageError`` for a bare migration file without one.
+    """
     if not image.xml:
         raise SaveImageError(
             f"{path}: a bare QEMU migration file has no domain XML; give the guest's own: check"
@@ -45,7 +49,7 @@ def guest_of(image: SaveImage, path: str) -> tuple[Guest, etree._Element]:
             f" --image {path} --format json"
         )
     root = parse_domain(image.xml)
-    return read_guest(root), root
+    return read_guest(root, hands_out_devices), root
 
 
 def saved_states(guest: Guest, root: etree._Element, stream: Stream) -> dict[str, State]:

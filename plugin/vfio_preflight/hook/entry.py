@@ -34,11 +34,17 @@ INPUT_SECONDS = 5.0
 # What the child must leave of the deadline for writing its result, in seconds.
 MARGIN = 0.5
 
-# How libvirt's document ends; what ends otherwise is empty, cut short or odd, and may be anything.
-ENDING = b"</domain>"
-# A document without any of these has no VFIO device, whatever else it holds.
+# libvirt sends XML of its own serialiser: UTF-8 without a declaration, a document that begins and
+# ends like this. What does not is empty, cut short, or from a hook before this one: it may be
+# anything, in any encoding.
+BEGINNING, ENDING = b"<domain", b"</domain>"
+# A document without any of these, nor letters that are written otherwise (_hides_letters), has no
+# VFIO device, whatever else it holds.
 HINTS = (b"hostdev", b"vfio")
-NETWORK_HINTS = (b"type='network'", b'type="network"')
+# An interface of a network has this value, between either kind of quote.
+NETWORK_HINTS = (b"'network'", b'"network"')
+# More character references than a title or a description has.
+MAX_REFERENCES = 1000
 
 # libvirt waits for "release end", which only learns from what happened: reading a log takes
 # milliseconds. With what a log line may take (hook.journal), all is over in 2 seconds.
@@ -174,18 +180,53 @@ def _configuration() -> tuple[Configuration, ConfigurationError | None]:
 
 
 def may_have_vfio(xml: bytes) -> bool:
-    """Whether only an XML parser can decide that the guest has no VFIO device."""
+    """Whether only an XML parser can decide that the guest has nothing to be judged.
+
+    That is a VFIO device, or a network that may provide one. False only where that is certain: the
+    verdict on a guest must not depend on words that its XML has for other reasons.
+    """
     # A search for bytes: no XML parser is loaded for guests without VFIO devices.
     if any(hint in xml for hint in HINTS) or len(xml) > MAX_INPUT:
         return True
-    if not xml.rstrip().endswith(ENDING):
+    document = xml.strip()
+    if not document.startswith(BEGINNING) or not document.endswith(ENDING):
+        return True
+    if _hides_letters(xml):
         return True
     # An interface of a network becomes a hostdev if the network is of forward mode hostdev.
-    if any(hint in xml for hint in NETWORK_HINTS):
-        from ..host.networks import any_hands_out_devices
+    return any(hint in xml for hint in NETWORK_HINTS) and _networks_matter(xml)
 
-        return any_hands_out_devices()
-    return False
+
+def _hides_letters(xml: bytes) -> bool:
+    """Whether a word may be there that a search does not find: ``&#104;ostdev``, ``\\u0076fio``."""
+    # JSON, which is in -device of <qemu:commandline> alone, has escapes of its own.
+    if b"\\u" in xml and b"commandline" in xml:
+        return True
+    references = xml.split(b"&#", MAX_REFERENCES + 1)[1:]
+    if len(references) > MAX_REFERENCES:
+        return True
+    return any(_is_letter(reference.partition(b";")[0]) for reference in references)
+
+
+def _is_letter(number: bytes) -> bool:
+    """Whether a character reference is to printable ASCII, which nobody has to write like that."""
+    try:
+        code = int(number[1:], 16) if number[:1] == b"x" else int(number)
+    except ValueError:
+        return True
+    return 0x20 < code < 0x7F
+
+
+def _networks_matter(xml: bytes) -> bool:
+    """Whether one of the guest's networks hands out devices, or is not defined on this host."""
+    from ..guest.networks import networks_of
+    from ..host.networks import hands_out_devices
+
+    try:
+        return any(hands_out_devices(name) is not False for name in networks_of(xml))
+    # Without expat, or not well-formed.
+    except (ImportError, ValueError):
+        return True
 
 
 def _relay(outcome: Outcome, operation: str) -> int:

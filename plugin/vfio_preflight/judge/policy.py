@@ -119,7 +119,7 @@ def _obstacles(report: Report, vsc_tolerant: tuple[str, ...]) -> list[str]:
 
 
 def _unmendable(device: DeviceReport, vsc_tolerant: tuple[str, ...]) -> list[str]:
-    name = device.device.alias or device.device.key
+    name = device.device.name
     failing = [finding.code for finding in device.findings if finding.verdict == FAIL]
     # skip-vsc-check has an effect on VSC bytes only.
     if any(code is not codes.VSC_BODY_DIFFERS for code in failing):

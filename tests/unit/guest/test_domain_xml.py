@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unit.patience import ends
+from vfio_preflight.guest.domain import read_guest
 from vfio_preflight.guest.xml import MAX_XML, GuestError, parse_domain, to_bytes
 
 LAUGHS = "".join(f"<!ENTITY l{i} '{f'&l{i - 1};' * 10}'>" for i in range(1, 40))
@@ -62,3 +63,20 @@ def test_message_is_one_short_line() -> None:
 )
 def test_to_bytes_keeps_everything(xml: str) -> None:
     assert to_bytes(parse_domain(xml.encode())).decode() in (xml, xml.replace("><", ">\n<", 1))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "iso-8859-1", "utf-32"])
+@pytest.mark.parametrize("written", ["type='hostdev'", 'type = "&#104;ostdev"'])
+def test_one_guest_however_it_is_written(written: str, encoding: str) -> None:
+    """libvirt writes UTF-8 and single quotes; a file for ``check`` may be otherwise."""
+    declared = "" if encoding == "utf-8" else f"<?xml version='1.0' encoding='{encoding[:10]}'?>"
+    xml = (
+        f"{declared.replace('utf-8-sig', 'utf-8')}<domain type='kvm'><name>g\u00e4</name>"
+        f"<title><![CDATA[<hostdev>]]></title><os><type machine='pc-q35-9.0'>hvm</type></os>"
+        f"<devices><interface {written}><source><address type='pci' bus='6'/></source>"
+        "</interface></devices></domain>"
+    )
+    root = parse_domain(xml.encode(encoding))
+    guest = read_guest(root)
+    assert (guest.name, [device.host for device in guest.devices]) == ("g\u00e4", ["0000:06:00.0"])
+    assert parse_domain(to_bytes(root)).findtext("name") == "g\u00e4"

@@ -57,19 +57,6 @@ def test_guest_without_vfio_devices_restored(operation: str, host: Host) -> None
     assert_let_pass(host.run(make_domain(hosts=()), operation))
 
 
-def test_may_have_vfio(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert hook.may_have_vfio(b"<hostdev type='pci'/>")
-    assert hook.may_have_vfio(b"<qemu:arg value='vfio-pci,host=06:00.4'/>")
-    assert hook.may_have_vfio(b"<interface type='hostdev'/>")
-    assert not hook.may_have_vfio(b"<domain></domain>\n")
-    for cut in (b"", b" \n", b"<domain>", b"<domain></domain", b"<domain></domain>x"):
-        assert hook.may_have_vfio(cut)
-    for network in (True, False):
-        where = "vfio_preflight.host.networks.any_hands_out_devices"
-        monkeypatch.setattr(where, lambda answer=network: answer)
-        assert hook.may_have_vfio(b"<interface type='network'/></domain>") is network
-
-
 # --- verdicts, through processes and pipes -------------------------------------------------------
 
 
