@@ -16,6 +16,7 @@ from contextlib import redirect_stderr
 from .. import __version__
 from ..errors import PreflightError
 from . import catalogue, check, compare, explain, history, install, masks, record, state, watch
+from .terminal import filtered
 
 USAGE_ERROR = 2
 COMMANDS = (check, compare, masks, explain, state, record, watch, catalogue, history, install)
@@ -38,8 +39,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    _print_anything()
-    options = _options(sys.argv[1:] if arguments is None else arguments)
+    with filtered():
+        return _main(sys.argv[1:] if arguments is None else arguments)
+
+
+def _main(arguments: Sequence[str]) -> int:
+    options = _options(arguments)
     try:
         return int(options.run(options))
     except BrokenPipeError:
@@ -55,13 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # 128 + SIGINT, as a shell reports it.
     except KeyboardInterrupt:
         return 130
-
-
-def _print_anything() -> None:
-    """Show by its number what a terminal's encoding lacks: names can hold any character or byte."""
-    for stream in sys.stdout, sys.stderr:
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
 from ..osutil.light import TYPE_CHECKING
+from ..osutil.text import printable_values
 from ..report.schema import DeviceDict, FindingDict, MismatchDict, ReportDict, StateDict
 from ..report.text import HEADLINES, details, evidence_used, guest_address, remedies
+from .terminal import unfiltered
 
 if TYPE_CHECKING:
     from typing import Any
@@ -65,7 +67,7 @@ def show(report: ReportDict, form: str) -> int:
     if form == "json":
         print(json.dumps(report, indent=2))
     else:
-        _show_text(report)
+        _show_text(printable_values(report))
     return exit_status(report)
 
 
@@ -84,7 +86,8 @@ def _show_text(report: ReportDict) -> None:
             # markup=False: a text in square brackets, as finding codes are, is not rich's markup.
             console.print(part, soft_wrap=isinstance(part, (str, Text)), markup=False)
     # Cells are padded to the width of their column; nobody wants that in a file.
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    text = "\n".join(line.rstrip() for line in captured.get().splitlines())
+    print(text, file=unfiltered())
 
 
 def _parts(report: ReportDict) -> Iterator[Any]:

@@ -14,8 +14,8 @@ from ..gather.here import REMEDY_RECORD, REMEDY_RESTORE, facts_here
 from ..gather.trials import trials
 from ..guest.domain import Guest, read_guest
 from ..guest.mend import Mend
-from ..guest.metadata import Probe, read_policy, read_probe
-from ..guest.xml import parse_domain
+from ..guest.metadata import Probe, find_ours, read_policy, read_probe
+from ..guest.xml import LimitError, parse_domain
 from ..host.networks import hands_out_devices
 from ..judge import codes
 from ..judge.checks.machine import SKIP_VSC_CHECK
@@ -34,6 +34,11 @@ from .supervise import Outcome
 
 if TYPE_CHECKING:
     from ..gather.saved import Restored
+
+REMEDY_SMALLER = (
+    "make its XML smaller (metadata, host devices), or set what unknown means: [policy]"
+)
+NOT_READ = "not read"
 
 
 class Gate(NamedTuple):
@@ -54,8 +59,12 @@ class Gate(NamedTuple):
         # prepare has no XML to judge: it only delivers a refusal that restore left.
         if operation == "prepare":
             return self._prepare(xml)
-        root = parse_domain(xml)
-        guest = read_guest(root, hands_out_devices)
+        root = None
+        try:
+            root = parse_domain(xml)
+            guest = read_guest(root, hands_out_devices)
+        except LimitError as error:
+            return self._too_large(operation, xml, root, str(error))
         # No output leaves the XML unchanged; any output would taint the domain.
         if not guest.devices and not guest.unresolved:
             return Outcome(0)
@@ -66,14 +75,34 @@ class Gate(NamedTuple):
         saved = self._saved(guest, root) if operation == "restore" else None
         found, decision = self.decide(guest, lambda: self._examine(guest, saved))
         report = as_dict(found, decision)
-        # Logged before the action is carried out, so that a hook killed later leaves a trace.
-        self.log(f"{operation} {summary(report)}", report["verdict"] not in ("pass", "tolerated"))
         token = self._token(operation, decision)
         self._await_started(operation, guest, found, decision, token)
         if decision.action == BLOCK:
-            return self._block(operation, xml, report)
+            return told(self._block(operation, xml, report), operation, report)
         leave = self._expect(operation, root, guest, found, decision, token)
-        return self._pass(xml, report, decision, token)._replace(after=leave)
+        outcome = self._pass(xml, report, decision, token)._replace(after=leave)
+        return told(outcome, operation, report)
+
+    def _too_large(
+        self, operation: str, xml: bytes, root: etree._Element | None, why: str
+    ) -> Outcome:
+        """The outcome for a guest whose devices are not read: what the policy says of unknown."""
+        metadata = None if root is None else find_ours(root)
+        guest = Guest(
+            self.guest, "", NOT_READ, "", "", NOT_READ, (), (), express=False, metadata=metadata
+        )
+        finding = Finding(codes.GUEST_TOO_LARGE, f"it cannot be judged: {why}", REMEDY_SMALLER)
+        bare = Report(guest.name, guest.uuid, guest.machine, guest.emulator, (finding,), ())
+        found, decision = self.decide(guest, lambda: decided(bare, guest, self.settings))
+        report = as_dict(found, decision)
+        attempt.drop(self.settings.runtime, self.guest)
+        try:
+            if decision.action == BLOCK:
+                return told(self._block(operation, xml, report), operation, report)
+            return told(self._pass(xml, report, decision), operation, report)
+        # What cannot be parsed cannot be annotated, nor can a restore of it be refused.
+        except LimitError:
+            return told(Outcome(0), operation, as_dict(found, Decision(ALLOW)))
 
     def _token(self, operation: str, decision: Decision) -> str:
         """What marks the XML of this migration; empty where no report is put into it."""
@@ -95,7 +124,7 @@ class Gate(NamedTuple):
             self.log(f"guest {self.guest!a} cannot be judged again: {runtime} takes no file", True)
 
     def log(self, line: str, warning: bool) -> None:
-        """Log; not waited for where no time is left, because the outcome must get out in time."""
+        """Log what is not the outcome (:func:`told`), waiting no longer than there is time."""
         patience = min(journal.PATIENCE, self.end - time.monotonic())
         journal.write(self.settings.log, line, warning=warning, patience=patience)
 
@@ -159,14 +188,12 @@ class Gate(NamedTuple):
         try:
             refusals.leave(self.settings.runtime, self.guest, token, message)
         except OSError as error:
-            self.log(
-                f"restore of guest {self.guest!a} cannot be refused: in {self.settings.runtime}:"
-                f" {error.strerror}; {headline(report)}",
-                warning=True,
-            )
             # Exit 0: a failing "restore begin" makes libvirt 11.3 delete a managed save.
-            return Outcome(0)
-        return Outcome(0, changed)
+            line = f"restore of guest {self.guest!a} let pass, as it cannot be refused: in"
+            where = f"{self.settings.runtime}: {error.strerror}"
+            return Outcome(0, log=f"{line} {where}; {headline(report)}", warning=True)
+        log = f"restore {summary(report)}; prepare begin is to refuse it"
+        return Outcome(0, changed, log=log, warning=True)
 
     def _pass(self, xml: bytes, report: ReportDict, decision: Decision, token: str = "") -> Outcome:
         silent = decision.action == ALLOW or self.settings.annotate == NEVER
@@ -218,15 +245,12 @@ class Gate(NamedTuple):
     def _prepare(self, xml: bytes) -> Outcome:
         from . import refusals
 
-        # take() removes the file, so that a refusal is used once, whatever the comparison says.
-        waiting = refusals.take(self.settings.runtime, self.guest)
-        if waiting is None:
+        # Another attempt, such as a cold start after "managedsave-remove", is not refused.
+        message = refusals.take(self.settings.runtime, self.guest, token_of(xml))
+        if message is None:
             return Outcome(0)
-        token, message = waiting
-        # Another attempt, such as a cold start after "managedsave-remove": not refused.
-        if token_of(xml) != token:
-            return Outcome(0)
-        return Outcome(1, err=f"{message}\n".encode())
+        log = f"prepare guest {self.guest!a}: restore blocked, as restore begin found"
+        return Outcome(1, err=f"{message}\n".encode(), log=log, warning=True)
 
     def _probe(self, guest: Guest, probe: Probe) -> Outcome:
         from .probe import reply
@@ -237,6 +261,14 @@ class Gate(NamedTuple):
         )
         # Exit 1: libvirt must not define the placeholder on the destination.
         return Outcome(1, err=reply(probe.part, as_dict(report, decision)))
+
+
+def told(outcome: Outcome, operation: str, report: ReportDict) -> Outcome:
+    """``outcome`` with its line for the log, unless it has one of its own."""
+    if outcome.log:
+        return outcome
+    warning = report["verdict"] not in ("pass", "tolerated")
+    return outcome._replace(log=f"{operation} {summary(report)}", warning=warning)
 
 
 def remember(facts: Facts, catalogue: str) -> None:
@@ -255,8 +287,8 @@ def remember(facts: Facts, catalogue: str) -> None:
 
 def decided(report: Report, guest: Guest, settings: Configuration) -> tuple[Report, Decision]:
     """The decision by both policies, and the report with what is invalid in the guest's."""
-    requested = read_policy(guest.metadata) if settings.guest_override else {}
-    report, policy = with_guest_policy(report, settings.policy, requested)
+    requested = read_policy(guest.metadata)
+    report, policy = with_guest_policy(report, settings.policy, requested, settings.guest_override)
     decision = decide(report, policy, settings.vsc_tolerant)
     return with_mended_ahead(report, decision), decision
 

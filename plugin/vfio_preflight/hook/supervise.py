@@ -30,12 +30,15 @@ SIGKILL = 9
 AFTERWARDS = 5
 # Seconds to wait for a killed child; one that is stuck in the kernel is not waited for.
 GRACE = 0.3
+_WARNING = b"!"
 
 
 class Outcome(NamedTuple):
     """What the child did; ``failure`` is empty if it came to a result of its own.
 
-    ``after`` is what the child does once it has answered; nobody waits for that.
+    ``after`` is what the child does once it has answered; nobody waits for that. ``log`` is the
+    line that tells of this outcome, as a ``warning`` or not: the parent writes it, because a child
+    that is killed between the line and the answer would have told of what never was.
     """
 
     status: int
@@ -43,6 +46,8 @@ class Outcome(NamedTuple):
     err: bytes = b""
     failure: str = ""
     after: Callable[[], object] | None = None
+    log: str = ""
+    warning: bool = False
 
 
 def supervised(work: Callable[[], Outcome], deadline: float) -> Outcome:
@@ -55,8 +60,8 @@ def supervised(work: Callable[[], Outcome], deadline: float) -> Outcome:
 
 
 def _supervised(work: Callable[[], Outcome], deadline: float, scratch: str) -> Outcome:
-    # Output, errors, and the exit status of a child that goes on after its answer.
-    reads, writes = zip(*(os.pipe() for _ in range(3)))
+    # Output, errors, the exit status of a child that goes on after its answer, the log's line.
+    reads, writes = zip(*(os.pipe() for _ in range(4)))
     # Buffered output would otherwise be written twice, by the parent and by the child.
     sys.stdout.flush()
     sys.stderr.flush()
@@ -102,7 +107,7 @@ def _remove(scratch: str) -> None:
 
 def _child(work: Callable[[], Outcome], pipes: tuple[int, ...], scratch: str) -> NoReturn:
     status = 70
-    out, err, answer = pipes
+    out, err, answer, log = pipes
     try:
         # A group of its own, so that the emulators it starts can be killed with it.
         os.setpgid(0, 0)
@@ -115,6 +120,8 @@ def _child(work: Callable[[], Outcome], pipes: tuple[int, ...], scratch: str) ->
         # Written at the end and as a whole, so a killed child leaves no half XML for libvirt.
         _write(1, outcome.out)
         _write(2, outcome.err)
+        if outcome.log:
+            _write(log, _packed(outcome))
         status = outcome.status
         if outcome.after is not None:
             os.write(answer, bytes([status]))
@@ -130,6 +137,11 @@ def _child(work: Callable[[], Outcome], pipes: tuple[int, ...], scratch: str) ->
         _remove(scratch)
         # Not sys.exit(): the child must not run the parent's cleanup handlers.
         os._exit(status)
+
+
+def _packed(outcome: Outcome) -> bytes:
+    """The line for the log, behind a byte that says how loud it is."""
+    return (_WARNING if outcome.warning else b"-") + outcome.log.encode("utf-8", "replace")
 
 
 def _let_go(descriptors: tuple[int, ...]) -> None:
@@ -166,14 +178,16 @@ def _watch(child: int, pipes: tuple[int, ...], end: float) -> Outcome:
                     waiting.remove(descriptor)
     finally:
         _close(pipes)
-    out, err, answer = (bytes(received[descriptor]) for descriptor in pipes)
+    out, err, answer, log = (bytes(received[descriptor]) for descriptor in pipes)
+    line, warning = log[1:].decode("utf-8", "replace"), log[:1] == _WARNING
     if answer:
-        return Outcome(answer[0], out, err)
+        return Outcome(answer[0], out, err, log=line, warning=warning)
     # WNOWAIT keeps the zombie, so the process group's id cannot be reused before the kill.
     ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     if ended is not None and ended.si_code != os.CLD_EXITED:
         _kill(child)  # it is gone; the emulator that it had started may wait for commands yet
-    return _outcome(os.waitpid(child, 0)[1], out, err)
+    outcome = _outcome(os.waitpid(child, 0)[1], out, err)
+    return outcome if outcome.failure else outcome._replace(log=line, warning=warning)
 
 
 def _kill(child: int) -> None:

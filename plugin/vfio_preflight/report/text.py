@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
+from ..osutil.text import printable
 from .schema import DeviceDict, FindingDict, ReportDict, StateDict
 
 # Bytes of one finding that text lists one by one; JSON has all.
@@ -56,13 +57,13 @@ def headline(report: ReportDict) -> str:
     # The first reason only: virsh prints the whole of stderr, so details follow on other lines.
     reason = next(_reasons(report), None)
     if reason is None:
-        return f"{opening}: {HEADLINES[verdict]}"
+        return printable(f"{opening}: {HEADLINES[verdict]}")
     device, finding = reason
     parts = [finding["text"]]
     if device and device["qemu"]:
         parts.append(f'QEMU would fail with "{device["qemu"]}"')
     parts += [f"{word}: {text}" for word, text in _advice(report, finding) if text]
-    return f"{opening}: {name(device) + ': ' if device else ''}{'; '.join(parts)}"
+    return printable(f"{opening}: {name(device) + ': ' if device else ''}{'; '.join(parts)}")
 
 
 def _advice(report: ReportDict, finding: FindingDict) -> tuple[tuple[str, str], ...]:
@@ -100,7 +101,8 @@ def details(report: ReportDict) -> list[str]:
     lines += [f"  to do for {subjects}: {remedy}" for remedy, subjects in remedies(report).items()]
     if report["note"]:
         lines.append(f"  note: {report['note']}")
-    return lines
+    # Names, paths and texts are the guest's, the emulator's or a file's.
+    return [printable(line) for line in lines]
 
 
 def evidence_used(report: ReportDict) -> dict[str, str]:
@@ -170,13 +172,14 @@ def summary(report: ReportDict) -> str:
     shown += [f"{d['alias'] or d['key']}={_worst_code(d)}" for d in report["devices"]]
     action = _LOGGED_ACTIONS.get(report["action"] or "", report["action"])
     line = f"guest '{report['guest']}': {report['verdict']}, {action} [{' '.join(shown)}]"
+    line = printable(line)
     reason = next(_reasons(report), None)
     # Successful checks are logged without a reason, as most lines of the log are of this kind.
     if report["verdict"] not in (UNKNOWN, FAIL) or reason is None:
         return line
     device, finding = reason
     why = f"{name(device)}: {finding['text']}" if device else finding["text"]
-    return f"{line}: {why if len(why) <= LOGGED else why[:LOGGED] + '...'}"
+    return f"{line}: {printable(why, LOGGED)}"
 
 
 def _worst_code(device: DeviceDict) -> str:
