@@ -157,8 +157,8 @@ def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
         if operation == "started":
             from .started import started
 
-            return started(gate, xml)
-        return gate.judge(operation, xml)
+            return _swept(started(gate, xml))
+        return _swept(gate.judge(operation, xml))
 
     try:
         outcome = supervised(work, deadline)
@@ -168,6 +168,21 @@ def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
     if outcome.failure:
         outcome = _failed(outcome.failure, guest, operation, settings, may_block)
     return _relay(outcome, operation, settings)
+
+
+def _swept(outcome: Outcome) -> Outcome:
+    """``outcome``, after which what hooks that were killed left behind is removed."""
+    before = outcome.after
+
+    def after() -> None:
+        if before is not None:
+            before()
+        from .leftovers import sweep
+
+        sweep(os.path.dirname(os.environ.get("TMPDIR", "")))
+
+    # A guest without devices leaves nothing behind, and is not worth it.
+    return outcome._replace(after=after) if outcome.log else outcome
 
 
 def _configuration() -> tuple[Configuration, ConfigurationError | None]:

@@ -16,6 +16,7 @@ from .light import TYPE_CHECKING
 if TYPE_CHECKING:
     from io import FileIO
 
+_CHUNK = 1 << 16  # /proc/sys refuses to be read by more than 4 MiB at a time (ENOMEM)
 _MAX_LINKS = 40  # as Linux has it (MAXSYMLINKS)
 
 
@@ -35,7 +36,7 @@ def read_start(path: str, size: int) -> bytes:
     with open_regular(path) as file:
         # sysfs and /proc give less than was asked for, and a file's size says nothing there.
         while len(data) < size:
-            part = file.read(size - len(data))
+            part = file.read(min(size - len(data), _CHUNK))
             if not part:
                 break
             data += part

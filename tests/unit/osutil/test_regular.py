@@ -53,6 +53,11 @@ def test_regular_file(tmp_path: Path) -> None:
     assert read_start(str(tmp_path / "a"), 3) == b"123"
     assert read_start(str(tmp_path / "a"), 9) == b"12345"
     assert int(read_start("/proc/self/stat", 4096).split()[0]) == os.getpid()
+    assert (
+        read_regular("/proc/sys/kernel/osrelease", 64 << 20).decode().strip() == os.uname().release
+    )
+    (tmp_path / "b").write_bytes(bytes(range(256)) * 4096)
+    assert read_regular(str(tmp_path / "b")) == bytes(range(256)) * 4096
 
 
 def test_larger_file_is_not_read_in_part(tmp_path: Path) -> None:
