@@ -137,6 +137,8 @@ def _read_input() -> bytes:
 
 def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
     """Have a child judge the guest, and pass its result on to libvirt."""
+    # The log's module as well, before the fork: it is needed on both sides of it.
+    from . import journal  # noqa: F401
     from .supervise import Outcome, supervised
 
     settings, config_error = _configuration()

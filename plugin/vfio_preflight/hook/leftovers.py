@@ -7,7 +7,6 @@ write there (``refusals``, ``osutil.jsondir``).
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 
@@ -15,19 +14,19 @@ from .supervise import SCRATCH
 
 # Seconds; no check takes longer than 600 (configuration).
 AGE = 3600
-_NAME = re.escape(SCRATCH) + "[0-9a-f]{16}"
+_HEX = set("0123456789abcdef")
 
 
 def sweep(place: str) -> None:
     """Remove the caller's own old directories of temporary files in ``place``."""
-    import shutil
-
     now = time.time()
     try:
-        names = [name for name in os.listdir(place) if re.fullmatch(_NAME, name)]
+        names = [name for name in os.listdir(place) if name.startswith(SCRATCH)]
     except OSError:
         return
     for name in names:
+        if not set(name[len(SCRATCH) :]) <= _HEX or len(name) != len(SCRATCH) + 16:
+            continue
         path = os.path.join(place, name)
         try:
             info = os.lstat(path)
@@ -36,5 +35,7 @@ def sweep(place: str) -> None:
         # The clock may have been set meanwhile: what is of the future is none of today's either.
         is_old = abs(now - info.st_mtime) > AGE
         if is_old and stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid():
+            import shutil
+
             # It follows no link, and others cannot replace what is ours in a sticky /tmp.
             shutil.rmtree(path, ignore_errors=True)

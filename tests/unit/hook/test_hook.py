@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,35 @@ def test_configuration_with_a_typo(typo: str, host: Host) -> None:
     (finding,) = report_of(result.out).findall("finding")
     assert finding.get("code") == "not-checked"
     assert finding.text is not None and "x.conf" in finding.text
+
+
+KEPT_SYSLOG = """
+from vfio_preflight.hook import journal
+def kept(line, warning):
+    with open(f"{directory}/syslog", "a") as file:
+        file.write(f"{warning} {line}\\n")
+journal._syslog = kept
+"""
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "huge"])
+@pytest.mark.parametrize("operation", ["migrate", "restore"])
+def test_configuration_that_cannot_be_read_is_told(kind: str, operation: str, host: Host) -> None:
+    """A certain failure then passes, by default: syslog has why, as no other log is known."""
+    present(host, PMC)
+    path = host.directory / "x.conf"
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.write_text("[hook]\nlog = /nowhere\n" + "#\n" * (1 << 19))
+    result = host.run(domain(), operation, patch=KEPT_SYSLOG)
+    assert (result.status, result.err) == (0, "")
+    (line,) = (host.directory / "syslog").read_text().splitlines()
+    assert line.startswith(f"True {operation} guest 'g1': unknown, annotate [not-checked]: ")
+    assert "x.conf: cannot be read: " in line
 
 
 def test_configuration_with_a_typo_blocks_if_it_says_so(host: Host) -> None:
