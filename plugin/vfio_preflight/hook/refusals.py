@@ -18,7 +18,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from ..osutil.regular import read_regular
+from ..osutil.regular import read_start
 
 # Short, so that it fits before any name for which libvirt can have a NAME.xml (255 bytes).
 PREFIX = "g-"
@@ -59,15 +59,19 @@ def leave(runtime: str, guest: str, token: str, message: str) -> None:
 def take(runtime: str, guest: str, token: str | None) -> str | None:
     """The message of the refusal of this attempt at ``guest``, which is thereby used up.
 
-    None where the attempt of ``token`` was not refused, or no token is given.
+    None where the attempt of ``token`` was not refused, or no token is given. A refusal that cannot
+    be read is one all the same.
     """
     place = _place(runtime, guest)
     message = None
     # The token comes from XML: it is compared with what is there, and makes no path.
     for _, name, path in _entries(place):
         if name == token:
-            with contextlib.suppress(OSError):
-                message = read_regular(path, _MAX_MESSAGE).decode("utf-8", "replace")
+            try:
+                # Of any length, the first part of it refuses as well.
+                message = read_start(path, _MAX_MESSAGE).decode("utf-8", "replace")
+            except OSError as error:
+                message = f"vfio-preflight: restore blocked: {path}: {error.strerror}"
             _remove(path)
     _sweep_guest(place)
     return message

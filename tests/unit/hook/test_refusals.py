@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -154,17 +156,42 @@ def test_message_with_any_characters(message: str, tmp_path: Path) -> None:
     assert taken == message.replace("\ud800", "?")
 
 
-@pytest.mark.parametrize("kind", ["damaged", "fifo", "link", "huge"])
+@pytest.mark.parametrize("kind", ["damaged", "fifo", "device", "huge"])
 def test_file_that_is_none_of_ours_is_used_up_all_the_same(kind: str, tmp_path: Path) -> None:
     place = tmp_path / "refused" / "g-g1"
     place.mkdir(parents=True)
     path = place / f"{refusals._now()}.t"
     if kind == "fifo":
         os.mkfifo(path)
-    elif kind == "link":
+    elif kind == "device":
         path.symlink_to("/dev/zero")
     else:
         path.write_bytes(b"\xff\xfe" if kind == "damaged" else b"x" * (3 << 20))
     taken = refusals.take(str(tmp_path), "g1", "t")
-    assert taken == ("\ufffd\ufffd" if kind == "damaged" else None)
+    if kind == "damaged":
+        assert taken == "\ufffd\ufffd"
+    elif kind == "huge":
+        assert taken == "x" * (1 << 20)
+    else:
+        assert taken == f"vfio-preflight: restore blocked: {path}: it is not a regular file"
     assert not path.exists() and not path.is_symlink()
+
+
+def test_writer_that_is_killed_leaves_a_whole_refusal_or_none(tmp_path: Path) -> None:
+    """And nothing of it blocks a later attempt, nor stays."""
+    message = "why\n" * 20_000
+    for number in range(20):
+        child = os.fork()
+        if child == 0:
+            try:
+                for turn in range(10_000):
+                    refusals.leave(str(tmp_path), "g1", f"t{number}-{turn}", message)
+            finally:
+                os._exit(0)
+        time.sleep(0.002 * (1 + number % 7))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    tokens = {path.name.partition(".")[2] for path in left(tmp_path)}
+    whole = {token for token in tokens if not token.endswith(".tmp")}
+    assert whole and all(refusals.take(str(tmp_path), "g1", each) == message for each in whole)
+    assert all(path.suffix == ".tmp" for path in left(tmp_path))
