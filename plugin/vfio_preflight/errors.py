@@ -13,6 +13,7 @@
      ├─ ShimError            the made-up device is missing, or not compilable(qemu.trial.shim)
      ├─ TrialUnavailable     a trial that cannot be made                     (qemu.trial.trial)
      ├─ GuestError           domain XML that cannot be judged                (guest.xml)
+     │   └─ LimitError       domain XML of which not all is read             (guest.xml)
      ├─ RecordError          a record that is damaged or too new             (guest.record)
      ├─ StreamError          a migration stream that cannot be read          (images.tail)
      ├─ DecompressError      an image that cannot be decompressed            (images.decompress)

@@ -17,6 +17,7 @@ from types import ModuleType
 
 from .. import __version__
 from ..errors import PreflightError
+from .terminal import filtered
 
 USAGE_ERROR = 2
 # One module each, or one for commands that belong together; in the order of the help.
@@ -64,11 +65,14 @@ def _module(name: str) -> ModuleType:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    _print_anything()
-    given = sys.argv[1:] if arguments is None else arguments
-    options = argparse.Namespace(format="json" if _wants_json(given) else "")
+    with filtered():
+        return _main(sys.argv[1:] if arguments is None else arguments)
+
+
+def _main(arguments: Sequence[str]) -> int:
+    options = argparse.Namespace(format="json" if _wants_json(arguments) else "")
     try:
-        options = _options(given)
+        options = _options(arguments)
         return int(options.run(options))
     except BrokenPipeError:
         # The reader left (a pager, head): nothing more to say, and nothing to say it to.
@@ -83,13 +87,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # 128 + SIGINT, as a shell reports it.
     except KeyboardInterrupt:
         return 130
-
-
-def _print_anything() -> None:
-    """Show by its number what a terminal's encoding lacks: names can hold any character or byte."""
-    for stream in sys.stdout, sys.stderr:
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
 from ..osutil.light import TYPE_CHECKING
-from ..osutil.text import printable
+from ..osutil.text import printable, printable_values
 from ..report.firstline import first_line, reasons, short_guest, short_name
 from ..report.schema import DeviceDict, FindingDict, MismatchDict, ReportDict, StateDict
 from ..report.text import (
@@ -21,6 +21,7 @@ from ..report.text import (
     unjudged_lines,
 )
 from .arguments import add_format as add_format
+from .terminal import unfiltered
 
 if TYPE_CHECKING:
     from typing import Any
@@ -70,7 +71,7 @@ def show(report: ReportDict, form: str) -> int:
     if form == "json":
         print(json.dumps(report, indent=2))
     else:
-        _show_text(report)
+        _show_text(printable_values(report))
     return exit_status(report)
 
 
@@ -90,7 +91,8 @@ def _show_text(report: ReportDict) -> None:
             # markup=False: a text in square brackets, as finding codes are, is not rich's markup.
             console.print(part, soft_wrap=isinstance(part, (str, Text)), markup=False)
     # Cells are padded to the width of their column; nobody wants that in a file.
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    text = "\n".join(line.rstrip() for line in captured.get().splitlines())
+    print(text, file=unfiltered())
 
 
 def _parts(report: ReportDict) -> Iterator[Any]:

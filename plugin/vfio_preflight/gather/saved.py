@@ -29,6 +29,7 @@ from ..images.save_image import (
 )
 from ..images.stream import Stream
 from ..osutil.light import NamedTuple
+from ..osutil.regular import read_start
 from ..pci.state import UNKNOWN, ConfigState, Missing, State
 
 MANAGED_SAVES = "var/lib/libvirt/qemu/save"
@@ -158,10 +159,9 @@ def _image_at(path: str) -> str:
         # Pipes and sockets have no path; reading from one would take data away from the daemon.
         if not name.startswith("/") or not os.path.isfile(path):
             return ""
-        with open(path, "rb", buffering=0) as file:
-            # Only complete images: a partial one has another magic, and libvirt refuses to restore
-            # it.
-            return name if file.read(len(QEMU_SAVE_MAGIC)) == QEMU_SAVE_MAGIC else ""
+        # Only complete images: a partial one has another magic, and libvirt refuses to restore it.
+        magic = read_start(path, len(QEMU_SAVE_MAGIC))
+        return name if magic == QEMU_SAVE_MAGIC else ""
     except OSError:
         return ""
 

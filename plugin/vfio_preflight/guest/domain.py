@@ -30,7 +30,7 @@ from .properties import (
 from .seen import judged_kind, read_unjudged
 from .unjudged import Unjudged
 from .viommu import Viommu, read_viommu
-from .xml import GuestError, parse_domain, to_bytes
+from .xml import GuestError, LimitError, parse_domain, to_bytes
 
 __all__ = [
     "Global",
@@ -90,7 +90,7 @@ def read_guest(root: etree._Element, networks: Networks | None = None) -> Guest:
 
     ``networks`` says which libvirt networks hand out host devices; those it does not know end up
     in ``unresolved`` and are taken not to. Raises GuestError for XML that libvirt would not accept
-    where it bears on VFIO devices.
+    where it bears on VFIO devices, LimitError for more than :data:`MAX_DEVICES` host devices.
     """
     machine = _machine(root)
     line = read_command_line(root)
@@ -101,7 +101,7 @@ def read_guest(root: etree._Element, networks: Networks | None = None) -> Guest:
     found = interfaces + _hostdevs(root)
     # Checked before the loops below, whose cost grows with every device an operator writes.
     if len(found) + len(line.devices) > MAX_DEVICES:
-        raise GuestError(f"the guest has more than {MAX_DEVICES} host devices")
+        raise LimitError(f"the guest has more than {MAX_DEVICES} host devices")
     devices = (*_libvirt_devices(root, found, buses, line), *_commandline_devices(line, buses))
     _check_unique(devices)
     return Guest(

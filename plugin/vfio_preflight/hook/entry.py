@@ -8,6 +8,9 @@ deletes a managed save when this fails; a refusal waits for ``prepare begin`` of
 ``release end``: always exit 0 and silence; what became of an incoming guest is learned from.
 Every other operation: exit 0 and silence.
 
+The shell part of the hook (hooks/vfio-preflight) stays in charge: it makes an exit status of 0 or 1
+libvirt's, and logs where there is another one that nothing was judged, with what is on stdout.
+
 A failure of the hook itself is not the guest's fault: the ``on-error`` policy decides, and lets the
 guest pass by default. Nothing is imported before it is needed: most guests have no VFIO device.
 
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 MAX_INPUT = 16 * 1024 * 1024
 # libvirt writes the XML at once, so waiting longer for standard input would be pointless.
 INPUT_SECONDS = 5.0
+# The exit status that says that nothing was judged, and that this could not be logged.
+NOT_JUDGED = 70
 # What the child must leave of the deadline for writing its result, in seconds.
 MARGIN = 0.5
 
@@ -77,43 +82,45 @@ def main(arguments: list[str] | None = None, libvirt: int = 0) -> int:
         return _judge(call[0], call[1], xml, libvirt) if may_have_vfio(xml) else 0
     # "restore begin" must exit 0 even if the installation is damaged.
     except Exception as error:
-        _complain(f"{call[1]} begin: nothing checked: {type(error).__name__}: {error}")
-        return 0
+        return _complain(f"{call[1]} begin: nothing checked: {type(error).__name__}: {error}")
 
 
 def _learn(guest: str, reason: str) -> int:
     """Hold what became of an incoming guest against what was predicted; always 0."""
     try:
+        from . import journal
         from .supervise import Outcome, supervised
 
         settings, _ = _configuration()
 
         def work() -> Outcome:
-            from . import journal
             from .outcome import released
 
             line = released(guest, reason, _read_input(), settings)
-            if line:
-                journal.write(settings.log, f"release {line}", patience=MARGIN / 2)
-            return Outcome(0)
+            return Outcome(0, log=f"release {line}" if line else "")
 
-        failure = supervised(work, LEARNING_SECONDS).failure
+        outcome = supervised(work, LEARNING_SECONDS)
+        if outcome.log:
+            journal.write(settings.log, outcome.log, patience=MARGIN / 2)
+        failure = outcome.failure
     except Exception as error:
         failure = f"{type(error).__name__}: {error}"
-    if failure:
-        _complain(f"release end: nothing learned: {failure}")
-    return 0
+    return _complain(f"release end: nothing learned: {failure}") if failure else 0
 
 
 # stderr would be lost: libvirt drops it when the hook exits 0.
-def _complain(line: str) -> None:
-    """Log, if the installation still allows that: a restore must not fail because of it."""
+def _complain(line: str) -> int:
+    """Log, if the installation still allows that; return the exit status, 0 if it does."""
     try:
         from . import journal
 
-        journal.write("syslog", line, warning=True)
-    except Exception:
-        return
+        if journal.write("syslog", line, warning=True):
+            return 0
+    # A restore must not fail because of it.
+    except Exception as error:
+        line = f"{line} (not logged: {type(error).__name__}: {error})"
+    _write(1, line.encode("ascii", "backslashreplace"))
+    return NOT_JUDGED
 
 
 def _read_input() -> bytes:
@@ -136,6 +143,8 @@ def _read_input() -> bytes:
 
 def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
     """Have a child judge the guest, and pass its result on to libvirt."""
+    # The log's module as well, before the fork: it is needed on both sides of it.
+    from . import journal  # noqa: F401
     from .supervise import Outcome, supervised
 
     settings, config_error = _configuration()
@@ -156,8 +165,8 @@ def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
         if operation == "started":
             from .started import started
 
-            return started(gate, xml)
-        return gate.judge(operation, xml)
+            return _swept(started(gate, xml))
+        return _swept(gate.judge(operation, xml))
 
     try:
         outcome = supervised(work, deadline)
@@ -166,7 +175,22 @@ def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
         outcome = Outcome(70, failure=f"no process could be started: {error}")
     if outcome.failure:
         outcome = _failed(outcome.failure, guest, operation, settings, may_block)
-    return _relay(outcome, operation)
+    return _relay(outcome, operation, settings)
+
+
+def _swept(outcome: Outcome) -> Outcome:
+    """``outcome``, after which what hooks that were killed left behind is removed."""
+    before = outcome.after
+
+    def after() -> None:
+        if before is not None:
+            before()
+        from .leftovers import sweep
+
+        sweep(os.path.dirname(os.environ.get("TMPDIR", "")))
+
+    # A guest without devices leaves nothing behind, and is not worth it.
+    return outcome._replace(after=after) if outcome.log else outcome
 
 
 def _configuration() -> tuple[Configuration, ConfigurationError | None]:
@@ -175,8 +199,8 @@ def _configuration() -> tuple[Configuration, ConfigurationError | None]:
     try:
         return load(), None
     except ConfigurationError as error:
-        # Defaults, except for on-error, which is read even from a file with errors.
-        return Configuration(on_error=error.on_error), error
+        # Defaults, except for on-error and log, which are read even from a file with errors.
+        return Configuration(on_error=error.on_error, log=error.log), error
 
 
 def may_have_vfio(xml: bytes) -> bool:
@@ -229,8 +253,16 @@ def _networks_matter(xml: bytes) -> bool:
         return True
 
 
-def _relay(outcome: Outcome, operation: str) -> int:
-    """Pass the result on to libvirt."""
+def _relay(outcome: Outcome, operation: str, settings: Configuration) -> int:
+    """Log what is done, and pass the result on to libvirt."""
+    if outcome.log:
+        from . import journal
+
+        # Only now, when nothing comes between; of a hook that is killed yet its shell tells.
+        logged = journal.write(settings.log, outcome.log, warning=outcome.warning)
+        if not logged and outcome.failure and outcome.status == 0:
+            _write(1, outcome.log.encode("ascii", "backslashreplace"))
+            return NOT_JUDGED
     # A partial document on stdout would make libvirt fail, or define a changed guest.
     _write(1, outcome.out if outcome.status == 0 else b"")
     _write(2, outcome.err)
@@ -243,22 +275,25 @@ def _failed(
 ) -> Outcome:
     """What the on-error policy makes of a child without a result."""
     from ..judge.verdicts import BLOCK
-    from . import journal
+    from ..osutil.text import printable
     from .supervise import Outcome
 
     # The name is libvirt's argument and of any length; it goes into a log line.
     name = guest[:200]
-    what = f"the check of guest {name!a} at {operation} begin could not be made: {failure}"
+    what = printable(
+        f"the check of guest {name!a} at {operation} begin could not be made: {failure}"
+    )
     # restore and prepare cannot be blocked here: only a refusal that was left does that.
     blocks = settings.on_error == BLOCK and may_block
-    journal.write(settings.log, f"{what}; {'blocked' if blocks else 'let pass'}", warning=True)
+    log = f"{what}; {'blocked' if blocks else 'let pass'}"
     if not blocks:
-        return Outcome(0)
+        return Outcome(0, failure=failure, log=log, warning=True)
     from ..configuration import UNCHECKED_REMEDY
     from ..report.text import unchecked
 
     lines = unchecked(WORDS[operation], guest, failure, UNCHECKED_REMEDY)
-    return Outcome(1, err="".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+    err = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+    return Outcome(1, err=err, log=log, warning=True)
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -30,12 +30,17 @@ SIGKILL = 9
 AFTERWARDS = 5
 # Seconds to wait for a killed child; one that is stuck in the kernel is not waited for.
 GRACE = 0.3
+_WARNING = b"!"
+# How the directories of temporary files begin, which nobody can guess; TMPDIR in the child.
+SCRATCH = "vfio-preflight-"
 
 
 class Outcome(NamedTuple):
     """What the child did; ``failure`` is empty if it came to a result of its own.
 
-    ``after`` is what the child does once it has answered; nobody waits for that.
+    ``after`` is what the child does once it has answered; nobody waits for that. ``log`` is the
+    line that tells of this outcome, as a ``warning`` or not: the parent writes it, because a child
+    that is killed between the line and the answer would have told of what never was.
     """
 
     status: int
@@ -43,6 +48,8 @@ class Outcome(NamedTuple):
     err: bytes = b""
     failure: str = ""
     after: Callable[[], object] | None = None
+    log: str = ""
+    warning: bool = False
 
 
 def supervised(work: Callable[[], Outcome], deadline: float) -> Outcome:
@@ -55,8 +62,8 @@ def supervised(work: Callable[[], Outcome], deadline: float) -> Outcome:
 
 
 def _supervised(work: Callable[[], Outcome], deadline: float, scratch: str) -> Outcome:
-    # Output, errors, and the exit status of a child that goes on after its answer.
-    reads, writes = zip(*(os.pipe() for _ in range(3)))
+    # Output, errors, the exit status, the log's line.
+    reads, writes = zip(*(os.pipe() for _ in range(4)))
     # Buffered output would otherwise be written twice, by the parent and by the child.
     sys.stdout.flush()
     sys.stderr.flush()
@@ -78,7 +85,7 @@ def _close(descriptors: tuple[int, ...]) -> None:
 def _scratch() -> str:
     """A new directory for temporary files, created before the child can be killed; or none."""
     place = os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - a name that nobody can guess follows
-    path = os.path.join(place, f"vfio-preflight-{os.urandom(8).hex()}")
+    path = os.path.join(place, f"{SCRATCH}{os.urandom(8).hex()}")
     try:
         os.mkdir(path, 0o700)
         # mkdir()'s mode is subject to the umask, which a hook inherits from the daemon.
@@ -102,7 +109,7 @@ def _remove(scratch: str) -> None:
 
 def _child(work: Callable[[], Outcome], pipes: tuple[int, ...], scratch: str) -> NoReturn:
     status = 70
-    out, err, answer = pipes
+    out, err, answer, log = pipes
     try:
         # A group of its own, so that the emulators it starts can be killed with it.
         os.setpgid(0, 0)
@@ -115,9 +122,13 @@ def _child(work: Callable[[], Outcome], pipes: tuple[int, ...], scratch: str) ->
         # Written at the end and as a whole, so a killed child leaves no half XML for libvirt.
         _write(1, outcome.out)
         _write(2, outcome.err)
+        if outcome.log:
+            _write(log, _packed(outcome))
         status = outcome.status
+        # Last, when all else is there: it may take long until the process itself has ended, whose
+        # open devices the kernel has to reset.
+        os.write(answer, bytes([status]))
         if outcome.after is not None:
-            os.write(answer, bytes([status]))
             _let_go((0, 1, 2, *pipes))
             outcome.after()
     except PreflightError as error:
@@ -130,6 +141,11 @@ def _child(work: Callable[[], Outcome], pipes: tuple[int, ...], scratch: str) ->
         _remove(scratch)
         # Not sys.exit(): the child must not run the parent's cleanup handlers.
         os._exit(status)
+
+
+def _packed(outcome: Outcome) -> bytes:
+    """The line for the log, behind a byte that says how loud it is."""
+    return (_WARNING if outcome.warning else b"-") + outcome.log.encode("utf-8", "replace")
 
 
 def _let_go(descriptors: tuple[int, ...]) -> None:
@@ -166,14 +182,14 @@ def _watch(child: int, pipes: tuple[int, ...], end: float) -> Outcome:
                     waiting.remove(descriptor)
     finally:
         _close(pipes)
-    out, err, answer = (bytes(received[descriptor]) for descriptor in pipes)
+    out, err, answer, log = (bytes(received[descriptor]) for descriptor in pipes)
     if answer:
-        return Outcome(answer[0], out, err)
-    # WNOWAIT keeps the zombie, so the process group's id cannot be reused before the kill.
-    ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-    if ended is not None and ended.si_code != os.CLD_EXITED:
-        _kill(child)  # it is gone; the emulator that it had started may wait for commands yet
-    return _outcome(os.waitpid(child, 0)[1], out, err)
+        line, warning = log[1:].decode("utf-8", "replace"), log[:1] == _WARNING
+        outcome = _outcome(answer[0], out, err)
+        return outcome if outcome.failure else outcome._replace(log=line, warning=warning)
+    # It is gone, or is stuck in its end; an emulator that it had started may wait for commands yet.
+    _kill(child)
+    return _failed(_reap(child), err)
 
 
 def _kill(child: int) -> None:
@@ -186,18 +202,33 @@ def _kill(child: int) -> None:
             continue
 
 
-def _reap(child: int) -> None:
-    """Wait for a child that was killed; not for long, it may be stuck in the kernel."""
+def _reap(child: int) -> int | None:
+    """Wait for a child that is gone or was killed; not for long, it may be stuck in the kernel.
+
+    Return its wait status, None if it is.
+    """
     end = time.monotonic() + GRACE
     # Polling, as SIGCHLD or a pidfd would not help with a process stuck in the kernel (state D).
-    while os.waitpid(child, os.WNOHANG)[0] == 0 and time.monotonic() < end:
+    while True:
+        try:
+            pid, status = os.waitpid(child, os.WNOHANG)
+        # Where the hook's caller ignores SIGCHLD, and that was inherited, nothing is to be reaped.
+        except ChildProcessError:
+            return None
+        if pid or time.monotonic() >= end:
+            return status if pid else None
         time.sleep(0.005)
 
 
-def _outcome(wait_status: int, out: bytes, err: bytes) -> Outcome:
-    if os.WIFSIGNALED(wait_status):
-        return Outcome(70, failure=f"ended by signal {os.WTERMSIG(wait_status)}")
-    status = os.WEXITSTATUS(wait_status)
+def _failed(wait_status: int | None, err: bytes) -> Outcome:
+    """The outcome of a child that gave no answer."""
+    if wait_status is not None and os.WIFEXITED(wait_status):
+        return _outcome(os.WEXITSTATUS(wait_status) or 70, b"", err)
+    signal = "" if wait_status is None else f" by signal {os.WTERMSIG(wait_status)}"
+    return Outcome(70, failure=f"ended{signal}")
+
+
+def _outcome(status: int, out: bytes, err: bytes) -> Outcome:
     # 70, EX_SOFTWARE: the child's own failure; anything but 0 and 1 is not the hook's answer.
     if status not in (0, 1):
         return Outcome(status, failure=err.decode("utf-8", "replace").strip() or f"exit {status}")

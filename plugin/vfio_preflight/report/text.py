@@ -104,7 +104,8 @@ def details(report: ReportDict) -> list[str]:
     lines += [f"  to do for {subjects}: {remedy}" for remedy, subjects in remedies(report).items()]
     if report["note"]:
         lines.append(f"  note: {report['note']}")
-    return lines
+    # Names, paths and texts are the guest's, the emulator's or a file's.
+    return [printable(line) for line in lines]
 
 
 def unjudged_lines(report: ReportDict) -> list[str]:
@@ -197,13 +198,14 @@ def summary(report: ReportDict) -> str:
     shown += [f"{short_name(d)}={_worst_code(d)}" for d in report["devices"]]
     action = _LOGGED_ACTIONS.get(report["action"] or "", report["action"])
     line = f"guest '{report['guest']}': {report['verdict']}, {action} [{' '.join(shown)}]"
+    line = printable(line)
     reason = next(reasons(report), None)
     # Successful checks are logged without a reason, as most lines of the log are of this kind.
     if report["verdict"] not in (UNKNOWN, FAIL) or reason is None:
         return line
     device, finding = reason
     why = f"{name(device)}: {finding['text']}" if device else finding["text"]
-    return f"{line}: {why if len(why) <= LOGGED else why[:LOGGED] + '...'}"
+    return f"{line}: {printable(why, LOGGED)}"
 
 
 def _worst_code(device: DeviceDict) -> str:

@@ -6,7 +6,14 @@ import pytest
 
 from unit.patience import ends
 from vfio_preflight.guest.domain import read_guest
-from vfio_preflight.guest.xml import MAX_XML, GuestError, parse_domain, to_bytes
+from vfio_preflight.guest.xml import (
+    MAX_ATTRIBUTES,
+    MAX_XML,
+    GuestError,
+    LimitError,
+    parse_domain,
+    to_bytes,
+)
 
 LAUGHS = "".join(f"<!ENTITY l{i} '{f'&l{i - 1};' * 10}'>" for i in range(1, 40))
 BOMB = f"<!DOCTYPE domain [<!ENTITY l0 'ha'>{LAUGHS}]><domain type='kvm'%s>%s</domain>"
@@ -43,8 +50,21 @@ def test_parse_entity_bomb_is_refused_at_once(where: tuple[str, str]) -> None:
 
 
 def test_parse_deep_nesting_is_refused() -> None:
-    with pytest.raises(GuestError, match="not well-formed"):
+    with pytest.raises(LimitError, match="too large: Excessive depth"):
         parse_domain(b"<domain type='kvm'>" + b"<a>" * 100_000)
+
+
+@pytest.mark.parametrize("count", [MAX_ATTRIBUTES, MAX_ATTRIBUTES + 1, 50_000])
+@pytest.mark.parametrize("form", ["%s='>'", '%s\n = "\'"'])
+def test_parse_many_attributes(count: int, form: str) -> None:
+    """libxml2 takes seconds for 50,000 of one element, and a check has seconds."""
+    attributes = " ".join(form % f"a{number}" for number in range(count))
+    xml = f"<domain type='kvm'><x>a=''</x><x {attributes}>b=''</x></domain>".encode()
+    if count <= MAX_ATTRIBUTES:
+        assert len(parse_domain(xml)[1].items()) == count
+        return
+    with ends(), pytest.raises(LimitError, match="over 512 attributes"):
+        parse_domain(xml)
 
 
 def test_message_is_one_short_line() -> None:

@@ -335,3 +335,33 @@ def test_child_does_not_go_on_for_ever(tmp_path: Path, monkeypatch: pytest.Monke
             time.sleep(0.01)
         while not gone(int((tmp_path / "pid").read_text())):
             time.sleep(0.01)
+
+
+def test_child_whose_end_takes_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may have to reset a device that it had open: its answer is whole by then."""
+    monkeypatch.setattr(os, "waitpid", lambda *_: pytest.fail("it was waited for"))
+    monkeypatch.setattr(os, "waitid", lambda *_: pytest.fail("it was waited for"))
+    assert supervised(lambda: Outcome(1, b"", b"why"), LATE) == Outcome(1, b"", b"why")
+
+
+def test_child_that_ends_without_an_answer_and_cannot_be_reaped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nobody(*_: object) -> tuple[int, int]:
+        raise ChildProcessError
+
+    monkeypatch.setattr(os, "waitpid", nobody)
+    assert supervised(lambda: os._exit(0), LATE) == Outcome(70, failure="ended")
+
+
+def test_line_for_the_log_comes_with_the_answer_or_not_at_all() -> None:
+    told = Outcome(1, b"", b"why", log="g\u00e4st\ud800: fail", warning=True)
+    assert supervised(lambda: told, LATE) == told._replace(log="g\u00e4st?: fail")
+    assert supervised(lambda: Outcome(0, log="pass"), LATE) == Outcome(0, log="pass")
+    assert supervised(lambda: Outcome(70, b"", b"why", log="x"), LATE).log == ""
+
+    def late() -> Outcome:
+        supervise._write(2, b"half")
+        return hang()
+
+    assert supervised(late, 0.2).log == ""
