@@ -144,6 +144,13 @@ def test_virsh_says_which_attempt(line: str, kind: str, aftermath: str) -> None:
     assert "kept running on the source" not in found.consequences[-1].what
 
 
+def test_after_a_switch_to_postcopy_no_side_is_safe() -> None:
+    said = ("CMD_POSTCOPY_RUN in wrong postcopy state (1)", LOST)
+    (found,) = only(stamped(*said)).telling.causes
+    assert "destroy neither side" in found.consequences[0].what
+    assert "kept running" not in found.consequences[0].what
+
+
 def test_a_restore_has_no_source() -> None:
     line = "error: Failed to restore domain from /srv/db7.save\n"
     found = cause(line + stamped(*CHAIN))
@@ -334,6 +341,8 @@ def test_another_hook(said: str) -> None:
         ),
         ("guest CPU doesn't match specification: missing features: avx512f", "cpu-differs"),
         ("job 'migration out' canceled by client", "cancelled"),
+        ("State blocked by non-migratable device '0000:00:04.0/ivshmem'", "not-migratable"),
+        ("State blocked by non-migratable CPU device (invtsc flag)", "not-migratable"),
     ],
 )
 def test_libvirts_own(line: str, kind: str) -> None:

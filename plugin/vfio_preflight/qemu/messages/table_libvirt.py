@@ -89,7 +89,7 @@ LIBVIRT: tuple[Message, ...] = (
     ),
     Message(
         "libvirt-refused",
-        "libvirt does not migrate this guest: {reason}",
+        "libvirt refuses this by itself, for the reason that its line gives",
         _OWN,
         "remove what it names, or give the flag that allows it (virsh migrate --unsafe,"
         " --copy-storage-all), if you know why it is safe",

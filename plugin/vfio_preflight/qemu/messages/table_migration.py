@@ -52,6 +52,13 @@ MIGRATION: tuple[Message, ...] = (
         (
             Line("State blocked by non-migratable device '{device:quoted}'"),
             Line("non-migratable device: {device:word}"),
+            Line("State blocked by non-migratable CPU device ({device:short})"),
+            Line("Migration is disabled when VirtFS export path '{device:quoted}' is mounted"),
+            Line("Nested {device:word} virtualization does not support live migration yet"),
+            Line(
+                "The {device:word} format used by node '{node:quoted}' does not"
+                " support live migration"
+            ),
             Line(
                 "Device {device:word} is not migratable, but --only-migratable was specified", "8.0"
             ),

@@ -22,7 +22,7 @@ _EQUAL = re.compile(r"^(?:0x)?([0-9a-f]{1,16}) != (?:0x)?([0-9a-f]{1,16})$")
 # What QEMU and libvirt say in any log, whether all goes well or not.
 _NOISE = re.compile(
     r"device redirected to /dev|terminating on signal|^\{|^\}|libvirt version|^-{3}"
-    r"|^at .{1,200}\.c:\d|debug|^\$ |^# "
+    r"|^at .{1,200}\.c:\d|debug|^\$ |^# |Traceback \(most|^  File \"|  File \""
 )
 _TROUBLE = re.compile(
     r"error|fail|cannot|can't|unable|not |n't |invalid|mismatch|refus|unexpected|denied|missing"
@@ -30,10 +30,14 @@ _TROUBLE = re.compile(
     r"|corrupt|differ|no such|busy",
     re.IGNORECASE,
 )
+_POSTCOPY = (
+    "in post-copy the guest's memory is on both hosts: it may wait on the destination, so destroy"
+    " neither side"
+)
 _AFTERMATH = {
     "incoming": "of a migration, the guest kept running on the source; of a restore, the saved"
     " image is still there, and nothing runs",
-    "start": "the guest did not start",
+    "start": "the guest did not start; if it had a saved state (managed save), that is still there",
     "restore": "it was a restore: the saved image is still there, and nothing runs",
     "revert": "the snapshot is still there, and the guest does not run",
     "migration": "the guest kept running on the source",
@@ -166,6 +170,8 @@ def _entry(kind: str, around: _Around, at: int, line: Piece, facts: Known) -> Ex
         entry = _of_restore(entry)
     if entry.kind == "migration-failed":
         aftermath = _AFTERMATH.get(kind, _AFTERMATH["incoming"])
+        if around.kinds["postcopy"]:
+            aftermath = _POSTCOPY
         return entry._replace(what=f"{entry.what}; {aftermath}")
     return entry
 
