@@ -110,6 +110,9 @@ VIRTIO: tuple[Message, ...] = (
         "the daemon does not support it, ended, or has another release",
         _BACKEND,
         (
+            Line(
+                "Back-end of {name:word} device {tag:short} does not support migration through qemu"
+            ),
             Line("vhost transport does not support migration state transfer", "8.2"),
             Line("Failed to initiate state transfer:", "8.2"),
             Line("Failed to set up state transfer pipe: {n:text}", "8.2"),
