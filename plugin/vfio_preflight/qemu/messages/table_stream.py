@@ -18,7 +18,7 @@ _OTHER_QEMU = (
 STREAM: tuple[Message, ...] = (
     Message(
         "unknown-section",
-        "the source sent the state of '{device}', which the destination's guest does not have",
+        "the source sent the state of {device}, which the destination's guest does not have",
         "source and destination were started with different devices, or with the same ones at other"
         " PCI addresses, or a VFIO device there has no migration support",
         "compare the guest's XML on both hosts, hot-plugged devices included",
