@@ -130,6 +130,10 @@ def _read_input() -> bytes:
 
 def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
     """Have a child judge the guest, and pass its result on to libvirt."""
+    from . import turns
+
+    # Before anything else is loaded: of a hundred hooks at once, most wait here.
+    turns.take(operation)
     from .supervise import Outcome, supervised
 
     settings, config_error = _configuration()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 
 from .light import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _MAX_BYTES = 1 << 20
 _MAX_ENTRIES = 16
+# Seconds after which a temporary file is one that its writer, killed, has left behind.
+_LEFT = 60.0
 _SUFFIX = ".json"
 
 
@@ -114,8 +117,9 @@ def _prune(directory: str, limit: int) -> None:
     paths = [os.path.join(directory, name) for name in os.listdir(directory)]
     # Oldest first; used() sets the time, so this is an LRU order.
     entries = sorted((path for path in paths if path.endswith(_SUFFIX)), key=_mtime)
-    leftovers = sorted((path for path in paths if path.endswith(".tmp")), key=_mtime)
-    for path in entries[:-limit] + leftovers[:-_MAX_ENTRIES]:
+    before = time.time() - _LEFT
+    left = [path for path in paths if path.endswith(".tmp") and _mtime(path) < before]
+    for path in entries[:-limit] + left:
         _remove(path)
 
 

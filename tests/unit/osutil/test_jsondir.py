@@ -81,10 +81,21 @@ def test_store_is_bounded(directory: Path) -> None:
     for number in range(40):
         jsondir.store(str(directory), f"{number:02}", number)
         os.utime(directory / f"{number:02}.json", (number, number))
-        (directory / f".{number}.tmp").touch()
     assert len(os.listdir(directory)) <= 40
     assert jsondir.load(str(directory), "39") == 39
     assert jsondir.load(str(directory), "00") is None
+
+
+def test_what_killed_writers_left_is_removed(directory: Path) -> None:
+    """By its age: a file that somebody writes at this very moment stays, however many there are."""
+    jsondir.store(str(directory), "a", 1)
+    for number in range(40):
+        (directory / f".new-{number}.tmp").touch()
+        (directory / f".old-{number}.tmp").touch()
+        os.utime(directory / f".old-{number}.tmp", (number, number))
+    jsondir.store(str(directory), "a", 2)
+    left = {path.name for path in directory.iterdir()}
+    assert left == {"a.json", *(f".new-{number}.tmp" for number in range(40))}
 
 
 def test_entries_in_use_outlive_others(directory: Path) -> None:
