@@ -2,9 +2,10 @@
 
 libvirt waits for a hook without a time-out, and for every process that still holds its stdout or
 stderr. The child therefore gets pipes instead of them, in a process group of its own that is killed
-when time is up; the parent relays the result only once it is whole. A child that crashes, runs out
-of memory or hangs in the kernel is a result like any other. Memory is bounded by the bound on the
-input; a resource limit would be inherited by the emulator, which reserves 1 GiB under TCG.
+when time is up; the parent relays the result only once it is whole, and does not end without the
+child, however it ends. A child that crashes, runs out of memory or hangs in the kernel is a result
+like any other. Memory is bounded by the bound on the input; a resource limit would be inherited by
+the emulator, which reserves 1 GiB under TCG.
 
 The deadline counts what the child could do: while it is ready to run and the processors are busy
 with others, its clock stands still, up to a bound (:data:`STRETCH`).
@@ -66,17 +67,22 @@ def _supervised(work: Callable[[], Outcome], deadline: float, scratch: str) -> O
     # Buffered output would otherwise be written twice, by the parent and by the child.
     sys.stdout.flush()
     sys.stderr.flush()
+    # Nobody writes to it; only the parent keeps its write end.
+    theirs, lifeline = os.pipe()
     # fork() rather than a new interpreter, which would have to import everything again.
     child = os.fork()
     if child == 0:
         # The child's copies of the read ends would hide the end of file from the parent.
         _close(reads)
-        _child(work, writes, scratch)
-    _close(writes)
+        _child(work, writes, (theirs, lifeline), scratch)
+    _close((*writes, theirs))
     begun = time.monotonic()
     # While the child works, so that nobody waits for it.
     leftovers.sweep()
-    return _watch(child, reads, begun, deadline)
+    try:
+        return _watch(child, reads, begun, deadline)
+    finally:
+        os.close(lifeline)
 
 
 def _close(descriptors: tuple[int, ...]) -> None:
@@ -108,12 +114,16 @@ def _remove(scratch: str) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _child(work: Callable[[], Outcome], pipes: tuple[int, ...], scratch: str) -> NoReturn:
+def _child(
+    work: Callable[[], Outcome], pipes: tuple[int, ...], line: tuple[int, int], scratch: str
+) -> NoReturn:
     status = 70
     out, err, answer = pipes
     try:
-        # A group of its own, so that the emulators it starts can be killed with it.
+        # A group of its own, so that what it forks can be killed with it. Programs that it starts
+        # see to that themselves (osutil.program).
         os.setpgid(0, 0)
+        _tie(*line)
         if scratch:
             os.environ["TMPDIR"] = scratch
         # stderr first: an error in between is then already reported to the parent.
@@ -126,7 +136,8 @@ def _child(work: Callable[[], Outcome], pipes: tuple[int, ...], scratch: str) ->
         status = outcome.status
         if outcome.after is not None:
             os.write(answer, bytes([status]))
-            _let_go((0, 1, 2, *pipes))
+            # The lifeline before the pipes, after whose end the parent ends.
+            _let_go((line[0], 0, 1, 2, *pipes))
             outcome.after()
     except PreflightError as error:
         # The parent turns this, and the child's own faults below, into the on-error policy.
@@ -138,6 +149,21 @@ def _child(work: Callable[[], Outcome], pipes: tuple[int, ...], scratch: str) ->
         _remove(scratch)
         # Not sys.exit(): the child must not run the parent's cleanup handlers.
         os._exit(status)
+
+
+def _tie(lifeline: int, write_end: int) -> None:
+    """Have the kernel kill this process as the last write end of its lifeline is closed.
+
+    Source: fcntl(2), F_SETOWN and F_SETSIG; ``pipe_release()``, fs/pipe.c of Linux.
+    """
+    import fcntl
+
+    # Not the process group: a process that writes a line of the log is part of it at first.
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    # Only now, so that a parent that has ended meanwhile is noticed.
+    os.close(write_end)
 
 
 def _let_go(descriptors: tuple[int, ...]) -> None:
@@ -185,7 +211,7 @@ def _watch(child: int, pipes: tuple[int, ...], begun: float, deadline: float) ->
     # WNOWAIT keeps the zombie, so the process group's id cannot be reused before the kill.
     ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     if ended is not None and ended.si_code != os.CLD_EXITED:
-        _kill(child)  # it is gone; the emulator that it had started may wait for commands yet
+        _kill(child)  # it is gone; what it had forked may not be
     return _outcome(os.waitpid(child, 0)[1], out, err)
 
 

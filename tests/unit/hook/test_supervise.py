@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from unit.patience import ends
+from unit.patience import appears, ends
 from vfio_preflight.errors import PreflightError
 from vfio_preflight.hook import supervise
 from vfio_preflight.hook.supervise import Outcome, _kill, _reap, _remove, supervised
@@ -168,6 +168,27 @@ def test_nowhere_to_put_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("TMPDIR", "/nonexistent")
     outcome = supervised(lambda: Outcome(0, os.environ["TMPDIR"].encode()), LATE)
     assert outcome == Outcome(0, b"/nonexistent")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_child_does_not_outlive_its_parent(tmp_path: Path, number: signal.Signals) -> None:
+    """Whoever kills that, and whatever the child waits for."""
+    path = tmp_path / "pid"
+
+    def work() -> Outcome:
+        (tmp_path / "new").write_text(str(os.getpid()))
+        (tmp_path / "new").rename(path)
+        return hang()
+
+    parent = os.fork()
+    if parent == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        supervised(work, 60.0)
+        os._exit(0)
+    assert appears(path)
+    os.kill(parent, number)
+    os.waitpid(parent, 0)
+    assert gone(int(path.read_text()))
 
 
 def test_child_that_ignores_signals_is_killed(tmp_path: Path) -> None:
