@@ -133,7 +133,7 @@ def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
     from . import turns
 
     # Before anything else is loaded: of a hundred hooks at once, most wait here.
-    turns.take(operation)
+    place = turns.take(operation)
     from .supervise import Outcome, supervised
 
     settings, config_error = _configuration()
@@ -146,6 +146,7 @@ def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
         deadline = settings.second_gate_deadline if may_block else CAPTURE_SECONDS
 
     def work() -> Outcome:
+        turns.let_go(place)
         from .gate import Gate
 
         # The child stops by itself shortly before the parent would kill it.

@@ -32,21 +32,31 @@ def places() -> int:
     return min(2 * len(os.sched_getaffinity(0)), _MOST)
 
 
-def take(operation: str) -> None:
-    """Wait for a turn, which lasts until this process and those that it forks have ended."""
+def take(operation: str) -> int:
+    """Wait for a turn, which lasts until this process has ended.
+
+    Returns the descriptor of the place, -1 without one. A process that is forked lets go of it: one
+    that is stuck in the kernel must not keep the place.
+    """
     patience = PATIENCE_STARTED if operation == "started" else PATIENCE
     try:
-        _take(time.monotonic() + patience)
+        return _take(time.monotonic() + patience)
     except OSError:
-        return
+        return -1
 
 
-def _take(end: float) -> None:
+def let_go(place: int) -> None:
+    """Close what :func:`take` returned; another process that has it open keeps the turn."""
+    if place >= 0:
+        os.close(place)
+
+
+def _take(end: float) -> int:
     queue = lock_file(DIRECTORY, "queue")
     try:
         if not is_taken(queue):
             _wait_in(queue, end - time.monotonic())
-        _take_one(end)
+        return _take_one(end)
     finally:
         os.close(queue)
 
@@ -71,26 +81,26 @@ def _wait_in(queue: int, seconds: float) -> None:
         signals.signal(signals.SIGALRM, signals.SIG_DFL)
 
 
-def _take_one(end: float) -> None:
+def _take_one(end: float) -> int:
     """Take one of the places; no lock is left open but that one's."""
     locks: list[int] = []
     try:
         for number in range(places()):
             locks.append(lock_file(DIRECTORY, f"place-{number}"))
             if is_taken(locks[-1]):
-                locks.pop()
-                return
-        _take_first_free(locks, end)
+                return locks.pop()
+        return _take_first_free(locks, end)
     finally:
         for lock in locks:
             os.close(lock)
 
 
-def _take_first_free(locks: list[int], end: float) -> None:
-    """Take the first to become free off the list; none, if that is not before ``end``."""
+def _take_first_free(locks: list[int], end: float) -> int:
+    """Take the first to become free off the list; -1 if that is not before ``end``."""
     while time.monotonic() < end:
         free = next((lock for lock in locks if is_taken(lock)), None)
         if free is not None:
             locks.remove(free)
-            return
+            return free
         time.sleep(_POLL)
+    return -1

@@ -113,6 +113,27 @@ def is_free(name: str) -> bool:
         os.close(lock)
 
 
+def test_forked_process_that_is_stuck_keeps_no_place(
+    forked: Callable[[Callable[[], object]], int],
+) -> None:
+    place = turns.take("migrate")
+    gone, write = os.pipe()
+
+    def work() -> None:
+        turns.let_go(place)
+        os.write(write, b"x")
+        time.sleep(60)
+
+    forked(work)
+    os.read(gone, 1)
+    assert not is_free("place-0")
+    turns.let_go(place)
+    assert is_free("place-0")
+    turns.let_go(-1)
+    os.close(gone)
+    os.close(write)
+
+
 @pytest.mark.parametrize(("operation", "patience"), [("migrate", 0.4), ("started", 0.1)])
 def test_patience_ends(
     monkeypatch: pytest.MonkeyPatch, directory: Path, operation: str, patience: float
