@@ -171,13 +171,13 @@ def test_nowhere_to_put_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_child_does_not_outlive_its_parent(tmp_path: Path, number: signal.Signals) -> None:
+def test_child_does_not_outlive_its_parent(temporary: Path, number: signal.Signals) -> None:
     """Whoever kills that, and whatever the child waits for."""
-    path = tmp_path / "pid"
+    path = temporary / "pid"
 
     def work() -> Outcome:
-        (tmp_path / "new").write_text(str(os.getpid()))
-        (tmp_path / "new").rename(path)
+        (temporary / "new").write_text(str(os.getpid()))
+        (temporary / "new").rename(path)
         return hang()
 
     parent = os.fork()
