@@ -55,7 +55,7 @@ class ConfigurationError(PreflightError):
 
 
 class Configuration(NamedTuple):
-    """Settings as in ``etc/vfio-preflight.conf``; deadlines in seconds.
+    """Settings as in ``etc/vfio-preflight.conf``; deadlines in seconds of work (``hook.turns``).
 
     ``policy`` maps verdicts to actions; ``vsc_tolerant`` are ``vendor:device`` patterns in lower
     case. ``evidence`` is the weakest that counts. ``log`` is ``syslog``, ``none`` or an absolute

@@ -26,10 +26,11 @@ RECORD = {KEY: make_state()}
 PROGRAM = """
 import sys
 from vfio_preflight import configuration
-from vfio_preflight.hook import entry
+from vfio_preflight.hook import entry, turns
 directory, *arguments = sys.argv[1:]
 load = configuration.load
 configuration.load = lambda: load(f"{directory}/x.conf")._replace(runtime=f"{directory}/run")
+turns.DIRECTORY = f"{directory}/run/turns"
 PATCH
 status = entry.main(arguments)
 with open(f"{directory}/modules", "w") as file:

@@ -143,7 +143,11 @@ def _read_input() -> bytes:
 
 def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
     """Have a child judge the guest, and pass its result on to libvirt."""
-    # The log's module as well, before the fork: it is needed on both sides of it.
+    from . import turns
+
+    # Before anything else is loaded: of a hundred hooks at once, most wait here.
+    place = turns.take(operation)
+    # The log's module, before the fork: it is needed on both sides of it.
     from . import journal  # noqa: F401
     from .supervise import Outcome, supervised
 
@@ -157,6 +161,7 @@ def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
         deadline = settings.second_gate_deadline if may_block else CAPTURE_SECONDS
 
     def work() -> Outcome:
+        turns.let_go(place)
         from .gate import Gate
 
         # The child stops by itself shortly before the parent would kill it.
@@ -165,8 +170,8 @@ def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
         if operation == "started":
             from .started import started
 
-            return _swept(started(gate, xml))
-        return _swept(gate.judge(operation, xml))
+            return started(gate, xml)
+        return gate.judge(operation, xml)
 
     try:
         outcome = supervised(work, deadline)
@@ -176,21 +181,6 @@ def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
     if outcome.failure:
         outcome = _failed(outcome.failure, guest, operation, settings, may_block)
     return _relay(outcome, operation, settings)
-
-
-def _swept(outcome: Outcome) -> Outcome:
-    """``outcome``, after which what hooks that were killed left behind is removed."""
-    before = outcome.after
-
-    def after() -> None:
-        if before is not None:
-            before()
-        from .leftovers import sweep
-
-        sweep(os.path.dirname(os.environ.get("TMPDIR", "")))
-
-    # A guest without devices leaves nothing behind, and is not worth it.
-    return outcome._replace(after=after) if outcome.log else outcome
 
 
 def _configuration() -> tuple[Configuration, ConfigurationError | None]:

@@ -2,12 +2,16 @@
 
 libvirt waits for a hook without a time-out, and for every process that still holds its stdout or
 stderr. The child therefore gets pipes instead of them, in a process group of its own that is killed
-when time is up; the parent relays the result only once it is whole. A child that crashes, runs out
-of memory or hangs in the kernel is a result like any other. Memory is bounded by the bound on the
-input; a resource limit would be inherited by the emulator, which reserves 1 GiB under TCG.
+when time is up; the parent relays the result only once it is whole, and does not end without the
+child, however it ends. A child that crashes, runs out of memory or hangs in the kernel is a result
+like any other. Memory is bounded by the bound on the input; a resource limit would be inherited by
+the emulator, which reserves 1 GiB under TCG.
 
-Temporary files of the child lie in a directory of its own, which the child removes, and the parent
-where the child was killed.
+The deadline counts what the child could do: while it is ready to run and the processors are busy
+with others, its clock stands still, up to a bound (:data:`STRETCH`).
+
+Temporary files of the child lie in a directory of its own, which the child removes, the parent
+where the child was killed, and a later hook where both were.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import time
 from collections.abc import Callable
 
 from ..errors import PreflightError
+from ..osutil import leftovers
 from ..osutil.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -28,11 +33,11 @@ if TYPE_CHECKING:
 SIGKILL = 9
 # Seconds that a child may take for what it does after its answer.
 AFTERWARDS = 5
+# How many times the deadline is added to it at most, for a child that gets no processor.
+STRETCH = 2.0
 # Seconds to wait for a killed child; one that is stuck in the kernel is not waited for.
 GRACE = 0.3
 _WARNING = b"!"
-# How the directories of temporary files begin, which nobody can guess; TMPDIR in the child.
-SCRATCH = "vfio-preflight-"
 
 
 class Outcome(NamedTuple):
@@ -67,14 +72,22 @@ def _supervised(work: Callable[[], Outcome], deadline: float, scratch: str) -> O
     # Buffered output would otherwise be written twice, by the parent and by the child.
     sys.stdout.flush()
     sys.stderr.flush()
+    # Nobody writes to it; only the parent keeps its write end.
+    theirs, lifeline = os.pipe()
     # fork() rather than a new interpreter, which would have to import everything again.
     child = os.fork()
     if child == 0:
         # The child's copies of the read ends would hide the end of file from the parent.
         _close(reads)
-        _child(work, writes, scratch)
-    _close(writes)
-    return _watch(child, reads, time.monotonic() + deadline)
+        _child(work, writes, (theirs, lifeline), scratch)
+    _close((*writes, theirs))
+    begun = time.monotonic()
+    # While the child works, so that nobody waits for it.
+    leftovers.sweep()
+    try:
+        return _watch(child, reads, begun, deadline)
+    finally:
+        os.close(lifeline)
 
 
 def _close(descriptors: tuple[int, ...]) -> None:
@@ -84,8 +97,7 @@ def _close(descriptors: tuple[int, ...]) -> None:
 
 def _scratch() -> str:
     """A new directory for temporary files, created before the child can be killed; or none."""
-    place = os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - a name that nobody can guess follows
-    path = os.path.join(place, f"{SCRATCH}{os.urandom(8).hex()}")
+    path = os.path.join(leftovers.place(), f"{leftovers.SCRATCH}{os.urandom(8).hex()}")
     try:
         os.mkdir(path, 0o700)
         # mkdir()'s mode is subject to the umask, which a hook inherits from the daemon.
@@ -107,12 +119,16 @@ def _remove(scratch: str) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _child(work: Callable[[], Outcome], pipes: tuple[int, ...], scratch: str) -> NoReturn:
+def _child(
+    work: Callable[[], Outcome], pipes: tuple[int, ...], line: tuple[int, int], scratch: str
+) -> NoReturn:
     status = 70
     out, err, answer, log = pipes
     try:
-        # A group of its own, so that the emulators it starts can be killed with it.
+        # A group of its own, so that what it forks can be killed with it. Programs that it starts
+        # see to that themselves (osutil.program).
         os.setpgid(0, 0)
+        _tie(*line)
         if scratch:
             os.environ["TMPDIR"] = scratch
         # stderr first: an error in between is then already reported to the parent.
@@ -129,7 +145,8 @@ def _child(work: Callable[[], Outcome], pipes: tuple[int, ...], scratch: str) ->
         # open devices the kernel has to reset.
         os.write(answer, bytes([status]))
         if outcome.after is not None:
-            _let_go((0, 1, 2, *pipes))
+            # The lifeline before the pipes, after whose end the parent ends.
+            _let_go((line[0], 0, 1, 2, *pipes))
             outcome.after()
     except PreflightError as error:
         # The parent turns this, and the child's own faults below, into the on-error policy.
@@ -148,6 +165,21 @@ def _packed(outcome: Outcome) -> bytes:
     return (_WARNING if outcome.warning else b"-") + outcome.log.encode("utf-8", "replace")
 
 
+def _tie(lifeline: int, write_end: int) -> None:
+    """Have the kernel kill this process as the last write end of its lifeline is closed.
+
+    Source: fcntl(2), F_SETOWN and F_SETSIG; ``pipe_release()``, fs/pipe.c of Linux.
+    """
+    import fcntl
+
+    # Not the process group: a process that writes a line of the log is part of it at first.
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    # Only now, so that a parent that has ended meanwhile is noticed.
+    os.close(write_end)
+
+
 def _let_go(descriptors: tuple[int, ...]) -> None:
     """Hold the pipes no longer, for whose end the parent waits; and do not go on for ever."""
     import signal
@@ -163,7 +195,8 @@ def _write(descriptor: int, data: bytes) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def _watch(child: int, pipes: tuple[int, ...], end: float) -> Outcome:
+def _watch(child: int, pipes: tuple[int, ...], begun: float, deadline: float) -> Outcome:
+    end = begun + deadline
     received = {descriptor: bytearray() for descriptor in pipes}
     waiting = list(pipes)
     try:
@@ -172,6 +205,10 @@ def _watch(child: int, pipes: tuple[int, ...], end: float) -> Outcome:
             left = end - time.monotonic()
             ready = select.select(waiting, [], [], left)[0] if left > 0 else []
             if not ready:
+                later = begun + deadline + min(_starved(child), STRETCH * deadline)
+                if later > max(end, time.monotonic()):
+                    end = later
+                    continue
                 _kill(child)
                 _reap(child)
                 return Outcome(70, failure="no result within the deadline")
@@ -190,6 +227,18 @@ def _watch(child: int, pipes: tuple[int, ...], end: float) -> Outcome:
     # It is gone, or is stuck in its end; an emulator that it had started may wait for commands yet.
     _kill(child)
     return _failed(_reap(child), err)
+
+
+def _starved(child: int) -> float:
+    """Seconds in which the child was ready to run, and waited for a processor.
+
+    0.0 where the kernel does not tell (CONFIG_SCHED_INFO). Source: sched-stats.rst of Linux.
+    """
+    try:
+        with open(f"/proc/{child}/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def _kill(child: int) -> None:

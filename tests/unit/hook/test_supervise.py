@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from unit.patience import ends
+from unit.patience import appears, ends
 from vfio_preflight.errors import PreflightError
 from vfio_preflight.hook import supervise
 from vfio_preflight.hook.supervise import Outcome, _kill, _reap, _remove, supervised
+from vfio_preflight.osutil import leftovers
 
 LATE = 5.0
 
@@ -70,6 +71,43 @@ def test_deadline(tmp_path: Path) -> None:
     assert not os.path.exists(f"/proc/{pid}"), "not even a zombie"
 
 
+@pytest.mark.parametrize(("starved", "counted"), [(0.2, 0.2), (100.0, 0.4)])
+def test_deadline_does_not_count_what_others_took(
+    monkeypatch: pytest.MonkeyPatch, starved: float, counted: float
+) -> None:
+    """The wait for a processor, up to a bound."""
+    monkeypatch.setattr(supervise, "_starved", lambda _child: starved)
+    monkeypatch.setattr(supervise, "STRETCH", 2.0)
+    begun = time.monotonic()
+    with ends():
+        assert supervised(hang, 0.2).failure == "no result within the deadline"
+    assert time.monotonic() - begun >= 0.2 + counted
+
+
+def test_child_that_gets_a_processor_late_is_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "_starved", lambda _child: 20.0)
+
+    def work() -> Outcome:
+        time.sleep(0.4)
+        return Outcome(0, b"late")
+
+    assert supervised(work, 0.3) == Outcome(0, b"late")
+
+
+def test_starved() -> None:
+    """A process that sleeps is not; of one that is gone nothing is known."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+    os.kill(child, signal.SIGSTOP)
+    first = supervise._starved(child)
+    time.sleep(0.05)
+    assert 0.0 <= supervise._starved(child) - first < 0.05
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert supervise._starved(child) == 0.0
+
+
 def test_deadline_kills_the_child_and_its_children(tmp_path: Path) -> None:
     def spawn() -> Outcome:
         process = subprocess.Popen(["sleep", "30"])
@@ -111,6 +149,15 @@ def test_no_temporary_file_is_left(temporary: Path, work: str) -> None:
     assert list(temporary.iterdir()) == []
 
 
+def test_what_killed_hooks_have_left_is_swept(temporary: Path) -> None:
+    for name, age in (("old", 2 * leftovers.AGE), ("new", 0.0)):
+        directory = temporary / f"{leftovers.SCRATCH}{name}"
+        (directory / "device").mkdir(parents=True)
+        os.utime(directory, (time.time() - age,) * 2)
+    supervised(lambda: Outcome(0), LATE)
+    assert [path.name for path in temporary.iterdir()] == [f"{leftovers.SCRATCH}new"]
+
+
 def test_remove_of_what_cannot_be_removed_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     _remove(str(tmp_path / "file"))
@@ -121,6 +168,27 @@ def test_nowhere_to_put_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("TMPDIR", "/nonexistent")
     outcome = supervised(lambda: Outcome(0, os.environ["TMPDIR"].encode()), LATE)
     assert outcome == Outcome(0, b"/nonexistent")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_child_does_not_outlive_its_parent(temporary: Path, number: signal.Signals) -> None:
+    """Whoever kills that, and whatever the child waits for."""
+    path = temporary / "pid"
+
+    def work() -> Outcome:
+        (temporary / "new").write_text(str(os.getpid()))
+        (temporary / "new").rename(path)
+        return hang()
+
+    parent = os.fork()
+    if parent == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        supervised(work, 60.0)
+        os._exit(0)
+    assert appears(path)
+    os.kill(parent, number)
+    os.waitpid(parent, 0)
+    assert gone(int(path.read_text()))
 
 
 def test_child_that_ignores_signals_is_killed(tmp_path: Path) -> None:

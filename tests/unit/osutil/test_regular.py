@@ -18,6 +18,7 @@ PACKAGE = Path(vfio_preflight.__file__).parent
 OTHERWISE = {
     "osutil/regular.py": "this is it",
     "osutil/jsondir.py": "by the same flags, and refuses a link",
+    "osutil/locks.py": "by the same flags, and refuses what is no lock of ours",
     "images/save_image.py": "by the same flags, and takes a block device",
     "pci/formats.py": "a command's argument, which may be a pipe",
     "hook/journal.py": "writes",
