@@ -13,11 +13,33 @@ import binascii
 import json
 import zlib
 
+from ..osutil.light import TYPE_CHECKING
 from ..report.schema import ReportDict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lxml import etree
+
+    from ..judge.facts import Facts
+    from ..judge.findings import Report
+    from ..judge.policy import Decision
 
 MARK = "vfio-preflight-reply"
 # Characters of an answer that certainly fit into libvirt's error message with its own words.
 PART = 600
+
+
+def readiness(
+    facts: Facts, root: etree._Element
+) -> Callable[[Report, Decision], tuple[Report, Decision | None]]:
+    """What adds to a report whether the devices are there and free now."""
+    from ..guest.pools import networks_asked
+    from ..host.inventory import read_inventory
+    from ..judge.checks.readiness import with_readiness
+
+    inventory, networks = read_inventory(), networks_asked(root)
+    return lambda report, decision: with_readiness(report, decision, facts, inventory, networks)
 
 
 def reply(part: int, report: ReportDict) -> bytes:
