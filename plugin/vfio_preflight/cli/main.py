@@ -15,10 +15,25 @@ from contextlib import redirect_stderr
 
 from .. import __version__
 from ..errors import PreflightError
-from . import catalogue, check, compare, explain, history, install, masks, record, state, watch
+from . import (
+    catalogue,
+    check,
+    compare,
+    explain,
+    history,
+    host,
+    install,
+    masks,
+    record,
+    state,
+    watch,
+)
 
 USAGE_ERROR = 2
-COMMANDS = (check, compare, masks, explain, state, record, watch, catalogue, history, install)
+COMMANDS = (
+    *(check, host, compare, masks, explain, state, record, watch, catalogue, history),
+    install,
+)
 
 
 def parser() -> argparse.ArgumentParser:
