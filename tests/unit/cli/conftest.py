@@ -7,10 +7,18 @@ from pathlib import Path
 import pytest
 
 from lab.configs import make_config
-from unit.makers import PMC, VSC_BODY, differing, make_emulator, make_state
+from unit.makers import (
+    PMC,
+    VSC_BODY,
+    differing,
+    make_emulator,
+    make_inventory,
+    make_state,
+)
 from vfio_preflight.cli import check, compare, state
 from vfio_preflight.configuration import Configuration
 from vfio_preflight.gather import here as collect
+from vfio_preflight.host import inventory
 from vfio_preflight.pci.formats import to_json
 
 
@@ -21,6 +29,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configuration:
     for module in (check, compare, state):
         monkeypatch.setattr(module, "load", lambda: made_up)
     monkeypatch.setattr(collect, "emulator_facts", lambda *_args, **_options: make_emulator())
+    monkeypatch.setattr(inventory, "read_inventory", lambda: make_inventory())
     return made_up
 
 
