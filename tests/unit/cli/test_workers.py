@@ -98,8 +98,7 @@ def test_nothing_is_left_when_killed(number: signal.Signals, tmp_path: Path) -> 
     assert (out, process.returncode != 0) == (b"", True)
     # What was defined is removed first, also where the program itself is gone.
     wait((tmp_path / "removed").exists)
-    if number != signal.SIGKILL:
-        assert not is_alive(int((tmp_path / "defined").read_text()))
+    wait(lambda: not is_alive(int((tmp_path / "defined").read_text())))
 
 
 def test_signal_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
