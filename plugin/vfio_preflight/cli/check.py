@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import time
 from argparse import ArgumentTypeError, Namespace, _SubParsersAction
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-
-from lxml import etree
 
 from ..configuration import Configuration, load
 from ..gather.here import facts_here
 from ..gather.saved import guest_of, saved_states
 from ..gather.trials import trials
-from ..guest.domain import Guest, GuestError, parse_domain, read_guest, to_bytes
+from ..guest.domain import Guest, GuestDevice, GuestError, parse_domain, read_guest, to_bytes
 from ..guest.metadata import (
     Record,
     RecordEntry,
@@ -32,13 +30,18 @@ from ..images.stream import MAGIC
 from ..judge.checks.readiness import with_readiness
 from ..judge.pipeline import examine
 from ..judge.verdicts import ALWAYS
+from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..pci.state import ConfigState, State
 from ..qemu.model.equivalence import equivalent_to_qemu
 from ..report.schema import ReportDict, as_dict
 from . import output
 from .alone import load_state
 from .arguments import UsageError, device_name
-from .connection import LOCAL, bandwidth_of, connected, domain_named, library
+from .connection import LOCAL, connected, domain_named
+from .running import as_called, as_running
+
+if TYPE_CHECKING:
+    from lxml import etree
 
 DESCRIPTION = (
     "With --to: asks the destination's hook about a running guest, through libvirt; nothing is"
@@ -132,40 +135,50 @@ def _elsewhere(options: Namespace) -> ReportDict:
     from .elsewhere import guest_there, judge_there, read_facts
 
     there = read_facts(options.destination_facts)
-    root, saved, bandwidth = _root(options)
+    subject = _subject(options)
     with _named(options.image or options.guest):
-        states = _states(guest_there(root, there), options.source_state, load())
-        return judge_there(root, there, {**saved, **states}, bool(options.image), bandwidth)
+        given = _states(guest_there(subject.root, there), options.source_state, load())
+        states = {**subject.saved, **given}
+        report = judge_there(subject.root, there, states, bool(options.image), subject.bandwidth)
+    return as_called(report, subject.names)
 
 
-def _root(options: Namespace) -> tuple[etree._Element, dict[str, State], int]:
-    """A guest's XML: an image's, a file's, or that of a running guest; an image's states, and how
-    fast a running guest is migrated."""
+class _Subject(NamedTuple):
+    """The XML to judge; what a save image says of the devices; of a running guest how fast it is
+    migrated, and what its devices are called in this run, by key."""
+
+    root: etree._Element
+    saved: Mapping[str, State] = {}
+    bandwidth: int = 0
+    names: Mapping[str, str] = {}
+
+
+def _subject(options: Namespace) -> _Subject:
     if options.image:
         image = read_image(options.image)
         with _named(options.image):
             guest, root = guest_of(image, options.image)
-            return root, saved_states(guest, root, image.stream), 0
+            return _Subject(root, saved_states(guest, root, image.stream.vfio))
     if _is_file(options.guest):
         with _named(options.guest):
-            return parse_domain(_read(options.guest)), {}, 0
+            return _Subject(parse_domain(_read(options.guest)))
     with connected(options.connect) as source:
-        domain = domain_named(source, options.guest)
-        xml = domain.XMLDesc(library().VIR_DOMAIN_XML_MIGRATABLE)
-        return parse_domain(xml.encode()), {}, bandwidth_of(domain)
+        running = as_running(domain_named(source, options.guest))
+        root = parse_domain(running["xml"].encode())
+        return _Subject(root, {}, running["bandwidth"], running["names"])
 
 
 def _offline(options: Namespace) -> ReportDict:
     settings = load()
-    root, saved, _ = _root(options)
+    subject = _subject(options)
     with _named(options.image or options.guest):
         # Networks of this host, as the guest is judged for a move to this host.
-        guest = read_guest(root, hands_out_devices)
+        guest = read_guest(subject.root, hands_out_devices)
     end = time.monotonic() + settings.deadline
     # States given on the command line replace those of the image.
     given = _states(guest, options.source_state, settings)
     here = _states(guest, options.destination_state, settings)
-    facts = facts_here(guest, settings, end, {**saved, **given}, here)
+    facts = facts_here(guest, settings, end, {**subject.saved, **given}, here)
     facts = facts._replace(saved=bool(options.image))
     # A check opens free devices as the hook does, so it can add to the catalogue, too.
     remember_all(
@@ -177,7 +190,7 @@ def _offline(options: Namespace) -> ReportDict:
     report, decision = decided(examine(facts, mode, trials(guest.emulator, end)), guest, settings)
     from ..host.inventory import read_inventory
 
-    networks = networks_asked(root)
+    networks = networks_asked(subject.root)
     return as_dict(*with_readiness(report, decision, facts, read_inventory(), networks, {*here}))
 
 
@@ -211,7 +224,7 @@ def image_as_guest(path: str) -> str:
     image = read_image(path)
     with _named(path):
         guest, root = guest_of(image, path)
-        found = saved_states(guest, root, image.stream)
+        found = saved_states(guest, root, image.stream.vfio)
     host = os.uname().nodename
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     # The destination's hook reads the record only: it cannot see the image.
@@ -237,15 +250,40 @@ def _states(
 
 
 def _key(guest: Guest, name: str) -> str:
-    """The key of the device that an operator names by alias, guest or host address, or UUID."""
+    """The key of the device that an operator names by alias, guest or host address, or UUID.
+
+    The alias may be the XML's or the one that libvirt will give it at the destination.
+    """
     # The normal form of an address, as keys and hosts are stored.
     wanted = device_name(name) or name
-    names = {device.key: (device.key, device.alias, device.host) for device in guest.devices}
-    found = [key for key, known in names.items() if wanted in known]
-    if len(found) == 1:
-        return found[0]
-    choices = ", ".join(device.alias or device.key for device in guest.devices) or "none"
-    raise UsageError(f"'{name}' names no VFIO device of guest {guest.name}; it has: {choices}")
+    found = [d for d in guest.devices if wanted in (d.key, d.written, d.alias, d.host)]
+    # In the XML it may also be the alias of a device that is no VFIO device.
+    if len(found) == 1 and wanted not in guest.others:
+        return found[0].key
+    if not found:
+        choices = ", ".join(device.name for device in guest.devices) or "none"
+        raise UsageError(f"'{name}' names no VFIO device of guest {guest.name}; it has: {choices}")
+    meanings = [f"{_address(device)} {_whose_name(device, wanted)}" for device in found]
+    if wanted in guest.others:
+        meanings.append("another device, which is no VFIO device, has it in the XML")
+    raise UsageError(
+        f"'{name}' may mean more than one device of guest {guest.name}: {'; '.join(meanings)}."
+        f" Name the device by its address: {' or '.join(map(_address, found))}"
+    )
+
+
+def _address(device: GuestDevice) -> str:
+    """A name of the device that no alias can be mistaken for."""
+    return device.host or device.key
+
+
+def _whose_name(device: GuestDevice, name: str) -> str:
+    if device.written == name:
+        return "has this alias in the XML"
+    # After a hot-unplug the aliases of a running guest have gaps.
+    if device.alias == name:
+        return "will have it at the destination, where libvirt numbers anew"
+    return f"({device.name}) has this address"
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -24,7 +24,8 @@ from ..report.schema import SCHEMA, ReportDict
 from ..report.text import title
 from . import leftovers, output
 from .columns import columns
-from .connection import Connection, LibvirtError, bandwidth_of, connected, domain_named, library
+from .connection import Connection, LibvirtError, connected, domain_named
+from .running import Running, as_called, as_running
 from .sshuri import TRANSPORTS, Ssh
 from .workers import Answer, side_by_side
 
@@ -63,25 +64,22 @@ def run(options: Namespace, image_as_guest: Callable[[str], str]) -> int:
     return output.show(answers[0].value, options.format)
 
 
-def _source(options: Namespace, image_as_guest: Callable[[str], str]) -> dict[str, Any]:
-    """What is to be asked about: XML, and what the migration may take of the network."""
-    # The migratable XML is what libvirt sends: the hook on the destination sees the same.
-    migratable = library().VIR_DOMAIN_XML_MIGRATABLE
+def _source(options: Namespace, image_as_guest: Callable[[str], str]) -> Running:
+    """What is to be asked about."""
     with connected(options.connect) as source:
         leftovers.remove(source)
         if options.image:
-            return {"xml": image_as_guest(options.image), "bandwidth": 0}
-        domain = domain_named(source, options.guest)
-        return {"xml": domain.XMLDesc(migratable), "bandwidth": bandwidth_of(domain)}
+            return {"xml": image_as_guest(options.image), "bandwidth": 0, "names": {}}
+        return as_running(domain_named(source, options.guest))
 
 
-def _ask(options: Namespace, uri: str, about: dict[str, Any], several: bool) -> ReportDict:
+def _ask(options: Namespace, uri: str, about: Running, several: bool) -> ReportDict:
     from . import dryrun
 
     wanted = _quiet(uri) if several else uri
     with connected(options.connect) as source, connected(wanted) as destination:
         leftovers.remove(destination)
-        return dryrun.ask(
+        report = dryrun.ask(
             source,
             destination,
             about["xml"],
@@ -89,6 +87,7 @@ def _ask(options: Namespace, uri: str, about: dict[str, Any], several: bool) -> 
             bandwidth=about["bandwidth"],
             otherwise=partial(_by_facts, about, bool(options.image)),
         )
+    return as_called(report, about["names"])
 
 
 def _quiet(uri: str) -> str:
@@ -100,7 +99,7 @@ def _quiet(uri: str) -> str:
     return parts._replace(query=query).geturl()
 
 
-def _by_facts(about: dict[str, Any], saved: bool, destination: Connection) -> ReportDict | str:
+def _by_facts(about: Running, saved: bool, destination: Connection) -> ReportDict | str:
     """The guest judged by the destination's facts; or, in words, why they cannot be had."""
     from .elsewhere import judge_there
     from .remote import facts_of

@@ -19,7 +19,7 @@ from ..guest.addresses import host_address, uuid
 from ..guest.traits import NAMES, Traits, from_facts
 from ..host.inventory import MAX_DEVICES, MDEV, PCI, HostDevice, Inventory, MdevType
 from ..host.pools import Pool
-from ..judge.verdicts import CHOICES
+from ..judge.verdicts import CHOICES, OVERRIDES
 from ..osutil.text import printable
 from ..pci import codec
 from ..pci.state import UNKNOWN, ConfigState, Missing
@@ -172,7 +172,7 @@ def _read_configuration(value: Mapping[str, Any]) -> Configuration:
     }
     return Configuration(
         policy=policy,
-        guest_override=value["guest-override"] is True,
+        guest_override=codec.one_of(OVERRIDES, value["guest-override"], "guest-override"),
         vsc_tolerant=tuple(map(_text, value["vsc-tolerant"])),
         evidence=codec.evidence(value["evidence"]),
     )

@@ -41,7 +41,7 @@ from vfio_preflight.pci.state import (
     State,
 )
 
-SETTINGS = Configuration(vsc_tolerant=("10de:*",), evidence="sysfs", guest_override=False)
+SETTINGS = Configuration(vsc_tolerant=("10de:*",), evidence="sysfs", guest_override="no")
 
 
 def make_host(state: State | None = None, offers: str = "", **changes: object) -> HostFacts:
