@@ -283,14 +283,12 @@ TRIAL_UNAVAILABLE = Code("trial-unavailable", PASS, "a trial was requested and c
 # --- readiness of the destination's device, in dry runs ------------------------------------------
 
 DEVICE_MISSING = Code(
-    "device-missing", UNKNOWN, "the destination does not have the device now; it may be made yet"
+    "device-missing", UNKNOWN, "the destination lacks the device now; it may be made yet"
 )
 DEVICE_IN_USE = Code("device-in-use", FAIL, "somebody has the destination's device open now")
-DEVICE_UNBOUND = Code(
-    "device-unbound", UNKNOWN, "the destination's device is bound to no VFIO driver now"
-)
+DEVICE_UNBOUND = Code("device-unbound", UNKNOWN, "the device there is bound to no VFIO driver now")
 DEVICE_PLAIN_DRIVER = Code(
-    "device-plain-driver", PASS, "the destination's device is bound to vfio-pci itself"
+    "device-plain-driver", PASS, "the device there is bound to vfio-pci itself"
 )
 DEVICE_GROUP = Code(
     "device-group",
@@ -298,13 +296,11 @@ DEVICE_GROUP = Code(
     "the device's IOMMU group has others in it that the destination itself uses",
 )
 DEVICE_OTHER_KIND = Code(
-    "device-other-kind", UNKNOWN, "the destination's device is of another model or type"
+    "device-other-kind", UNKNOWN, "the device there is of another model or type"
 )
 DEVICE_PLACE = Code("device-place", PASS, "NUMA node, IOMMU group and parent of the device")
 POOL_LEFT = Code("pool-left", PASS, "the VFs left in a network that the guest takes one from")
-POOL_EXHAUSTED = Code(
-    "pool-exhausted", FAIL, "a network has fewer VFs left than the guest takes from it"
-)
+POOL_EXHAUSTED = Code("pool-exhausted", FAIL, "a network has fewer VFs left than the guest takes")
 
 # --- what the source's QEMU refuses to send -------------------------------------------------------
 
