@@ -184,7 +184,7 @@ def test_device_that_is_not_there(asked: Hosts) -> None:
     guest = pair.a.define(guest_xml("lacking", NEW, [hostdev_mdev(other)]))
     answer = pair.check(guest)
     pair.a.virsh("undefine", guest)
-    (found,) = [f for f in answer.report["devices"][0]["findings"] if f["code"] == "device-missing"]
+    (found,) = [f for f in answer.report["devices"][0]["findings"] if f["code"] == "device-absent"]
     assert answer.status == 3
     assert f"mdevctl start -u {other} -p 0000:41:00.0 -t " in found.get("remedy", ""), found
 

@@ -347,7 +347,7 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     ),
     "trial-accepts": lambda: _judged(_facts(differing(PMC)), Result("pass"), tolerated="block"),
     "trial-unavailable": lambda: _judged(_facts(), None),
-    "device-missing": lambda: _ready(
+    "device-absent": lambda: _ready(
         make_inventory(make_host_device("0000:06:00.5"), types=(FREE_TYPE,)), UUID_HERE
     ),
     "device-in-use": lambda: _ready(_having(holder="guest g2 (process 4711)")),

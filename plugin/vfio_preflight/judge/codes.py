@@ -282,8 +282,8 @@ TRIAL_UNAVAILABLE = Code("trial-unavailable", PASS, "a trial was requested and c
 
 # --- readiness of the destination's device, in dry runs ------------------------------------------
 
-DEVICE_MISSING = Code(
-    "device-missing", UNKNOWN, "the destination lacks the device now; it may be made yet"
+DEVICE_ABSENT = Code(
+    "device-absent", UNKNOWN, "the destination lacks the device now; it may be made yet"
 )
 DEVICE_IN_USE = Code("device-in-use", FAIL, "somebody has the destination's device open now")
 DEVICE_UNBOUND = Code("device-unbound", UNKNOWN, "the device there is bound to no VFIO driver now")

@@ -57,7 +57,7 @@ REMEDIES: dict[Code, str] = {
     codes.TRIAL_REFUSES: _REPORT,
     codes.TRIAL_DIFFERS: _REPORT,
     codes.TRIAL_ACCEPTS: "report the case below; tolerated = annotate lets it pass",
-    codes.DEVICE_MISSING: "create the device there, or name another by --xml",
+    codes.DEVICE_ABSENT: "create the device there, or name another by --xml",
     codes.DEVICE_IN_USE: "free the device, or name another by --xml",
     codes.DEVICE_UNBOUND: "bind the device to its vendor's VFIO driver",
     codes.DEVICE_GROUP: "bind its group's other devices to vfio-pci, or unbind them",

@@ -84,11 +84,11 @@ def check_readiness(device: GuestDevice, sent: Traits, inventory: Inventory) -> 
 def _missing(name: str, sent: Traits, inventory: Inventory) -> Finding:
     if is_mdev(name):
         text = f"there is no mediated device {name}"
-        return Finding(codes.DEVICE_MISSING, *_creation(text, name, sent, inventory))
+        return Finding(codes.DEVICE_ABSENT, *_creation(text, name, sent, inventory))
     others = _others(sent, inventory)
     told = f"; free ones like the source's: {others}" if others else ""
     return Finding(
-        codes.DEVICE_MISSING,
+        codes.DEVICE_ABSENT,
         f"there is no PCI device {name}{told}",
         "name a device that is there, by virsh migrate --xml; or create the VF",
     )

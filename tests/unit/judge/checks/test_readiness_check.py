@@ -36,13 +36,13 @@ def test_device_that_libvirt_chooses() -> None:
 
 
 def test_missing_pci_device_and_what_is_there_instead() -> None:
-    finding = found(host=SECOND)["device-missing"]
+    finding = found(host=SECOND)["device-absent"]
     assert finding.text == (f"there is no PCI device {SECOND}; free ones like the source's: {HOST}")
 
 
 @pytest.mark.parametrize("here", [{"holder": "x"}, {"holder": None}, {"bound": False}])
 def test_what_is_not_free_is_not_offered(here: dict[str, object]) -> None:
-    finding = found(make_host_device(**here), host=SECOND)["device-missing"]
+    finding = found(make_host_device(**here), host=SECOND)["device-absent"]
     assert "free ones" not in finding.text
 
 
@@ -52,7 +52,7 @@ def test_missing_mdev_of_which_there_is_a_free_instance(sent: Traits) -> None:
         MdevType("0000:40:00.0", "nvidia-63", "full", 0),
         MdevType("0000:41:00.0", "nvidia-63", "T4-2Q", 3),
     )
-    finding = found(sent=sent, host=UUID, types=types)["device-missing"]
+    finding = found(sent=sent, host=UUID, types=types)["device-absent"]
     assert "0000:41:00.0 has 3 free instances of nvidia-63" in finding.text
     assert finding.remedy == (
         f"mdevctl start -u {UUID} -p 0000:41:00.0 -t nvidia-63, or: echo {UUID} >"
@@ -62,13 +62,13 @@ def test_missing_mdev_of_which_there_is_a_free_instance(sent: Traits) -> None:
 
 def test_missing_mdev_of_an_unknown_type() -> None:
     types = (MdevType("p", "nvidia-63", "", 1), MdevType("p", "nvidia-64", "", -1))
-    finding = found(sent=Traits(), host=UUID, types=types)["device-missing"]
+    finding = found(sent=Traits(), host=UUID, types=types)["device-absent"]
     assert finding.text.endswith("types with a free instance: nvidia-63, nvidia-64")
 
 
 def test_missing_mdev_that_cannot_be_made() -> None:
     types = (MdevType("p", "nvidia-63", "", 0), MdevType("p", "nvidia-64", "", 4))
-    finding = found(sent=VGPU, host=UUID, types=types)["device-missing"]
+    finding = found(sent=VGPU, host=UUID, types=types)["device-absent"]
     assert finding.text.endswith("and no free instance of nvidia-63")
 
 
