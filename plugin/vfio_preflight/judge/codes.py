@@ -279,6 +279,11 @@ SOURCE_VIOMMU = Code(
     FAIL,
     "the source's QEMU refuses to send a VFIO device behind a virtual IOMMU",
 )
+SOURCE_BOARD = Code(
+    "source-board",
+    FAIL,
+    "the source's QEMU refuses to send any VFIO device of a machine type of this board",
+)
 SOURCE_SEVERAL = Code(
     "source-several",
     FAIL,

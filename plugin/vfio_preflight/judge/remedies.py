@@ -57,6 +57,7 @@ REMEDIES: dict[Code, str] = {
     codes.TRIAL_DIFFERS: _REPORT,
     codes.TRIAL_ACCEPTS: "report the case below; tolerated = annotate lets it pass",
     codes.SOURCE_VIOMMU: "detach the VFIO devices, or start without a virtual IOMMU",
+    codes.SOURCE_BOARD: "detach the VFIO devices before migrating",
     codes.SOURCE_SEVERAL: "detach all VFIO devices but one before migrating",
     codes.SOURCE_DIRTY_TRACKING: "start the guest without x-device-dirty-page-tracking=off",
     codes.SOURCE_UNDECIDED: "detach the VFIO devices before migrating",

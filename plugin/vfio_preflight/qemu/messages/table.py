@@ -126,6 +126,14 @@ MESSAGES: tuple[Message, ...] = (
         "QEMU 8.0 to 10.2 send no such device, newer ones none that tracks dirty pages itself",
         "detach the device before migrating, or start the guest without a virtual IOMMU",
     ),
+    Message(
+        "unmigratable",
+        "State blocked by non-migratable device",
+        re.compile(rf"State blocked by non-migratable device {_QUOTED.format('device')}"),
+        "the source's QEMU does not send the guest, because it has device {device}",
+        "QEMU cannot save what state it has; every VFIO PCI device of s390x has such a 'zpci'",
+        "detach the device before migrating",
+    ),
     *(
         Message(
             "vfio-several",
