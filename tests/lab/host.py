@@ -70,6 +70,17 @@ def _root_is_mount_point() -> bool:
     return any(line.split()[4] == "/" for line in lines)
 
 
+def child_of(process: subprocess.Popen[str]) -> int:
+    """The PID, as seen from outside, of what :meth:`Host.popen` started."""
+    deadline = time.monotonic() + _START_TIMEOUT
+    while time.monotonic() < deadline:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        if children:
+            return int(children[0])
+        time.sleep(0.01)
+    raise LabError("nsenter started nothing")
+
+
 class Host:
     """A host; made by :class:`lab.Lab`, which also ends it.
 
@@ -269,6 +280,34 @@ class Host:
             process.wait()
             raise
         return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+    def popen(
+        self, command: Sequence[str | Path], network: Host | None = None
+    ) -> subprocess.Popen[str]:
+        """Start a command in the host, or in its own file system and the ``network`` of another.
+
+        It is the only child of the process that is returned (:func:`child_of`).
+        """
+        inside = self._inside(command)
+        if network is not None:
+            inside = [
+                f"--net=/proc/{network._init.pid}/ns/net" if word.startswith("--net=") else word
+                for word in inside
+            ]
+        return subprocess.Popen(
+            inside,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_ENVIRONMENT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def processes(self, name: str) -> list[int]:
+        """The PIDs, in the host, of its processes whose command has this name."""
+        found = self.run(["/usr/bin/pgrep", "-x", name]).stdout
+        return [int(pid) for pid in found.split()]
 
     def virsh(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run virsh in the host."""

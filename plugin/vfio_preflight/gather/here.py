@@ -52,11 +52,11 @@ def facts_here(
     record and on this host. ``remedy`` is what to do if the source's are not known;
     ``image_problems`` as in :class:`Facts`.
     """
-    record, problem = _record_of(guest)
+    record, problem = record_of(guest)
     if guest.metadata is None and remedy == REMEDY_RECORD:
         remedy += REMEDY_XML
     remedy = remedy.format(guest=guest.name)
-    rules, rule_problems = _rules_for(guest, record, settings, root)
+    rules, rule_problems = rules_for(guest, record, settings, root)
     asked = _Asked(guest.machine, settings, rules, root)
     devices = []
     for device in guest.devices:
@@ -109,7 +109,7 @@ def _device(
     )
 
 
-def _rules_for(
+def rules_for(
     guest: Guest, record: Record, settings: Configuration, root: str
 ) -> tuple[tuple[VendorRule, ...], tuple[str, ...]]:
     """The vendors' rules that may concern the guest's devices, and what could not be read."""
@@ -138,7 +138,7 @@ def _traits(
     return read_traits(device.host, root)
 
 
-def _record_of(guest: Guest) -> tuple[Record, str]:
+def record_of(guest: Guest) -> tuple[Record, str]:
     """The guest's record; an empty one, with the reason, if it cannot be used as a whole."""
     try:
         return read_record(guest.metadata) or Record({}), ""

@@ -280,6 +280,28 @@ TRIAL_ACCEPTS = Code(
 )
 TRIAL_UNAVAILABLE = Code("trial-unavailable", PASS, "a trial was requested and could not be made")
 
+# --- readiness of the destination's device, in dry runs ------------------------------------------
+
+DEVICE_ABSENT = Code(
+    "device-absent", UNKNOWN, "the destination lacks the device now; it may be made yet"
+)
+DEVICE_IN_USE = Code("device-in-use", FAIL, "somebody has the destination's device open now")
+DEVICE_UNBOUND = Code("device-unbound", UNKNOWN, "the device there is bound to no VFIO driver now")
+DEVICE_PLAIN_DRIVER = Code(
+    "device-plain-driver", PASS, "the device there is bound to vfio-pci itself"
+)
+DEVICE_GROUP = Code(
+    "device-group",
+    UNKNOWN,
+    "the device's IOMMU group has others in it that the destination itself uses",
+)
+DEVICE_OTHER_KIND = Code(
+    "device-other-kind", UNKNOWN, "the device there is of another model or type"
+)
+DEVICE_PLACE = Code("device-place", PASS, "NUMA node, IOMMU group and parent of the device")
+POOL_LEFT = Code("pool-left", PASS, "the VFs left in a network that the guest takes one from")
+POOL_EXHAUSTED = Code("pool-exhausted", FAIL, "a network has fewer VFs left than the guest takes")
+
 # --- what the source's QEMU refuses to send -------------------------------------------------------
 
 SOURCE_VIOMMU = Code(
