@@ -1,7 +1,7 @@
 # make demo    the main job on real libvirt and QEMU: blocked with the reason, then mended and done
 # make test    everything: style, types, unit, conformance and system tests, and a real VFIO host in a virtual machine
 # make test-newest  the same with the newest tools, to see what an upgrade would break; make lock: renews the pins
-# make conformance N=5000  model and real QEMU judge that many pairs, on two releases
+# make conformance N=5000  model and real QEMU judge that many pairs, on two releases; ARCH=aarch64 for Arm
 # make vm-test the scenarios of a real VFIO host in a virtual machine, with every kernel, STARTS=200 cold starts among
 #              them; make vm KERNEL=newest: a shell
 # make bench   what the hook costs, as ratios within one run; bench-images: reading save images
@@ -11,6 +11,7 @@
 VENV = .venv
 PYTHON = $(VENV)/bin/python
 CODE = plugin tests
+ARCH = x86_64
 
 .PHONY: setup demo test test-newest lock lint unit conformance conformance-tests system vm vm-release vm-test
 .PHONY: bench bench-images findings install clean
@@ -40,10 +41,10 @@ unit: setup
 conformance-tests: setup
 	$(PYTHON) -m pytest tests/conformance
 
-# N pairs for each emulator: the machine's own and the newest that its archive has.
+# N pairs for each emulator: the machine's own and the newest that its archive has; of ARCH, x86_64 by default.
 conformance: setup
 	PYTHONPATH=plugin:tests $(PYTHON) -W ignore -m conformance --n $(or $(N),1000) --masks \
-		--emulator /usr/bin/qemu-system-x86_64 --emulator "$$(tests/other-qemu newest)"
+		--emulator /usr/bin/qemu-system-$(ARCH) --emulator "$$(tests/other-qemu newest $(ARCH))"
 
 system: setup
 	$(PYTHON) -m pytest tests/system

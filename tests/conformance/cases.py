@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from vfio_preflight.pci.state import Bar, ConfigState
+from vfio_preflight.qemu.model.boards import board_of
 from vfio_preflight.qemu.model.vfio_pci import Environment
 from vfio_preflight.qemu.trial.case import ROW, to_case
 from vfio_preflight.qemu.trial.workbench import Setting
@@ -42,7 +43,10 @@ class Device(NamedTuple):
 
 
 class Case(NamedTuple):
-    """``source`` is sent, ``destination`` is to load it. ``machine`` is a version, as ``9.0``."""
+    """``source`` is sent, ``destination`` is to load it.
+
+    ``machine`` is a version of the PC's types, as ``9.0``, or another board's type, ``virt-9.0``.
+    """
 
     source: Device
     destination: Device
@@ -53,6 +57,8 @@ class Case(NamedTuple):
     @property
     def machine_type(self) -> str:
         """The machine type on the placement's board."""
+        if board_of(self.machine) is not None:
+            return self.machine
         return f"{BOARDS.get(self.placement, 'pc-q35')}-{self.machine}"
 
     def setting(self, device: Device) -> Setting:

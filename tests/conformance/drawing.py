@@ -7,6 +7,7 @@ from collections.abc import Callable
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from vfio_preflight.qemu.emulator.machines import EmulatorFacts, parse_machine_name
+from vfio_preflight.qemu.model.boards import BOARDS, X86, Board, board_of
 from vfio_preflight.qemu.model.quirks import is_intel_vga
 from vfio_preflight.qemu.model.versions import release
 
@@ -72,6 +73,7 @@ def shrink(
 
 def adapt(case: Case, facts: EmulatorFacts) -> Case:
     """``case`` as this emulator can have it: with a machine type and properties that it knows."""
+    case = _moved(case, facts)
     known = set(facts.properties[case.destination.driver])
     return case._replace(
         source=_possible(_known(case.source, known), facts),
@@ -92,11 +94,29 @@ def _possible(device: Device, facts: EmulatorFacts) -> Device:
     return device._replace(mdev=device.mdev and not lacking)
 
 
+def _moved(case: Case, facts: EmulatorFacts) -> Case:
+    """``case`` on the board of the emulator's architecture, unless that is the PC."""
+    board = next((each for each in BOARDS if _emulates(facts.target, each)), BOARDS[0])
+    if board.target == X86 or board_of(case.machine) is not None:
+        return case
+    # No board here but the PC has a conventional root bus.
+    placement = "conventional" if case.placement == "i440fx" else case.placement
+    return case._replace(machine=f"{board.name}-{case.machine}", placement=placement)
+
+
+def _emulates(target: str, board: Board) -> bool:
+    return f"/usr/bin/qemu-system-{target}" in board.emulators
+
+
 def _machine(case: Case, facts: EmulatorFacts) -> str:
     """The case's machine type, or the newest where the emulator is too old for it."""
     if case.machine_type in facts.machines:
         return case.machine
     board = case.machine_type.rpartition("-")[0]
-    versions = (parse_machine_name(name) for name in facts.machines if name.startswith(f"{board}-"))
-    newest = max(name.version for name in versions if not name.vendor)
-    return ".".join(map(str, newest))
+    names = [parse_machine_name(name) for name in facts.machines if name.startswith(f"{board}-")]
+    newest = max((name.version for name in names if not name.vendor), default=())
+    version = ".".join(map(str, newest))
+    if board_of(case.machine) is None:
+        return version
+    # The board of LoongArch has no versions.
+    return f"{board}-{version}" if version else board

@@ -16,6 +16,7 @@ from pathlib import Path
 from lxml import etree
 
 from .devices import FakeDevice, add_to_sysfs, pci_directory, write_config, write_vfio
+from .guests import HALT, HALT_CODE
 
 _INIT = Path(__file__).with_name("init.py")
 _PRELOAD = "/usr/lib/lab-preload.so"
@@ -144,6 +145,7 @@ class Host:
         for directory in ("/etc/libvirt", "/var/lib/libvirt/qemu"):
             shutil.rmtree(self.path(directory), ignore_errors=True)
         self.path("/etc/libvirt/hooks").mkdir(parents=True)
+        self.path(HALT).write_bytes(HALT_CODE)
         (self.etc / "qemu.conf").write_text(_QEMU_CONF)
         (self.etc / "libvirtd.conf").write_text(_LIBVIRTD_CONF.format(host_uuid=self.uuid))
 

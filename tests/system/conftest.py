@@ -29,7 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _missing() -> str:
-    programs = ("libvirtd", "virsh", "qemu-system-x86_64", "cc", "unshare", "nsenter")
+    emulators = ("qemu-system-x86_64", "qemu-system-aarch64")
+    programs = ("libvirtd", "virsh", *emulators, "cc", "unshare", "nsenter")
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     absent = [name for name in programs if shutil.which(name, path=path) is None]
     if os.geteuid() != 0:

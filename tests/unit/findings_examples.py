@@ -26,6 +26,7 @@ from unit.makers import (
     make_guest,
     make_host_device,
     make_inventory,
+    make_machine,
     make_rule,
     make_state,
 )
@@ -146,6 +147,12 @@ def _two(*, machine: str = "pc-q35-9.0", **guest: object) -> Facts:
     devices = [make_device(f"0000:0{n + 5}:00.0", alias=f"hostdev{n}") for n in range(2)]
     made = make_guest(*devices, machine=machine)._replace(**guest)  # type: ignore[arg-type]
     return make_facts(make_state(evidence="vfio"), None, made)
+
+
+def _on_s390() -> Facts:
+    machine = "s390-ccw-virtio-9.0"
+    emulator = make_emulator(make_machine(machine))
+    return _facts(machine=machine, emulator=emulator, arch="s390x", express=False)
 
 
 def _several(offers: tuple[str, str], qemu: str) -> Facts:
@@ -359,6 +366,7 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "pool-left": lambda: _ready(_having(), networks=("vfs",)),
     "pool-exhausted": lambda: _ready(_having(holder="guest g2 (process 4711)"), networks=("vfs",)),
     "source-viommu": lambda: _judged(_recorded(_facts(viommu=INTEL), qemu="10.0.2")),
+    "source-board": lambda: _judged(_recorded(_on_s390(), qemu="10.0.2")),
     "source-several": lambda: _judged(_several(("stop-copy p2p", "stop-copy"), "10.0.2")),
     "source-dirty-tracking": lambda: _judged(
         _recorded(_facts(device=_properties(x_device_dirty_page_tracking="off")), qemu="10.0.2")

@@ -12,7 +12,7 @@ from ..host.sources.physical import presented
 from ..host.sources.request import Request
 from ..pci.formats import read_file
 from ..pci.state import ConfigState
-from ..qemu.model.boards import BOARDS, board_of
+from ..qemu.model.boards import BOARDS, board_of, emulators_of
 from .arguments import UsageError, device_name
 
 # Where a guest can see a device, the usual place first. Below a conventional root bus all buses are
@@ -113,7 +113,7 @@ def load_device(name: str, settings: Configuration) -> tuple[ConfigState, str]:
 
 def _emulator(machine: str) -> str:
     """The board's emulator, where it is usually installed."""
-    paths = (board_of(machine) or BOARDS[0]).emulators
+    paths = emulators_of(machine) or BOARDS[0].emulators
     # The path is only a default; an emulator that is missing is reported when it is asked.
     return next((path for path in paths if os.path.exists(path)), paths[0])
 

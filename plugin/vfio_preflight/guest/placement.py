@@ -112,7 +112,8 @@ def read_buses(
     The root bus of a machine of an unknown family is what the XML says it is, or conventional.
     Raises GuestError for a controller index that is not a number.
     """
-    board = board_of(machine)
+    kind = root.find("os/type")
+    board = board_of(machine, "" if kind is None else str(kind.get("arch", "")))
     controllers = read_controllers(root, express=board is not None and board.express)
     by_index = {each.number: _MODELS.get(each.model, CONVENTIONAL) for each in controllers}
     by_name = {name: by_index[each.number] for each in controllers for name in each.bus_names}

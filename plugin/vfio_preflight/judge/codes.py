@@ -309,6 +309,7 @@ SOURCE_VIOMMU = Code(
     FAIL,
     "the source's QEMU refuses to send a VFIO device behind a virtual IOMMU",
 )
+SOURCE_BOARD = Code("source-board", FAIL, "QEMU sends no VFIO device of the guest's board")
 SOURCE_SEVERAL = Code(
     "source-several",
     FAIL,

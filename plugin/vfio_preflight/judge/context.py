@@ -57,7 +57,7 @@ def context_of(guest: Guest, device: GuestDevice, emulator: EmulatorFacts | None
         express_root=guest.express,
         properties={name: value.value for name, value in properties.items()},
         # An unknown version is judged as the newest known QEMU.
-        behaviour=behaviour(emulator.version) if emulator else Behaviour(),
+        behaviour=behaviour(emulator.version, emulator.target) if emulator else Behaviour(),
         # By host, too: -device vfio-pci,sysfsdev=... in <qemu:commandline> can be an mdev.
         mdev=device.kind == "mdev" or (device.host is not None and is_mdev(device.host)),
     )

@@ -107,7 +107,7 @@ def preflight(facts: Facts) -> Report:
         _describe(guest, emulator),
         (
             *check_machine(guest, facts.emulator),
-            *check_arch(guest, facts.emulator, facts.saved),
+            *check_arch(guest, facts.emulator),
             *own,
         ),
         tuple(_judge(facts, known, context) for known, context in zip(facts.devices, contexts)),

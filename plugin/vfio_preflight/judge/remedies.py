@@ -64,6 +64,7 @@ REMEDIES: dict[Code, str] = {
     codes.DEVICE_OTHER_KIND: "use a device of the same model and type",
     codes.POOL_EXHAUSTED: "free a VF of the network, or choose another host",
     codes.SOURCE_VIOMMU: "detach the VFIO devices, or start without a virtual IOMMU",
+    codes.SOURCE_BOARD: "detach the VFIO devices before migrating",
     codes.SOURCE_SEVERAL: "detach all VFIO devices but one before migrating",
     codes.SOURCE_DIRTY_TRACKING: "start the guest without x-device-dirty-page-tracking=off",
     codes.SOURCE_UNDECIDED: "detach the VFIO devices before migrating",

@@ -74,7 +74,8 @@ def _contradictions(facts: DeviceFacts, context: Context) -> Iterator[Finding]:
             there = context.environment
             # The record was made on the first host, whose QEMU may have added other bytes.
             if entry.qemu:
-                there = there._replace(behaviour=behaviour(entry.qemu))
+                target = context.emulator.target if context.emulator else ""
+                there = there._replace(behaviour=behaviour(entry.qemu, target))
             yield from contradicts_record(facts.source, entry.state, there)
     # A second opinion is only ever of the destination: the source's device is not on this host.
     if isinstance(facts.destination, ConfigState) and facts.second_opinion is not None:

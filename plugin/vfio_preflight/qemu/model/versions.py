@@ -98,9 +98,14 @@ def release(version: str) -> tuple[int, int]:
     return numbers(version)[:2]
 
 
-def behaviour(version: str) -> Behaviour:
-    """What the QEMU of this version does."""
-    return Behaviour(**{change.field: _has(change, version) for change in CHANGES})
+# hw/vfio/igd.c is built for PCs alone (CONFIG_VFIO_IGD); "" is a target that is not known.
+_WITH_IGD = ("", "x86_64", "i386")
+
+
+def behaviour(version: str, target: str = "") -> Behaviour:
+    """What the QEMU of this version does that emulates ``target``, by QEMU's name for it."""
+    found = Behaviour(**{change.field: _has(change, version) for change in CHANGES})
+    return found if target in _WITH_IGD else found._replace(igd_is_emulated_anywhere=False)
 
 
 def _has(change: Change, version: str) -> bool:
