@@ -210,8 +210,7 @@ def _attempts(lines: list[Piece], facts: Known) -> list[_Open]:
 def _is_command(text: str, in_command: bool) -> bool:
     """Whether a line is of the command line that libvirt writes to the log."""
     return (
-        text.endswith(" \\")
-        or (in_command and _ARGUMENT.match(text) is not None)
+        (_ARGUMENT.match(text) is not None and (in_command or text.endswith(" \\")))
         or text.startswith("LC_ALL=")
         or (" -name " in text and " -machine " in text and text.lstrip().startswith("/"))
     )
