@@ -56,7 +56,8 @@ class GuestDevice(NamedTuple):
     ``alias`` is the id QEMU will know it by; ``driver`` QEMU's device type.
     ``placement`` is ``root-complex``, ``root-port`` or ``conventional``; ``assumption`` says what
     had to be assumed for it, empty if nothing.
-    ``properties`` are those set explicitly, in the notation of QEMU's k=v form.
+    ``properties`` are those set explicitly, in the notation of QEMU's k=v form. ``port`` is QEMU's
+    type of the root port above it, empty where there is none or it is not at its first function.
     """
 
     key: str
@@ -67,6 +68,7 @@ class GuestDevice(NamedTuple):
     placement: str
     properties: Mapping[str, Property]
     assumption: str = ""
+    port: str = ""
 
 
 class Guest(NamedTuple):
@@ -237,6 +239,7 @@ def _libvirt_devices(
             placement=place.placement,
             properties=properties,
             assumption=place.assumption,
+            port=place.port_for(guest_address, properties),
         )
 
 
@@ -324,6 +327,7 @@ def _commandline_devices(line: CommandLine, buses: Buses) -> Iterator[GuestDevic
             placement=place.placement,
             properties=properties,
             assumption=place.assumption,
+            port=place.port_for(None, properties),
         )
         number += 1
 
