@@ -43,6 +43,15 @@ def engine(request: pytest.FixtureRequest, library: str) -> Engine:
     return make_engine(str(_EMULATORS[request.param]()), library)
 
 
+@pytest.fixture(scope="session", params=["own to newest", "newest to own"])
+def pair(request: pytest.FixtureRequest, library: str) -> Engine:
+    """Both emulators, in either direction."""
+    sender, receiver = str(_own()), str(other_qemu(NEWEST))
+    if request.param == "newest to own":
+        sender, receiver = receiver, sender
+    return make_engine(receiver, library, sender)
+
+
 @pytest.fixture(scope="session")
 def own_engine(library: str) -> Engine:
     """The machine's own emulator."""

@@ -74,7 +74,9 @@ def _real(engine: Engine, made: Made) -> str:
         options[at:at] = made.options
         for name, value in made.properties.items():
             options += ["-global", f"vfio-pci.{name}={value}"]
-        with bench.start(engine.executable, options, "source", Limits(life=60)) as emulator:
+        with bench.start(
+            engine.receiver.executable, options, "source", Limits(life=60)
+        ) as emulator:
             end = time.monotonic() + 30
             assert emulator.ask("qmp_capabilities", end) is not None, emulator.stderr
             reply = emulator.ask("migrate", end, uri="exec:cat >/dev/null")

@@ -88,6 +88,23 @@ NOT_DECIDED = Code(
     PASS,
     "bits that a state cannot tell, of BARs or of a physical device in use, were not compared",
 )
+ATOMIC_OPS_DIFFER = Code(
+    "atomic-ops-differ",
+    FAIL,
+    "the roots of the two hosts complete other AtomicOps, and the guest's root port says which",
+    COMPARE,
+)
+BUILDS_DIFFER = Code(
+    "builds-differ",
+    FAIL,
+    "the QEMU builds of the two hosts make different bytes of one and the same device",
+    COMPARE,
+)
+SOURCE_EMULATOR_UNKNOWN = Code(
+    "source-emulator-unknown",
+    UNKNOWN,
+    "the verdict depends on the release of the source's QEMU, which is not known",
+)
 PASID_UNDECIDED = Code(
     "pasid-undecided",
     UNKNOWN,
