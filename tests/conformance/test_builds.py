@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import time
 from pathlib import Path
 
 import pytest
 
+from vfio_preflight.pci.state import ConfigState
 from vfio_preflight.qemu.model.versions import behaviour
 from vfio_preflight.qemu.model.vfio_pci import VirtualConfig, realise
+from vfio_preflight.qemu.trial.trial import trial
+from vfio_preflight.qemu.trial.workbench import Limits
 
 from .cases import Case, Device, case_from_json
 from .drawing import adapt, draw_cases
@@ -48,6 +52,25 @@ def test_one_device_is_another_to_another_build(pair: Engine) -> None:
     knows = behaviour(pair.facts.version).rebar_may_exceed_512_gb
     assert knows is not behaviour(pair.sender.facts.version).rebar_may_exceed_512_gb
     assert one.real.line.startswith("get_pci_config_device: Bad config data: i=0x")
+
+
+def test_trial_by_the_destinations_binary_alone(pair: Engine) -> None:
+    """It loads what the source's QEMU would send by the model, and says what that would get."""
+    case = case_from_json(LARGE.read_text())
+    state = case.source.state
+    (real,) = judge(pair, [case._replace(destination=case.source)])
+    sent = realise(state, environment(case, case.source, pair.sender.facts))
+    assert isinstance(sent, VirtualConfig)
+    found = trial(
+        ConfigState(sent.config, state.bars, "stream", "as the source's QEMU sends it"),
+        state,
+        case.setting(case.source),
+        pair.receiver.executable,
+        deadline=time.monotonic() + 60,
+        library=pair.library,
+        limits=Limits(life=60),
+    )
+    assert (found.outcome, found.line) == (real.real.outcome, real.real.line) != ("pass", "")
 
 
 def test_version_alone_says_as_much(pair: Engine) -> None:

@@ -56,6 +56,42 @@ def test_device_is_taken_from_the_line_behind(quote: str) -> None:
     assert "slot 00.0 behind 01.0 of root bus 0000:00" in first(text, CONFIG)[1]
 
 
+ROOT = "\nerror while loading state for instance 0x0 of device '0000:00:04.0/{}'"
+
+
+@pytest.mark.parametrize(
+    ("offset", "stream", "device", "port"),
+    [
+        (0x78, 0xA0, 0x20, "pcie-root-port"),
+        (0x79, 0x01, 0x03, "pcie-root-port"),
+        (0xB4, 0x20, 0xA0, "ioh3420"),
+    ],
+)
+def test_atomic_ops_of_a_root_port(offset: int, stream: int, device: int, port: str) -> None:
+    """They are no device's of the host's, whose state would tell nothing."""
+    text = BAD.format(offset, stream, device) + ROOT.format(port)
+    _, what, why, remedy = first(text, CONFIG)
+    assert "AtomicOps of the " + port in what
+    assert "the two hosts differ in that" in why
+    assert "--state" not in remedy
+
+
+@pytest.mark.parametrize(
+    ("offset", "stream", "device", "port"),
+    [
+        (0x78, 0xA0, 0x80, "pcie-root-port"),
+        (0x79, 0x05, 0x01, "pcie-root-port"),
+        (0x7A, 0x01, 0x02, "pcie-root-port"),
+        (0x54, 0xA0, 0x20, "pcie-root-port"),
+        (0x78, 0xA0, 0x20, "ioh3420"),
+        (0x78, 0xA0, 0x20, "vfio"),
+    ],
+)
+def test_what_is_no_atomic_op(offset: int, stream: int, device: int, port: str) -> None:
+    text = BAD.format(offset, stream, device) + ROOT.format(port)
+    assert "AtomicOps" not in " ".join(first(text))
+
+
 def test_device_of_the_next_failure_is_not_taken() -> None:
     text = f"{BAD.format(0x63, 1, 2)}\n{BAD.format(0x08, 1, 2)}\nerror while loading state for"
     text += " instance 0x0 of device '0000:00:02.0/vfio'"

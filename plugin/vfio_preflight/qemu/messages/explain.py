@@ -12,8 +12,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 from ...osutil.light import NamedTuple
+from ...pci.atomics import ALL, devcap2_bits
 from ...pci.registers import locate
 from ...pci.space import PCI_CONFIG_SPACE_SIZE
+from ..model.atomics import DEVCAP2
 from ..model.vfio_pci import Mismatch
 from .table import EQUAL, MESSAGES, Message
 
@@ -131,6 +133,8 @@ def _bad_config_data(
 ) -> Explanation:
     values = {name: int(value, 16) for name, value in found.groupdict().items()}
     mismatch = Mismatch(**values)
+    if _is_of_a_root(mismatch, device):
+        return Explanation(number, found[0], "bad-config-data", *_of_a_root(mismatch, device))
     subject = f" of {device}" if device else ""
     what = (
         f"{_register(mismatch, config)}{subject}: the source sent"
@@ -138,6 +142,25 @@ def _bad_config_data(
     )
     why, remedy = _reason(mismatch, config)
     return Explanation(number, found[0], "bad-config-data", what, why, remedy)
+
+
+def _is_of_a_root(mismatch: Mismatch, device: str) -> bool:
+    """Whether it is a root port's register, in which AtomicOps alone differ."""
+    places = [at for name, at in DEVCAP2.items() if f" {name} device" in device]
+    if not places or mismatch.offset < places[0]:
+        return False
+    bits = (mismatch.stream ^ mismatch.device) << 8 * (mismatch.offset - places[0])
+    return not bits & ~devcap2_bits(ALL)
+
+
+def _of_a_root(mismatch: Mismatch, device: str) -> tuple[str, str, str]:
+    return (
+        f"byte {mismatch.offset:#x}, Device Capabilities 2, AtomicOps of {device}: the source sent"
+        f" {mismatch.stream:02x}, the destination's has {mismatch.device:02x}",
+        "QEMU has the guest's root port say which AtomicOps the host's root completes for the VFIO"
+        " device below it, and the two hosts differ in that",
+        "choose a host whose root ports complete the same AtomicOps (lspci -vv: AtomicOpsCap)",
+    )
 
 
 def _register(mismatch: Mismatch, config: bytes | None) -> str:
