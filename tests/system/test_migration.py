@@ -246,3 +246,19 @@ def test_guests_own_policy_counts_unless_forbidden(pair: Pair) -> None:
     assert "blocked" in pair.migrate(guest).stderr
     pair.configure("[policy]\nguest-override = no\n")
     assert pair.migrate(guest).returncode == 0
+
+
+def test_tenant_does_not_switch_the_check_off(pair: Pair) -> None:
+    """Whoever may write the guest's metadata asks for less than the host's policy."""
+    guest = pair.start(guest_xml("tenant", OLD, [hostdev_pci(VF)]))
+    wish = "<preflight><policy fail='allow' unknown='allow'/>%s</preflight>"
+    ours = pair.a.virsh("metadata", guest, "urn:vfio-preflight:1").stdout
+    record = ours[ours.index("<record") : ours.rindex("</preflight>")]
+    words = ("metadata", guest, "urn:vfio-preflight:1", "--key", "preflight", "--set")
+    pair.a.virsh(*words, wish % record, "--live").check_returncode()
+    pair.present(pair.b, VF, OTHER_VSC)
+    blocked = pair.migrate(guest)
+    assert QEMU_LINE in blocked.stderr and "guest-policy-refused" in blocked.stderr
+    assert pair.where(guest) == STAYED
+    pair.configure("[policy]\nguest-override = yes\n")
+    assert "migration blocked" not in pair.migrate(guest).stderr

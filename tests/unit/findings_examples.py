@@ -34,7 +34,7 @@ from vfio_preflight.guest.domain import GuestDevice
 from vfio_preflight.guest.record import RecordEntry
 from vfio_preflight.guest.unjudged import SCSI_HOST, Unjudged
 from vfio_preflight.guest.viommu import Viommu
-from vfio_preflight.guest.xml import parse_domain
+from vfio_preflight.guest.xml import MAX_XML, LimitError, parse_domain
 from vfio_preflight.hook.gate import Gate
 from vfio_preflight.host.sources.inferred import infer
 from vfio_preflight.host.sources.request import Request, Sent
@@ -47,7 +47,7 @@ from vfio_preflight.judge.facts import Facts, Refused
 from vfio_preflight.judge.findings import Report
 from vfio_preflight.judge.pipeline import examine
 from vfio_preflight.judge.policy import Decision, decide, with_guest_policy, with_mended_ahead
-from vfio_preflight.judge.verdicts import ALWAYS, DEFAULT_POLICY, NEVER
+from vfio_preflight.judge.verdicts import ALWAYS, DEFAULT_POLICY, NEVER, STRICTER
 from vfio_preflight.pci.state import Bar, ConfigState, Missing, State
 from vfio_preflight.qemu.emulator.machines import EmulatorFacts, Property
 from vfio_preflight.qemu.trial.endings import Result
@@ -194,10 +194,18 @@ def _unchecked() -> Example:
     raise AssertionError
 
 
-def _guest_policy() -> Example:
+def _guest_policy(action: str) -> Example:
     report = _judged(_facts()).report
-    report, policy = with_guest_policy(report, DEFAULT_POLICY, {"fail": "banana"})
+    report, policy = with_guest_policy(report, DEFAULT_POLICY, {"fail": action}, STRICTER)
     return _decided(report, **policy)
+
+
+def _too_large() -> Example:
+    try:
+        parse_domain(b"<domain type='kvm'>".ljust(MAX_XML + 1))
+    except LimitError as error:
+        return Example(*Gate("g1", Configuration(), 0.0).too_large(None, str(error)))
+    raise AssertionError
 
 
 def _vendor(**rule: object) -> Example:
@@ -299,7 +307,9 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "unjudged-refused": lambda: _judged(
         _facts(unjudged=(Unjudged(SCSI_HOST, "naa.5001405766728000", "hostdev1"),))
     ),
-    "guest-policy-unusable": _guest_policy,
+    "guest-too-large": _too_large,
+    "guest-policy-unusable": lambda: _guest_policy("banana"),
+    "guest-policy-refused": lambda: _guest_policy("allow"),
     "vendor-rule": _vendor,
     "vendor-rule-undecided": lambda: _vendor(undecided=True),
     "vendor-rules-unread": _rules_unread,

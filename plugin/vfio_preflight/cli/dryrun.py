@@ -37,14 +37,18 @@ if TYPE_CHECKING:
 
 # What the placeholder keeps: all that determines the VFIO devices, their places and their names.
 # Everything else is removed, and with it what refers to it: libvirt would not define that.
-KEPT = ("metadata", "memory", "os", "devices")
+KEPT = ("metadata", "memory", "iommufd", "os", "devices")
 KEPT_DEVICES = (
     "emulator",
     "controller[@type='pci']",
     "hostdev",
     "interface[@type='hostdev']",
     "interface[@type='network']",
+    "iommu",
 )
+# What counts of an IOMMU's driver: the bus that it serves. The rest would need features, of the
+# interrupt controller for one, that are removed. PASID may be any attribute's (guest.viommu).
+KEPT_OF_IOMMU = ("pciBus", "pasid")
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 MAX_PARTS = 1000
 # The signals by which a terminal, a service manager or timeout(1) ends a program.
@@ -209,6 +213,10 @@ def _reduce_devices(devices: etree._Element | None) -> None:
     # The NUMA nodes that expander buses refer to were removed.
     for target in devices.findall("controller/target"):
         _remove(target, "node")
+    for driver in devices.findall("iommu/driver"):
+        for attribute in list(driver.attrib):
+            if not any(name.lower() in str(attribute).lower() for name in KEPT_OF_IOMMU):
+                del driver.attrib[attribute]
     # Devices on other buses count for aliases only; libvirt gives them new addresses, and what
     # these need: theirs may name a hub or a controller that is gone.
     for hostdev in devices.findall("hostdev"):

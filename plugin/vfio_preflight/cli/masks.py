@@ -19,6 +19,7 @@ from ..judge.checks.machine import skip_vsc_check
 from ..judge.context import context_of
 from ..judge.pipeline import unverified
 from ..osutil.light import NamedTuple
+from ..osutil.text import printable
 from ..pci.registers import locate
 from ..pci.space import PCI_CONFIG_SPACE_SIZE
 from ..pci.state import ConfigState, Missing
@@ -28,6 +29,7 @@ from ..qemu.model.bars import likely_bars
 from ..qemu.model.versions import is_covered
 from ..qemu.model.vfio_pci import Environment, Refusal, VirtualConfig, realise
 from . import alone, output
+from .terminal import unfiltered
 
 COMPARED, EXEMPT, EMULATED, IGNORED = "compared", "exempt", "emulated", "ignored"
 
@@ -192,9 +194,9 @@ def _show(title: list[str], config: bytes, found: list[Byte]) -> None:
     except ImportError:
         print("\n".join("".join(text for text, _style in line).rstrip() for line in lines))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(file=unfiltered(), highlight=False, soft_wrap=True)
     for line in lines:
-        text = Text.assemble(*line)
+        text = Text.assemble(*((printable(part), style) for part, style in line))
         text.rstrip()
         console.print(text)
 

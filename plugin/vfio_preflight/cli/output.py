@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
 from ..osutil.light import TYPE_CHECKING
-from ..osutil.text import printable
-from ..report.firstline import first_line, reasons, short_guest
+from ..osutil.text import printable, printable_values
+from ..report.firstline import first_line, reasons, short_guest, short_name
 from ..report.schema import DeviceDict, FindingDict, MismatchDict, ReportDict, StateDict
 from ..report.text import (
     details,
@@ -20,6 +20,8 @@ from ..report.text import (
     title,
     unjudged_lines,
 )
+from .arguments import add_format as add_format
+from .terminal import unfiltered
 
 if TYPE_CHECKING:
     from typing import Any
@@ -47,11 +49,6 @@ LISTED = 16
 WIDE = 120
 
 
-def add_format(parser: ArgumentParser) -> None:
-    """The option every command has."""
-    parser.add_argument("--format", choices=("text", "json"), default="text")
-
-
 def add_trial(parser: ArgumentParser) -> None:
     """The option that has the emulator itself confirm the prediction."""
     parser.add_argument(
@@ -74,7 +71,7 @@ def show(report: ReportDict, form: str) -> int:
     if form == "json":
         print(json.dumps(report, indent=2))
     else:
-        _show_text(report)
+        _show_text(printable_values(report))
     return exit_status(report)
 
 
@@ -94,7 +91,8 @@ def _show_text(report: ReportDict) -> None:
             # markup=False: a text in square brackets, as finding codes are, is not rich's markup.
             console.print(part, soft_wrap=isinstance(part, (str, Text)), markup=False)
     # Cells are padded to the width of their column; nobody wants that in a file.
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    text = "\n".join(line.rstrip() for line in captured.get().splitlines())
+    print(text, file=unfiltered())
 
 
 def _parts(report: ReportDict) -> Iterator[Any]:
@@ -114,7 +112,7 @@ def _parts(report: ReportDict) -> Iterator[Any]:
     yield ""
     yield from _findings("guest", report["findings"])
     for device in report["devices"]:
-        shown = device["alias"] or device["key"]
+        shown = short_name(device)
         yield from _findings(shown, device["findings"])
         if device["qemu"]:
             yield f"{'QEMU':{MARGIN}}{shown}: {device['qemu']}"
@@ -172,7 +170,7 @@ def _devices(devices: list[DeviceDict]) -> Any:  # noqa: ANN401 - rich is option
     table = _table(COLUMNS)
     for device in devices:
         cells = (
-            device["alias"] or device["key"],
+            _named(device),
             device["host"] or "-",
             guest_address(device) or "-",
             device["identity"] or "-",
@@ -182,6 +180,12 @@ def _devices(devices: list[DeviceDict]) -> Any:  # noqa: ANN401 - rich is option
         )
         table.add_row(*cells, style=STYLES[device["verdict"]].replace("bold ", ""))
     return table
+
+
+def _named(device: DeviceDict) -> str:
+    """The device as the guest's XML has it, with the destination's alias where that differs."""
+    shown, there = short_name(device), device["alias"]
+    return f"{shown} (there {there})" if there and there != shown else shown
 
 
 def _table(columns: tuple[str, ...]) -> Any:  # noqa: ANN401 - rich is optional

@@ -16,6 +16,7 @@ import binascii
 import re
 import zlib
 from collections.abc import Mapping
+from itertools import islice
 
 from lxml import etree
 
@@ -27,7 +28,6 @@ from ..pci.codec import CodecError
 from ..pci.space import identity, reads_as_vf
 from ..pci.state import EVIDENCE, ConfigState
 from .traits import NAMES, Traits, from_facts
-from .xml import name_of
 
 SCHEMA = "1"
 MAX_DEVICES = 512
@@ -152,9 +152,9 @@ def parse_record(element: etree._Element) -> Record:
         # The schema changes only if older readers would misread the record; so it is not guessed
         # at.
         raise RecordError(f"the record has schema {_quoted(schema)}; this version reads {SCHEMA!r}")
-    devices = [child for child in element if name_of(child) == "device"]
+    devices = list(islice(element.iterchildren("{*}device"), MAX_DEVICES + 1))
     if len(devices) > MAX_DEVICES:
-        raise RecordError(f"the record has {len(devices)} devices; the most is {MAX_DEVICES}")
+        raise RecordError(f"the record has more than {MAX_DEVICES} devices")
     entries: dict[str, RecordEntry] = {}
     for number, device in enumerate(devices):
         key = device.get("key") or f"entry {number}"

@@ -10,6 +10,7 @@ QEMU 11.1 adds a PASID capability to a device behind iommufd, if the host's IOMM
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from lxml import etree
@@ -96,6 +97,11 @@ def _may_offer_pasid(root: etree._Element) -> bool:
 def mentions(root: etree._Element, name: str) -> bool:
     """Whether a property is set past libvirt: by any of QEMU's arguments, or by an override."""
     # -global, -set, -machine and -device all contain the property's name: the form does not matter.
-    arguments = (element.get("value", "") for element in root.iterfind(ARGUMENTS))
+    arguments = (_unescaped(element.get("value", "")) for element in root.iterfind(ARGUMENTS))
     overridden = (element.get("name", "") for element in root.iterfind(_OVERRIDDEN))
     return any(name in argument for argument in arguments) or name in overridden
+
+
+def _unescaped(argument: str) -> str:
+    """An argument with JSON's escapes for letters resolved, whether or not it is JSON."""
+    return re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), argument)

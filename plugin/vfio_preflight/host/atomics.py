@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 
 from ..osutil.light import NamedTuple
+from ..osutil.regular import read_start
 from ..pci.atomics import (
     ALL,
     PCI_EXP_DEVCAP2,
@@ -93,8 +94,7 @@ def _bridges(directory: str) -> Iterator[_Express]:
 
 
 def _express(directory: str) -> _Express | None:
-    with open(os.path.join(directory, "config"), "rb") as file:
-        config = file.read(256)
+    config = read_start(os.path.join(directory, "config"), 256)
     # An unprivileged reader gets the header alone, in which no capability is.
     if len(config) < 256:
         raise ValueError("configuration space is cut short")
@@ -112,8 +112,8 @@ def _express(directory: str) -> _Express | None:
 def _release(root: str) -> tuple[int, int]:
     """The kernel's release, zeros where it cannot be read."""
     try:
-        with open(os.path.join(root, "proc/sys/kernel/osrelease"), encoding="ascii") as file:
-            match = re.match(r"([0-9]+)\.([0-9]+)", file.read(256))
+        release = read_start(os.path.join(root, "proc/sys/kernel/osrelease"), 256).decode("ascii")
+        match = re.match(r"([0-9]+)\.([0-9]+)", release)
     except (OSError, ValueError):
         match = None
     return (int(match[1]), int(match[2])) if match else (0, 0)

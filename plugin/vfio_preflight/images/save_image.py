@@ -113,7 +113,7 @@ def opened(path: str) -> Iterator[tuple[IO[bytes], int]]:
     """
     try:
         # O_NONBLOCK: open() of a FIFO returns at once, to be refused below.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
             os.close(descriptor)

@@ -200,10 +200,18 @@ UNJUDGED_REFUSED = Code(
     UNKNOWN,
     "libvirt or QEMU is known to refuse a device of the guest's that is not judged",
 )
+GUEST_TOO_LARGE = Code(
+    "guest-too-large", UNKNOWN, "the guest's XML is larger than what is read of any guest"
+)
 GUEST_POLICY_UNUSABLE = Code(
     "guest-policy-unusable",
     PASS,
     "an action requested in the guest's own policy does not exist; it is ignored",
+)
+GUEST_POLICY_REFUSED = Code(
+    "guest-policy-refused",
+    PASS,
+    "the guest's own policy asks for less than the host's; guest-override does not allow that",
 )
 
 # --- vendors' rules -------------------------------------------------------------------------------

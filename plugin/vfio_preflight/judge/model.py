@@ -142,9 +142,9 @@ def _guest_findings(facts: Facts) -> tuple[Finding, ...]:
     networks = tuple(
         Finding(
             codes.NETWORK_UNRESOLVED,
-            f"network {name[:80]!a} is not defined on this host: whether it provides VFIO devices"
-            " is not known",
-            "define the network on the destination",
+            f"network {name[:80]!a} is not defined on this host: libvirt refuses to start the guest"
+            ' here ("Network not found"), and whether it provides VFIO devices is not known',
+            "define the network on the destination (virsh net-define)",
         )
         for name in facts.guest.unresolved
     )

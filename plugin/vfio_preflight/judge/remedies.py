@@ -49,6 +49,7 @@ REMEDIES: dict[Code, str] = {
     codes.NETWORK_UNRESOLVED: "define the network on the destination",
     codes.NOTHING_JUDGED: "look at its other devices of the host, if any, by hand",
     codes.UNJUDGED_REFUSED: "detach the device before migrating",
+    codes.GUEST_TOO_LARGE: "make the guest's XML smaller, or allow: unknown = annotate",
     codes.NOT_CHECKED: "correct that, or set on-error = allow on the destination",
     codes.VENDOR_RULE_UNDECIDED: "make both hosts alike, or choose another destination",
     codes.MACHINE_MISSING: "choose a destination whose QEMU has the machine type",

@@ -94,6 +94,11 @@ def short_guest(name: str) -> str:
     return cut(name, _GUEST)
 
 
+def short_name(device: DeviceDict) -> str:
+    """What the guest's own XML calls the device, or else its alias or key."""
+    return str(device.get("name") or device["alias"] or device["key"])
+
+
 def reasons(report: ReportDict) -> Iterator[tuple[DeviceDict | None, FindingDict]]:
     """Findings that lead to the report's verdict, with the device concerned."""
     if report["verdict"] == "pass":
@@ -120,7 +125,7 @@ def _subjects(guest: str, device: DeviceDict | None) -> list[str]:
     """Names for what a finding is about, the fullest first; ``guest`` may be left out."""
     if device is None:
         return [f"{guest}: ", ""] if guest else [""]
-    name = device["alias"] or device["key"]
+    name = short_name(device)
     alias = cut(name, _ALIAS)
     host = device["host"]
     # An mdev's UUID begins with eight digits, of which hardly two mdevs of a guest have the same.

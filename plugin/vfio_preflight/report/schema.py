@@ -56,12 +56,7 @@ class StateDict(TypedDict):
     size: int
 
 
-class DeviceDict(TypedDict):
-    """A device; ``source`` and ``destination`` are None where the state is not known.
-
-    ``qemu`` is the line QEMU would fail with, or empty.
-    """
-
+class _DeviceRequired(TypedDict):
     key: str
     kind: str
     host: str | None
@@ -75,6 +70,16 @@ class DeviceDict(TypedDict):
     source: StateDict | None
     destination: StateDict | None
     findings: list[FindingDict]
+
+
+class DeviceDict(_DeviceRequired, total=False):
+    """A device; ``source`` and ``destination`` are None where the state is not known.
+
+    ``qemu`` is the line QEMU would fail with, or empty. ``alias`` is what QEMU will know the device
+    by on the destination; ``name``, only where it differs, what the guest's XML calls it.
+    """
+
+    name: str
 
 
 class UnjudgedDict(TypedDict):
@@ -176,7 +181,7 @@ def _device(report: DeviceReport) -> DeviceDict:
     # The destination's identity first, as that is the device that the guest will get.
     known = report.destination or report.source
     config = known.config if known else None
-    return {
+    device: DeviceDict = {
         "key": report.device.key,
         "kind": report.device.kind,
         "host": report.device.host,
@@ -191,6 +196,9 @@ def _device(report: DeviceReport) -> DeviceDict:
         "destination": _state(report.destination),
         "findings": [_finding(finding, config) for finding in report.findings],
     }
+    if report.device.written not in (None, report.device.alias):
+        device["name"] = report.device.name
+    return device
 
 
 def _state(state: ConfigState | None) -> StateDict | None:

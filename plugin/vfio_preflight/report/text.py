@@ -8,7 +8,7 @@ from ..judge import codes
 from ..judge.remedies import in_short
 from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
 from ..osutil.text import printable
-from .firstline import compose, first_line, reasons, short_guest, to_do
+from .firstline import compose, first_line, reasons, short_guest, short_name, to_do
 from .schema import DeviceDict, FindingDict, ReportDict, StateDict
 
 # Bytes of one finding that text lists one by one; JSON has all.
@@ -38,12 +38,19 @@ EVIDENCE = {
 
 
 def name(device: DeviceDict) -> str:
-    """``hostdev0 (0000:06:00.4, guest 0000:05:00.0)``."""
-    # A command-line device without an id has no alias.
-    shown = device["alias"] or device["key"]
-    address = guest_address(device)
-    where = [part for part in (device["host"], f"guest {address}" if address else "") if part]
-    return f"{shown} ({', '.join(where)})" if where else str(shown)
+    """``hostdev0 (0000:06:00.4, guest 0000:05:00.0)``; with the destination's alias if it differs.
+
+    ``hostdev2 (hostdev1 at the destination, 0000:06:00.4, guest 0000:05:00.0)``.
+    """
+    shown, address = short_name(device), guest_address(device)
+    there = device["alias"] if device["alias"] != shown else None
+    parts = (
+        f"{there} at the destination" if there else "",
+        device["host"],
+        f"guest {address}" if address else "",
+    )
+    where = [part for part in parts if part]
+    return f"{shown} ({', '.join(where)})" if where else shown
 
 
 def guest_address(device: DeviceDict) -> str:
@@ -97,7 +104,8 @@ def details(report: ReportDict) -> list[str]:
     lines += [f"  to do for {subjects}: {remedy}" for remedy, subjects in remedies(report).items()]
     if report["note"]:
         lines.append(f"  note: {report['note']}")
-    return lines
+    # Names, paths and texts are the guest's, the emulator's or a file's.
+    return [printable(line) for line in lines]
 
 
 def unjudged_lines(report: ReportDict) -> list[str]:
@@ -137,7 +145,7 @@ def remedies(report: ReportDict) -> dict[str, str]:
         return {}
     found: dict[str, list[str]] = {}
     for device in (None, *report["devices"]):
-        subject = (device["alias"] or device["key"]) if device else "the guest"
+        subject = short_name(device) if device else "the guest"
         for finding in (device or report)["findings"]:
             if finding.get("remedy"):
                 found.setdefault(finding["remedy"], []).append(subject)
@@ -187,16 +195,17 @@ def summary(report: ReportDict) -> str:
     """The line for the log: verdict, action, codes, and the reason unless QEMU will accept."""
     shown = [*(f["code"] for f in report["findings"])]
     # One code for a device keeps the line short; the report has all of them.
-    shown += [f"{d['alias'] or d['key']}={_worst_code(d)}" for d in report["devices"]]
+    shown += [f"{short_name(d)}={_worst_code(d)}" for d in report["devices"]]
     action = _LOGGED_ACTIONS.get(report["action"] or "", report["action"])
     line = f"guest '{report['guest']}': {report['verdict']}, {action} [{' '.join(shown)}]"
+    line = printable(line)
     reason = next(reasons(report), None)
     # Successful checks are logged without a reason, as most lines of the log are of this kind.
     if report["verdict"] not in (UNKNOWN, FAIL) or reason is None:
         return line
     device, finding = reason
     why = f"{name(device)}: {finding['text']}" if device else finding["text"]
-    return f"{line}: {why if len(why) <= LOGGED else why[:LOGGED] + '...'}"
+    return f"{line}: {printable(why, LOGGED)}"
 
 
 def _worst_code(device: DeviceDict) -> str:

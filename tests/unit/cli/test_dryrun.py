@@ -70,6 +70,20 @@ def test_stand_in_needs_no_firmware_of_its_own() -> None:
     assert "<os>" in text and "launchSecurity" not in text
 
 
+def test_stand_in_keeps_what_the_iommus_depend_on() -> None:
+    iommu = "<iommu model='intel'><driver intremap='on' eim='on' pasid='on'/></iommu></devices>"
+    xml = XML.replace("</devices>", iommu).replace("<os>", "<iommufd enabled='yes'/><os>")
+    text = dryrun.stand_in_xml(xml, UUID, 0)
+    assert "intremap" not in text and "eim" not in text
+    guest, original = (
+        read_guest(parse_domain(text.encode())),
+        read_guest(parse_domain(xml.encode())),
+    )
+    assert guest.viommu == original.viommu and original.viommu.pasid
+    assert guest.devices == original.devices
+    assert "iommufd" in guest.devices[0].properties
+
+
 @pytest.mark.parametrize("display", ["on", "off"])
 def test_stand_in_has_graphics_for_the_display_of_a_device_alone(display: str) -> None:
     xml = XML.replace("<hostdev ", f"<hostdev display='{display}' ")

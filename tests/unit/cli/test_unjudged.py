@@ -12,6 +12,7 @@ from unit.cli.command import GUEST_ADDRESS, Out, printed_json
 from unit.domains import make_domain
 from unit.makers import HOST, make_emulator
 from unit.streams import make_image, make_stream
+from vfio_preflight.cli import check
 from vfio_preflight.cli.main import main
 from vfio_preflight.configuration import Configuration
 from vfio_preflight.gather import here
@@ -78,7 +79,7 @@ def test_policy_does_not_block_what_the_hook_does_not_look_at(
     tmp_path: Path, settings: Configuration, monkeypatch: pytest.MonkeyPatch, capsys: Out
 ) -> None:
     strict = settings._replace(policy={**DEFAULT_POLICY, UNKNOWN: "block"})
-    monkeypatch.setattr("vfio_preflight.cli.check.load", lambda: strict)
+    monkeypatch.setattr(check, "load", lambda: strict)
     assert main(["check", write(tmp_path, USB), "--format", "json"]) == 3
     assert printed_json(capsys)["action"] == "allow"
 

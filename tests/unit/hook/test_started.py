@@ -11,6 +11,7 @@ import pytest
 from lab.configs import make_config, patched
 from unit import domains
 from unit.domains import KEY
+from unit.hooked import answered
 from unit.makers import HOST, PMC, UUID, VSC_BODY, differing, make_emulator, make_state
 from vfio_preflight.configuration import Configuration
 from vfio_preflight.gather import here
@@ -76,7 +77,7 @@ def presenting(offset: int) -> ConfigState:
 
 
 def start(settings: Configuration, xml: bytes) -> Outcome:
-    return started.started(Gate("g1", settings, time.monotonic() + 5), xml)
+    return answered(started.started(Gate("g1", settings, time.monotonic() + 5), xml), settings)
 
 
 def arrive(settings: Configuration, xml: bytes) -> Outcome:

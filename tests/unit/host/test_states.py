@@ -9,6 +9,7 @@ import pytest
 from lab.configs import make_config, patched
 from unit.host.hosts import make_vgpu
 from unit.makers import HOST, make_device, make_state
+from unit.patience import ends
 from vfio_preflight.host import vfio
 from vfio_preflight.host.sources import order
 from vfio_preflight.host.sources.file import find_file
@@ -16,7 +17,7 @@ from vfio_preflight.host.sources.request import Request
 from vfio_preflight.host.states import state_of
 from vfio_preflight.host.sysfs import HostError
 from vfio_preflight.host.vfio import NotFreeError, VfioDevice, VfioError
-from vfio_preflight.pci.formats import FormatError, to_json
+from vfio_preflight.pci.formats import to_json
 from vfio_preflight.pci.state import NOT_MIGRATABLE, UNKNOWN, ConfigState, Missing, State
 
 STATES = "/var/lib/vfio-preflight/states"
@@ -198,7 +199,7 @@ def test_file_that_others_can_write_is_nobodys_word(
     (states / HOST).write_bytes(THEIRS)
     (states / place).chmod(0o755 | mode)
     state = missing(pci(tmp_path))
-    assert f"{states / place}: is writable by users other than root" in state.reason
+    assert f"{states / place} is writable by users other than root, so it may not" in state.reason
 
 
 def test_file_that_is_anothers(
@@ -206,15 +207,71 @@ def test_file_that_is_anothers(
 ) -> None:
     (states / HOST).write_bytes(THEIRS)
     owned = os.stat_result((0o100644, 1, 1, 1, 4242, 0, 256, 0, 0, 0))
-    monkeypatch.setattr(os, "stat", lambda *_args, **_options: owned)
-    with pytest.raises(HostError, match="is writable by users other than root"):
+    monkeypatch.setattr(os, "lstat", lambda *_args, **_options: owned)
+    with pytest.raises(HostError, match="belongs to user 4242, so it may not be the operator's"):
         order.read(asked(tmp_path, HOST))
+
+
+@pytest.mark.parametrize("link", ["directory", "file", "way", "chain"])
+def test_link_to_where_another_user_can_write_is_nobodys_word(
+    link: str, tmp_path: Path, states: Path
+) -> None:
+    """Whoever can change where it leads, or what is there, says what the device presents."""
+    make_sysfs(tmp_path, make_config())
+    theirs = tmp_path / "home" / "theirs"
+    theirs.mkdir(parents=True)
+    (theirs / "state").write_text(to_json(make_state(THEIRS, evidence="file")))
+    if link == "directory":
+        (states / HOST).symlink_to(theirs / "state")
+        theirs.chmod(0o777)
+    elif link == "file":
+        (states / HOST).symlink_to(os.path.relpath(theirs / "state", states))
+        (theirs / "state").chmod(0o666)
+    elif link == "way":
+        (states / HOST).symlink_to(theirs / "state")
+        theirs.parent.chmod(0o775)
+    else:
+        # The file that is read in the end is root's own, but who chooses it?
+        (theirs / "link").symlink_to(theirs / "state")
+        (states / HOST).symlink_to(theirs / "link")
+        os.chown(theirs / "link", 4242, 4242, follow_symlinks=False)
+    assert "so it may not be the operator's; chown that to root" in missing(pci(tmp_path)).reason
+
+
+def test_link_to_what_is_roots_alone_is_followed(tmp_path: Path, states: Path) -> None:
+    make_sysfs(tmp_path, make_config())
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else/state").write_text(to_json(make_state(THEIRS, evidence="file")))
+    (tmp_path / "else/link").symlink_to(".././else//state")
+    (states / HOST).symlink_to(tmp_path / "else/link")
+    state = pci(tmp_path)
+    assert isinstance(state, ConfigState) and state.config == THEIRS
+
+
+def test_fifo_is_not_waited_for(tmp_path: Path, states: Path) -> None:
+    """It held the hook for its whole deadline, and the guest was let pass."""
+    make_sysfs(tmp_path, make_config())
+    os.mkfifo(states / HOST)
+    with ends():
+        assert "cannot be read: it is not a regular file" in missing(pci(tmp_path)).reason
+
+
+def test_device_and_endless_file_are_not_read(tmp_path: Path, states: Path) -> None:
+    make_sysfs(tmp_path, make_config())
+    (states / HOST).symlink_to("/dev/zero")
+    with ends():
+        assert "so it may not be the operator's" in missing(pci(tmp_path)).reason
+    (states / HOST).unlink()
+    with (states / HOST).open("wb") as file:
+        file.truncate(1 << 40)
+    with ends():
+        assert "cannot be read: it has over 1048576 bytes" in missing(pci(tmp_path)).reason
 
 
 def test_file_that_cannot_be_read(tmp_path: Path, states: Path) -> None:
     make_sysfs(tmp_path, make_config())
     (states / HOST).symlink_to("nowhere")
-    with pytest.raises(FormatError, match="cannot be read"):
+    with pytest.raises(HostError, match="cannot be read"):
         order.read(asked(tmp_path, HOST))
 
 

@@ -167,6 +167,10 @@ def test_mismatches_are_listed_as_far_as_one_can_read(count: int, lines: int) ->
         ({"alias": None}, "0000:05:00.0 (0000:06:00.4, guest 0000:05:00.0)"),
         ({"key": "commandline:gpu", "alias": "gpu"}, "gpu (0000:06:00.4)"),
         ({"key": "hostdev:3", "alias": None, "host": None}, "hostdev:3"),
+        (
+            {"name": "hostdev2", "alias": "hostdev1"},
+            "hostdev2 (hostdev1 at the destination, 0000:06:00.4, guest 0000:05:00.0)",
+        ),
     ],
 )
 def test_name(changes: dict[str, object], expected: str) -> None:

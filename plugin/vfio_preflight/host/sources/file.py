@@ -13,11 +13,11 @@ vGPU, has no physical view, so that a dump is what VFIO presents.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 
 from ...guest.addresses import is_mdev
 from ...osutil.light import TYPE_CHECKING
+from ...osutil.regular import read_regular, whose
 from ...pci.state import ConfigState
 from .. import sysfs
 from .request import NOTHING, PASSED_OVER, Answer, Request
@@ -72,12 +72,14 @@ def _candidates(directory: str, names: tuple[str | None, ...]) -> Iterator[str]:
 
 
 def _read(path: str) -> Reading:
-    from ...pci.formats import read_file
+    from ...pci.formats import MAX_FILE, parse
 
-    # The directory, too: whoever can write to it can replace the file.
-    for place in (os.path.dirname(path), path):
-        require_operators(place)
-    return read_file(path)
+    require_operators(path)
+    try:
+        data = read_regular(path, MAX_FILE)
+    except OSError as error:
+        raise sysfs.HostError(f"{path}: cannot be read: {error.strerror}") from error
+    return parse(data, path)
 
 
 def _as_word(state: ConfigState) -> ConfigState:
@@ -90,12 +92,11 @@ def _as_word(state: ConfigState) -> ConfigState:
 def require_operators(place: str) -> None:
     """Raise HostError if a user other than root or the caller could have written there."""
     try:
-        # stat(), not lstat(): a link to a file of the operator's is allowed, its target is checked.
-        info = os.stat(place)
+        problem = whose(place)
     except OSError:
         return  # reading it fails as well, and reports the reason
-    if info.st_uid not in (0, os.geteuid()) or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if problem:
         raise sysfs.HostError(
-            f"{place}: is writable by users other than root, so it may not be the operator's; chown"
-            " it to root, and chmod go-w"
+            f"{place}: {problem}, so it may not be the operator's; chown that to root, and chmod"
+            " go-w"
         )

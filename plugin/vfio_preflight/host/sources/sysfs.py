@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 
 from ...guest.addresses import is_mdev
+from ...osutil.regular import read_start
 from ...pci.space import validate
 from ...pci.state import Bar, ConfigState
 from .. import sysfs
@@ -95,8 +96,7 @@ def shows_own_ids(address: str, root: str = "/") -> bool:
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read(4097)
+        return read_start(path, 4097)
     except OSError as error:
         raise HostError(f"{path}: cannot be read: {error.strerror}") from error
 

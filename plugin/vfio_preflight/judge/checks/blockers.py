@@ -132,7 +132,7 @@ class _Sent(NamedTuple):
 
     @property
     def name(self) -> str:
-        return self.context.device.alias or self.context.device.key
+        return self.context.device.name
 
 
 def check_blockers(facts: Facts, contexts: Sequence[Context]) -> tuple[Finding, ...]:

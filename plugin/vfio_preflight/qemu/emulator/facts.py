@@ -8,10 +8,13 @@ Version numbers prove nothing: distributions have machine types and backports of
 binary is asked over QMP, once for as long as it is the same file. A wrapper script is
 asked every time, since it stays the same file when what it starts changes. QEMU's loadable modules
 are not part of the identity: they are of the same build, and no VFIO device comes from one.
+
+Of many processes that want to know the same at once, one asks and the others wait for its answer.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 
@@ -39,6 +42,11 @@ _ARGUMENTS = (
     # No configuration file of the host's may have a part in the answers.
     *("-S", "-no-user-config", "-nodefaults", "-display", "none", "-qmp", "stdio"),
 )
+# Seconds of a deadline that are left for asking oneself if another process does not come to an end;
+# asking takes some 0.1.
+_OWN_TIME = 3.0
+_POLL = 0.01  # seconds between two looks at what another process is asking
+_BY_HAND = "run it by hand to see what is wrong with it"
 # What taking an answer of another shape apart can raise.
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
 
@@ -77,29 +85,85 @@ def emulator_facts(
         ) from error
     # A script stays the same file when what it starts is upgraded.
     usable_cache = None if executable.script else cache_dir
-    facts = _cached(usable_cache, executable)
-    if facts is None:
-        facts = _ask(executable, deadline)
-        if usable_cache is not None:
-            jsondir.store(usable_cache, _cache_name(executable), _pack(executable, facts))
-    return facts
+    if usable_cache is None:
+        return _ask(executable, deadline)
+    return _cached(usable_cache, executable) or _answered(usable_cache, executable, deadline)
+
+
+def cached_emulators(cache_dir: str) -> list[str]:
+    """The paths of the emulators whose answers were kept, be they current or not."""
+    return [f"/{name.replace('!', '/')}" for name in jsondir.names(cache_dir)]
+
+
+def _answered(cache_dir: str, executable: Executable, deadline: float) -> EmulatorFacts:
+    """The answer of the emulator, to this process or to another that is asking already."""
+    from ...osutil.locks import lock_file
+
+    try:
+        lock = lock_file(cache_dir, f".{_cache_name(executable)}.lock")
+    except OSError:
+        # Nor could another process leave its answer there.
+        return _ask(executable, deadline)
+    try:
+        facts = _awaited(lock, cache_dir, executable, deadline)
+        if facts is None:
+            facts = _ask(executable, deadline)
+            jsondir.store(cache_dir, _cache_name(executable), _pack(executable, facts))
+        return facts
+    finally:
+        os.close(lock)
+
+
+def _awaited(
+    lock: int, cache_dir: str, executable: Executable, deadline: float
+) -> EmulatorFacts | None:
+    """What another process was answered; None if it is up to this one to ask.
+
+    That is with the lock held; or without, where another holds it for too long: it may have been
+    stopped by somebody.
+    """
+    from ...osutil.locks import is_taken
+
+    now = time.monotonic()
+    end = max(deadline - _OWN_TIME, now + (deadline - now) / 2)
+    while time.monotonic() < end:
+        if is_taken(lock):
+            # By one that held it before, which may also have failed or been killed.
+            return _cached(cache_dir, executable)
+        time.sleep(_POLL)
+    return None
 
 
 def _ask(executable: Executable, deadline: float) -> EmulatorFacts:
+    from ...osutil.apart import apart
+
+    try:
+        packed = apart(lambda: _asked(executable, deadline), deadline, EmulatorError)
+        return _unpack(executable.path, packed)
+    except EmulatorError as error:
+        raise EmulatorError(f"emulator {executable.path}: {error}") from error
+    except ExecutableError as error:
+        raise EmulatorError(f"emulator {executable.path}: {error}; {_BY_HAND}") from error
+    except _MALFORMED as error:
+        raise EmulatorError(f"emulator {executable.path}: {_not_qemus(error)}") from error
+
+
+def _asked(executable: Executable, deadline: float) -> dict[str, Any]:
+    """The facts as the cache has them, from the emulator; in a process without privilege."""
     from .client import ProcessError
 
     try:
         greeting, replies = _converse(executable, deadline)
-        return _facts(executable.path, greeting["version"], _Replies(*replies))
+        facts = _facts(executable.path, greeting["version"], _Replies(*replies))
     except (ProcessError, ExecutableError) as error:
-        raise EmulatorError(
-            f"emulator {executable.path}: {error}; run it by hand to see what is wrong with it"
-        ) from error
+        raise EmulatorError(f"{error}; {_BY_HAND}") from error
     except _MALFORMED as error:
-        raise EmulatorError(
-            f"emulator {executable.path}: its answers over QMP are not those of a QEMU"
-            f" ({type(error).__name__}: {error})"
-        ) from error
+        raise EmulatorError(_not_qemus(error)) from error
+    return _pack(executable, facts)
+
+
+def _not_qemus(error: Exception) -> str:
+    return f"its answers over QMP are not those of a QEMU ({type(error).__name__}: {error})"
 
 
 def _converse(executable: Executable, deadline: float) -> tuple[Any, list[Mapping[str, Any]]]:
