@@ -1,10 +1,10 @@
 # make demo    the main job on real libvirt and QEMU: blocked with the reason, then mended and done
 # make test    everything: style, types, unit, conformance and system tests, and a real VFIO host in a virtual machine
 # make test-newest  the same with the newest tools, to see what an upgrade would break; make lock: renews the pins
-# make conformance N=5000  model and real QEMU judge that many pairs, on two releases; ARCH=aarch64 for Arm
+# make conformance N=5000  model and real QEMU judge that many pairs, on two releases and between them; ARCH=aarch64: Arm
 # make vm-test the scenarios of a real VFIO host in a virtual machine, with every kernel, STARTS=200 cold starts among
 #              them; make vm KERNEL=newest: a shell
-# make bench   what the hook costs, as ratios within one run; bench-images: reading save images
+# make bench   what the hook costs, as ratios within one run, and the model's rates; bench-images: reading save images
 # make findings  renews docs/FINDINGS.md, every finding as it is printed
 # make install the hook and the command on this host (DESTDIR to stage)
 
@@ -41,7 +41,8 @@ unit: setup
 conformance-tests: setup
 	$(PYTHON) -m pytest tests/conformance
 
-# N pairs for each emulator: the machine's own and the newest that its archive has; of ARCH, x86_64 by default.
+# N pairs for each emulator of ARCH, the machine's own and the newest that its archive has, and for each two in either
+# direction.
 conformance: setup
 	PYTHONPATH=plugin:tests $(PYTHON) -W ignore -m conformance --n $(or $(N),1000) --masks \
 		--emulator /usr/bin/qemu-system-$(ARCH) --emulator "$$(tests/other-qemu newest $(ARCH))"
@@ -51,7 +52,7 @@ system: setup
 
 # A real VFIO host in a virtual machine, with the release's kernel or with all of them.
 vm-release: setup
-	$(PYTHON) -m pytest tests/vm -k "gates or evidence"
+	$(PYTHON) -m pytest tests/vm -k "gates or evidence or atomic"
 
 vm-test: setup
 	VM_KERNELS="release backports newest" VM_STARTS=$(or $(STARTS),200) $(PYTHON) -m pytest tests/vm

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from vfio_preflight.pci.atomics import from_text
 from vfio_preflight.pci.state import Bar, ConfigState
 from vfio_preflight.qemu.model.boards import board_of
 from vfio_preflight.qemu.model.vfio_pci import Environment
@@ -35,11 +36,12 @@ class Device(NamedTuple):
     properties: tuple[tuple[str, str], ...] = ()
     driver: str = "vfio-pci"
     mdev: bool = False
+    atomics: int | None = None
 
     @property
     def state(self) -> ConfigState:
         """The state as the project has it."""
-        return ConfigState(self.config, self.bars, "file", "made up")
+        return ConfigState(self.config, self.bars, "file", "made up", self.atomics)
 
 
 class Case(NamedTuple):
@@ -99,4 +101,5 @@ def _device(value: Mapping[str, Any]) -> Device:
         tuple((name, text) for name, text in value["properties"]),
         value["driver"],
         value.get("mdev", False),
+        from_text(value.get("atomic_ops")),
     )

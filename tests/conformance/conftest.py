@@ -51,6 +51,15 @@ def arm_engine(request: pytest.FixtureRequest, library: str) -> Engine:
     return make_engine(str(_EMULATORS[request.param](AARCH64)), library)
 
 
+@pytest.fixture(scope="session", params=["own to newest", "newest to own"])
+def pair(request: pytest.FixtureRequest, library: str) -> Engine:
+    """Both emulators, in either direction."""
+    sender, receiver = str(_own(X86)), str(other_qemu(NEWEST, X86))
+    if request.param == "newest to own":
+        sender, receiver = receiver, sender
+    return make_engine(receiver, library, sender)
+
+
 @pytest.fixture(scope="session")
 def own_engine(library: str) -> Engine:
     """The machine's own emulator."""

@@ -77,8 +77,8 @@ def _map(
     path = topology(placement, 0)
     with workbench(engine.library) as bench:
         options = devices_options(bench, "", [case.setting(device)], [device.state])
-        header, sections = send(bench, engine.executable, options, "", [path])
-        with Loader(bench, engine.executable, options, "", header, engine.image) as loader:
+        header, sections = send(bench, engine.receiver.executable, options, "", [path])
+        with Loader(bench, engine.receiver.executable, options, "", header, engine.image) as loader:
             judged = list(_flips(loader, path, sections[0], expected, thin))
     wrong = [Wrong(name, placement, case.machine, *pair) for pair in judged if _differ(*pair)]
     return len(judged), wrong

@@ -74,7 +74,9 @@ def real(engine: Engine, made: Made, machine: str = "pc-q35-9.0") -> str:
         options[at:at] = made.options
         for name, value in made.properties.items():
             options += ["-global", f"vfio-pci.{name}={value}"]
-        with bench.start(engine.executable, options, "source", Limits(life=60)) as emulator:
+        with bench.start(
+            engine.receiver.executable, options, "source", Limits(life=60)
+        ) as emulator:
             end = time.monotonic() + 30
             if emulator.ask("qmp_capabilities", end) is None:
                 return emulator.stderr

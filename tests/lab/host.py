@@ -348,3 +348,7 @@ class Host:
         write_config(self._directory / "fakevfio" / name / "config", config)
         if self._devices[name].kind != "mdev":
             write_config(pci_directory(self.path("/sys"), name) / "config", config)
+
+    def set_atomics(self, name: str, widths: int) -> None:
+        """Let VFIO say that AtomicOps of ``widths`` (``pci.atomics``) reach the root."""
+        write_config(self._directory / "fakevfio" / name / "atomics", b"%d" % widths)

@@ -63,6 +63,7 @@ def pair(hosts: Pair) -> Iterator[Pair]:
         hosts.configure(shipped, host)
         for name in (VF, NETWORK_VF, SECOND_VF, PCI, MDEV):
             hosts.present(host, name, CONFIG)
+            host.set_atomics(name, 0)
     yield hosts
     for host in hosts.a, hosts.b:
         for guest in host.virsh("list", "--all", "--name").stdout.split():

@@ -22,6 +22,7 @@ from unit.makers import (
     differing,
     make_device,
     make_emulator,
+    make_extended,
     make_facts,
     make_guest,
     make_host_device,
@@ -166,6 +167,17 @@ def _several(offers: tuple[str, str], qemu: str) -> Facts:
     return facts._replace(devices=devices)
 
 
+def terabyte() -> ConfigState:
+    """A device with a BAR that is resized to 1 TB, whose capability older releases hide."""
+    control = (20 << 8 | 1 << 5).to_bytes(4, "little")
+    entries = [(0x100, 1, bytes(40)), (0x140, 0x15, bytes(4) + control), (0x150, 3, bytes(8))]
+    return make_state(make_extended(make_config(4096), entries))
+
+
+def _atomics(source: int, destination: int) -> Facts:
+    return _facts(make_state()._replace(atomics=destination), make_state()._replace(atomics=source))
+
+
 # --- examples that take more than facts ----------------------------------------------------------
 
 
@@ -280,6 +292,15 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
         )
     ),
     "not-decided": lambda: _judged(_facts(make_state(bars=()))),
+    "atomic-ops-differ": lambda: _judged(_atomics(3, 0)),
+    "builds-differ": lambda: _judged(
+        _recorded(
+            _facts(terabyte(), terabyte(), emulator=make_emulator(version="11.1.3")), qemu="10.0.2"
+        )
+    ),
+    "source-emulator-unknown": lambda: _judged(
+        _facts(terabyte(), terabyte(), emulator=make_emulator(version="11.1.3"))
+    ),
     "pasid-undecided": _pasid,
     "realise-error": lambda: _judged(_facts(make_state(patched(make_config(), 0x7A, 0x42)))),
     "realise-abort": lambda: _judged(

@@ -74,7 +74,8 @@ def make_device(
 ) -> GuestDevice:
     """A device whose explicit properties all come from ``<qemu:override>``."""
     given = {n: GuestProperty(v, "qemu:override", form) for n, v in (properties or {}).items()}
-    return GuestDevice(key, kind, host, alias, driver, placement, given)
+    port = "pcie-root-port" if placement == "root-port" else ""
+    return GuestDevice(key, kind, host, alias, driver, placement, given, port=port)
 
 
 def make_guest(

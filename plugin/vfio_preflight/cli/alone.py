@@ -7,6 +7,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from ..configuration import Configuration
 from ..guest.domain import Guest, GuestDevice, Property
+from ..guest.placement import PORT, ROOT_PORT
 from ..host.sources import order
 from ..host.sources.physical import presented
 from ..host.sources.request import Request
@@ -58,7 +59,10 @@ def guest_for(options: Namespace, name: str) -> Guest:
     """A guest with nothing but the device. Raises UsageError."""
     properties = dict(options.property)
     # A key and an alias of any kind will do: nothing else in this guest can clash with them.
-    device = GuestDevice(DEVICE, "pci", None, DEVICE, "vfio-pci", bus_of(options), properties)
+    bus = bus_of(options)
+    device = GuestDevice(DEVICE, "pci", None, DEVICE, "vfio-pci", bus, properties)
+    # A bus of this name is the usual root port's, with nothing else on it.
+    device = device._replace(port=PORT if bus == ROOT_PORT else "")
     return Guest(
         name=name,
         uuid="",

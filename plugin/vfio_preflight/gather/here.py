@@ -65,6 +65,7 @@ def facts_here(
         # An image's bytes are exactly what QEMU will load; the record is what the device once
         # presented.
         sent = (source or {}).get(device.key) or recorded_state(entry, problem, remedy)
+        sent = _with_atomics(sent, entry)
         devices.append(_device(device, entry, sent, (destination or {}).get(device.key), asked))
     return Facts(
         guest,
@@ -78,6 +79,14 @@ def facts_here(
         rules,
         rule_problems,
     )
+
+
+def _with_atomics(sent: State, entry: RecordEntry | None) -> State:
+    """A stream's state with the AtomicOps of the record: the root port has a section of its own."""
+    recorded = entry.state if entry is not None else None
+    if isinstance(sent, ConfigState) and sent.evidence == "stream" and recorded is not None:
+        return sent._replace(atomics=recorded.atomics)
+    return sent
 
 
 class _Asked(NamedTuple):

@@ -20,6 +20,7 @@ from ..host.inventory import HostDevice, Inventory, read_inventory
 from ..host.sources import order
 from ..host.sources.request import Request
 from ..osutil.light import NamedTuple
+from ..osutil.regular import open_regular
 from ..pci.state import UNKNOWN, ConfigState, Missing, State
 from ..qemu.emulator.machines import EmulatorFacts
 from ..qemu.model.boards import BOARDS
@@ -122,7 +123,7 @@ def _presented(device: HostDevice, settings: Configuration, root: str) -> Presen
 def _digest(path: str) -> str:
     total = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             while block := file.read(_BLOCK):
                 total.update(block)
     except OSError:

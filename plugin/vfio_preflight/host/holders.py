@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from ..osutil.light import NamedTuple
+from ..osutil.regular import read_start
 from ..osutil.text import printable
 from .text import text
 
@@ -76,8 +77,7 @@ def _named(pid: str, root: str) -> str:
     """``guest g1 (process 4711)`` for a QEMU of libvirt's, else ``dpdk-testpmd (process 4711)``."""
     home = os.path.join(root, "proc", pid)
     try:
-        with open(os.path.join(home, "cmdline"), "rb") as file:
-            match = _GUEST.search(file.read(_MAX_ARGUMENTS))
+        match = _GUEST.search(read_start(os.path.join(home, "cmdline"), _MAX_ARGUMENTS))
     except OSError:
         match = None
     guest = printable(match[1].decode("utf-8", "replace")) if match else ""

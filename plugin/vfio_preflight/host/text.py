@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ..osutil.regular import read_start
 from ..osutil.text import printable
 
 MAX_LENGTH = 128
@@ -12,8 +13,7 @@ MAX_LENGTH = 128
 def text(path: str, limit: int = MAX_LENGTH) -> str:
     """What the file has, in one printable line; empty where it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            found = file.read(limit).decode("utf-8", "replace").strip()
+        found = read_start(path, limit).decode("utf-8", "replace").strip()
     except OSError:
         return ""
     # It comes from a driver, a firmware or a process, and goes to terminals and logs.

@@ -11,41 +11,12 @@ A :class:`Code` is a string, because that is what JSON, XML and the log hold.
 
 from __future__ import annotations
 
+from .code import CODES as CODES
+from .code import COMPARE as COMPARE
+from .code import REALISE as REALISE
+from .code import SOURCE as SOURCE
+from .code import Code as Code
 from .verdicts import FAIL, PASS, TOLERATED, UNKNOWN
-
-# Where QEMU would stop, in the order of its execution; "" is for codes that predict no stop. A
-# stage that QEMU completed refutes the predictions for it (judge.confirm).
-REALISE = "realise"  # the destination's device is not realised
-SOURCE = "source"  # the source's device could not have been realised
-COMPARE = "compare"  # the loaded bytes are refused
-
-
-class Code(str):
-    """The name of a kind of finding, the verdict it leads to, and its meaning for the README.
-
-    ``stage`` is one of :data:`REALISE`, :data:`SOURCE`, :data:`COMPARE` for a code that predicts
-    that QEMU stops there. ``blocks_always``: the migration is blocked whatever the policy says.
-    """
-
-    __slots__ = ("blocks_always", "meaning", "stage", "verdict")
-    verdict: str
-    meaning: str
-    stage: str
-    blocks_always: bool
-
-    def __new__(
-        cls, name: str, verdict: str, meaning: str, stage: str = "", blocks_always: bool = False
-    ) -> Code:
-        # A str subclass: json and lxml take it as it is, and it compares equal to its name.
-        code = super().__new__(cls, name)
-        code.verdict, code.meaning, code.stage = verdict, meaning, stage
-        code.blocks_always = blocks_always
-        # The table is filled here, so no code can be missing from it.
-        CODES[name] = code
-        return code
-
-
-CODES: dict[str, Code] = {}
 
 # --- config space ---------------------------------------------------------------------------------
 
@@ -87,6 +58,23 @@ NOT_DECIDED = Code(
     "not-decided",
     PASS,
     "bits that a state cannot tell, of BARs or of a physical device in use, were not compared",
+)
+ATOMIC_OPS_DIFFER = Code(
+    "atomic-ops-differ",
+    FAIL,
+    "the roots of the two hosts complete other AtomicOps, and the guest's root port says which",
+    COMPARE,
+)
+BUILDS_DIFFER = Code(
+    "builds-differ",
+    FAIL,
+    "the QEMU builds of the two hosts make different bytes of one and the same device",
+    COMPARE,
+)
+SOURCE_EMULATOR_UNKNOWN = Code(
+    "source-emulator-unknown",
+    UNKNOWN,
+    "the verdict depends on the release of the source's QEMU, which is not known",
 )
 PASID_UNDECIDED = Code(
     "pasid-undecided",

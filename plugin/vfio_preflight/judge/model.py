@@ -18,10 +18,11 @@ from ..pci.state import DAMAGED, NOT_MIGRATABLE, UNKNOWN, ConfigState, Missing, 
 from ..qemu.emulator.machines import EmulatorFacts
 from ..qemu.model.properties import UNTRIED
 from ..qemu.model.values import ERROR
-from ..qemu.model.vfio_pci import PropertyError
+from ..qemu.model.vfio_pci import Environment, PropertyError
 from . import codes
 from .checks.arch import check_arch
 from .checks.blockers import check_blockers
+from .checks.builds import check_builds
 from .checks.config_space import (
     REMEDY_MEND,
     REMEDY_MEND_COMMANDLINE,
@@ -66,6 +67,14 @@ def _check_vendor(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]:
     return check_vendor(context, facts)
 
 
+def _check_atomics(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]:
+    if not any(each and each.atomics for each in map(_state, (facts.source, facts.destination))):
+        return ()
+    from .checks.atomics import check_unknown_atomics
+
+    return check_unknown_atomics(context, facts)
+
+
 def _check_downtime(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]:
     if facts.entry is None or not facts.entry.stop_copy_length:
         return ()
@@ -74,11 +83,12 @@ def _check_downtime(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]
     return check_downtime(context, facts)
 
 
-# What is checked of each device, whether its states are known or not. A new check goes in here.
+# What is checked of each device, whether its states are known or not: a new check goes in here.
 CHECKS: tuple[Callable[[Context, DeviceFacts], tuple[Finding, ...]], ...] = (
     _check_history,
     check_device,
     check_evidence,
+    _check_atomics,
     _check_vendor,
     _check_downtime,
 )
@@ -90,9 +100,9 @@ def preflight(facts: Facts) -> Report:
     # Without an emulator the model still compares, with skip-vsc-check not known.
     emulator = None if isinstance(facts.emulator, Missing) else facts.emulator
     contexts = [
-        context_of(guest, known.device, emulator)._replace(
-            rules=facts.rules, bandwidth=facts.bandwidth
-        )
+        context_of(guest, known.device, emulator, facts.sender)
+        .sent_by(known.entry.qemu if known.entry else "")
+        ._replace(rules=facts.rules, bandwidth=facts.bandwidth)
         for known in facts.devices
     ]
     own = (
@@ -181,7 +191,9 @@ def _judge(facts: Facts, known: DeviceFacts, context: Context) -> DeviceReport:
         return DeviceReport(
             known.device, source, destination, (*weak, *_always_blocking(judged), *own)
         )
-    return DeviceReport(known.device, source, destination, (*judged.findings, *own), *judged[1:])
+    findings = (*judged.findings, *own)
+    report = DeviceReport(known.device, source, destination, findings, *judged[1:4])
+    return report._replace(sent=judged.sent)
 
 
 def _absences(known: DeviceFacts) -> tuple[Finding, ...]:
@@ -266,11 +278,14 @@ def _compare(
     device, emulator = context.device, context.emulator
     has_property = _has_property(device, emulator)
     remedy = _remedy(device, identity(destination.config)) if has_property else REMEDY_NO_PROPERTY
+
+    def judge(sender: Environment) -> Verdict:
+        # The destination's masks count; the source's have no effect on the check.
+        here = context.environment
+        return check_config_space(source, destination, here, effective.value, remedy, sender)
+
     try:
-        # The destination's masks and properties count; the source's have no effect on the check.
-        found = check_config_space(
-            source, destination, context.environment, effective.value, remedy
-        )
+        found = check_builds(context, source, destination, judge)
     except PropertyError as error:
         invalid = Finding(codes.PROPERTY_INVALID, str(error), "correct it in the guest")
         prediction = Prediction((ERROR,), DESTINATION, findings=(invalid,))

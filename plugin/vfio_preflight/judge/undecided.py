@@ -59,6 +59,7 @@ class Settled(NamedTuple):
 
 def settle(source: ConfigState, destination: ConfigState) -> Settled:
     """The two states, each with the other's bits where it cannot tell its own."""
+    source, destination = _alike(source, destination)
     # What differs in size is refused whatever the bits.
     if len(source.config) != len(destination.config):
         return Settled(source, destination)
@@ -73,6 +74,14 @@ def settle(source: ConfigState, destination: ConfigState) -> Settled:
     sent = theirs if theirs.evidence == "stream" else _filled(theirs, filled)
     sizes = (*_unsized("source", theirs), *_unsized("destination", ours))
     return Settled(sent, filled, (*used, *sizes))
+
+
+def _alike(one: ConfigState, other: ConfigState) -> tuple[ConfigState, ConfigState]:
+    """With the other's AtomicOps where a state's are not known (``checks.atomics`` says so)."""
+    return (
+        one._replace(atomics=other.atomics) if one.atomics is None else one,
+        other._replace(atomics=one.atomics) if other.atomics is None else other,
+    )
 
 
 # --- registers of a device in use -----------------------------------------------------------------

@@ -19,7 +19,7 @@ import json
 
 from ..errors import PreflightError
 from ..osutil.light import NamedTuple
-from . import codec
+from . import atomics, codec
 from .codec import CodecError
 from .space import (
     PCI_CONFIG_HEADER_SIZE,
@@ -143,7 +143,8 @@ def from_json(text: str, origin: str, evidence: str) -> Reading:
         raise FormatError(f"{origin}: not a config state: {error}") from error
     # A lone surrogate in a JSON string could not be printed later.
     came_from = str(value.get("origin", origin)).encode("utf-8", "replace").decode()
-    state = ConfigState(config, bars, grade, f"{came_from} (from {origin})")
+    widths = atomics.from_text(value.get("atomic_ops"))
+    state = ConfigState(config, bars, grade, f"{came_from} (from {origin})", widths)
     # No VFIO driver shows a VF's own IDs: earlier versions wrote such files from raw dumps.
     if view == PHYSICAL or reads_as_vf(config):
         return _physical(config, origin, grade)._replace(state=state)
