@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from ...osutil.foreign import plain
 from ...osutil.light import NamedTuple
 
 # How many lines a wrapped one may have, and how short the first of them may be.
@@ -42,9 +43,8 @@ def pieces(text: str) -> list[Piece]:
     found = []
     for number, line in enumerate(text.split("\n"), 1):
         if "\\" in line and _ESCAPED.search(line):
-            found += [Piece(number, part) for part in _unescaped(line).split("\n")]
-        else:
-            found.append(Piece(number, line.rstrip("\r")))
+            line = _unescaped(line)
+        found += [Piece(number, part.rstrip("\r")) for part in plain(line).split("\n")]
     return found
 
 
