@@ -98,7 +98,7 @@ def _end_of(file: BinaryIO, name: str) -> tuple[str, int]:
         packed = compression(chunk) if not kept else None
         if packed is not None:
             raise TextError(
-                f"{name}: compressed ({packed[0]}); run: {packed[1]} {name} | vfio-preflight explain"
+                f"{name}: compressed ({packed[0]}); run {packed[1]} {name} | vfio-preflight explain"
             )
         kept += chunk
         more = bool(chunk)
@@ -129,7 +129,9 @@ def _lines(attempt: Attempt, count: int, skipped: int) -> Iterator[str]:
         yield _heading(attempt, count, skipped)
     for cause in telling.causes:
         yield from _cause(cause, skipped)
-    if not attempt.has_cause:
+    if not attempt.has_failed:
+        yield "nothing in it says that anything failed"
+    elif not attempt.has_cause:
         yield _no_cause(telling)
         yield from _consequences(telling.consequences, skipped)
         yield from _where_to_look(telling.consequences)

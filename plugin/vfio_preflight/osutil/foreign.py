@@ -64,7 +64,7 @@ def decoded(data: bytes) -> str:
 
 
 def plain(text: str) -> str:
-    """``text`` without the marks of HTML and terminals. A line break may come of one (``&#10;``)."""
+    """``text`` without the marks of HTML and terminals; ``&#10;`` becomes a line break."""
     if "\x1b" in text:
         text = _TERMINAL.sub("", text)
     if "<" in text:

@@ -51,7 +51,7 @@ class _Row(NamedTuple):
 
 def read(text: str) -> Dump:
     """Read a dump of one device. Raises :class:`DumpError`, naming the line."""
-    lines = [bare(plain(line)) for line in text.splitlines()]
+    lines = [bare(line) for line in plain(text).splitlines()]
     headings = [line for line in lines if _DEVICE.match(line) and not _REGISTER.match(line)]
     # pci=earlydump has a line of its own before each device's bytes.
     devices = max(len(headings), sum(1 for line in lines if _EARLY.match(line)))

@@ -79,7 +79,7 @@ def parse(data: bytes, origin: str, evidence: str = "file") -> Reading:
     if packed is not None:
         raise FormatError(f"{origin}: compressed ({packed[0]}); undo that first ({packed[1]})")
     # No vendor has the ID feff, with which text of a Windows begins.
-    if foreign.encoding(data) != "utf-8" and len(data) not in _RAW or data[:2] in _MARKS:
+    if data[:2] in _MARKS or (len(data) not in _RAW and foreign.encoding(data) != "utf-8"):
         data = foreign.decoded(data).encode("utf-8", "replace")
     # By its size alone a text of 256 or 4096 characters would pass for a configuration space.
     if len(data) in _RAW and not _is_text(data):

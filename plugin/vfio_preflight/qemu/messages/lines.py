@@ -41,10 +41,17 @@ class Piece(NamedTuple):
 def pieces(text: str) -> list[Piece]:
     """The lines of ``text``; only ``\\n`` ends one, and what stands for it inside a string."""
     found = []
+    # Most texts have no such marks, and some a million lines.
+    is_plain = plain(text) == text
     for number, line in enumerate(text.split("\n"), 1):
         if "\\" in line and _ESCAPED.search(line):
-            line = _unescaped(line)
-        found += [Piece(number, part.rstrip("\r")) for part in plain(line).split("\n")]
+            shown = _unescaped(line)
+        elif is_plain:
+            found.append(Piece(number, line.rstrip("\r")))
+            continue
+        else:
+            shown = line
+        found += [Piece(number, part.rstrip("\r")) for part in plain(shown).split("\n")]
     return found
 
 
