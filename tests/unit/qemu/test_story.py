@@ -474,6 +474,7 @@ def test_much_text_ends(line: str) -> None:
         "error: internal error: resetting the bridge failed: Device or resource busy",
         "error: Operation not supported: cannot migrate domain: Migration disabled",
         "error: internal error: cannot read '/srv/x': Permission denied",
+        "libvirt.libvirtError: unsupported configuration: VFIO migration is disabled",
         "qemu-kvm: warning: vfio 0000:81:00.4: Could not enable error recovery for the device",
         "qemu-kvm: warning: vfio_container_dma_map(0x55, 0xc0000, 0xb000, 0x7f) = -22 (Invalid)",
         "[    9.1] vfio-pci 0000:01:00.0: enabling device (0000 -> 0003)",
@@ -583,6 +584,12 @@ def test_no_cause_of_a_vfio_device(line: str) -> None:
             ["0000:81:00.4", "failed to load state: -22"],
             [],
         ),
+        (
+            "Unknown savevm section or instance 's390_css' 0. Make sure that your current VM setup",
+            "unknown-section",
+            ["s390_css", "QEMU's builds"],
+            ["VFIO"],
+        ),
         ("TLS handshake failed: Error in the certificate.", "tls", ["certificate"], []),
         ("Network not found: no network with matching name 'vf-pool'", "environment", [], []),
         (
@@ -632,3 +639,9 @@ def test_html_is_read_as_what_it_shows() -> None:
     assert "of the vfio device in slot 00.0 behind 03.2" in cause(shown).what
     coloured = f"\x1b[0;1;31mqemu-kvm: {BAD.format(0x64, 0x20, 0x21)}\x1b[0m\x1b[K"
     assert "the destination's device has 21" in cause(coloured).what
+
+
+def test_what_is_not_named_is_left_out() -> None:
+    line = "error: operation failed: job 'migration out' failed: Channel error: Input/output error"
+    told = [entry.what for entry in only(line).telling.consequences]
+    assert told[1] == "the other side ended the migration"

@@ -87,6 +87,9 @@ def _filled(found: Found, text: str, context: Context) -> Texts:
     )
     if found.message.kind in _OF_SECTIONS and "/" in section and not is_vfio(section):
         why = f"{why}; it is an emulated device, {NO_VFIO}"
+    if found.message.kind == "unknown-section" and "/" not in section:
+        why = f"{why}; it is no PCI device: most often QEMU's builds or machine types differ"
+    what = what.replace(f": error {NOT_NAMED}", "")
     if found.message.kind in _OF_SECTIONS and section and not is_vfio(section):
         for clause in _OF_VFIO:
             why, remedy = why.replace(clause, ""), remedy.replace(clause, "")

@@ -201,7 +201,9 @@ def _beginning(form: Form, text: str, lower: str) -> Iterator[Found]:
     left = lower[at : at + len(form.core)].rstrip(_END)
     if at < 0 or len(left) < TELLING or not form.core.startswith(left):
         return
-    if lower[at + len(left) :].strip(_END) or _is_anothers(form, text, at):
+    # "VFIO migration is disabled" is not the beginning of "Migration is disabled when …".
+    continues = text[:at].rstrip()[-1:].isalnum()
+    if continues or lower[at + len(left) :].strip(_END):
         return
     groups = dict.fromkeys(form.names, NOT_NAMED)
     quote = text[at : at + len(left)]

@@ -39,6 +39,7 @@ HOST: tuple[Message, ...] = (
             "CPU is incompatible with host CPU: {features:text}",
             "operation failed: the CPU is incompatible",
             "Unacceptable CPU info: {features:text}",
+            "CPU doesn't have compatibility",
             "host doesn't support hyperv '{features:quoted}' feature",
         ),
     ),
