@@ -105,14 +105,17 @@ def preflight(facts: Facts) -> Report:
         guest.uuid,
         guest.machine,
         _describe(guest, emulator),
-        (
-            *check_machine(guest, facts.emulator),
-            *check_arch(guest, facts.emulator, facts.saved),
-            *own,
-        ),
+        (*_emulator_findings(facts), *own),
         tuple(_judge(facts, known, context) for known, context in zip(facts.devices, contexts)),
         guest.unjudged,
     )
+
+
+def _emulator_findings(facts: Facts) -> list[Finding]:
+    machine = check_machine(facts.guest, facts.emulator)
+    arch = check_arch(facts.guest, facts.emulator, facts.saved)
+    # An emulator of another architecture lacks the machine type, too: that follows from it.
+    return sorted((*machine, *arch), key=lambda finding: finding.code is not codes.ARCH_MISMATCH)
 
 
 def _describe(guest: Guest, emulator: EmulatorFacts | None) -> str:
