@@ -641,6 +641,22 @@ def test_html_is_read_as_what_it_shows() -> None:
     assert "the destination's device has 21" in cause(coloured).what
 
 
+def test_what_libvirt_refuses_is_not_always_a_vfio_device() -> None:
+    line = "error: Requested operation is not valid: cannot migrate a domain with <{}>"
+    assert "VFIO" not in cause(line.format("interface type='vdpa'")).remedy
+    assert "VFIO" in cause(line.format("hostdev mode='subsystem' type='mdev'")).remedy
+
+
+def test_what_encloses_another_line_does_not_repeat_it() -> None:
+    line = (
+        "error: operation failed: job 'migration out' failed: Unable to write to socket: Connection"
+        " reset by peer. Message from the destination host: operation failed: job 'migration in'"
+        " failed: load of migration failed: Input/output error"
+    )
+    for entry in only(line).telling.consequences:
+        assert "load of migration failed" not in entry.what
+
+
 def test_what_is_not_named_is_left_out() -> None:
     line = "error: operation failed: job 'migration out' failed: Channel error: Input/output error"
     told = [entry.what for entry in only(line).telling.consequences]

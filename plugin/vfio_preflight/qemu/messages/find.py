@@ -247,7 +247,17 @@ def _trimmed(hit: Found, hits: list[Found], text: str) -> Found:
     if not inner:
         return hit
     end = min(inner)
-    return hit._replace(end=end, quote=text[hit.start : end].rstrip(" :"))
+    quote = text[hit.start : end].rstrip(" :")
+    groups = {name: _left(value, quote) for name, value in hit.groups.items()}
+    return hit._replace(end=end, quote=quote, groups=groups)
+
+
+def _left(value: str, quote: str) -> str:
+    """What is left of a value in a quote that ends earlier."""
+    if value in quote:
+        return value
+    at = quote.find(value[:TELLING])
+    return quote[at:] if at >= 0 else NOT_NAMED
 
 
 def _apart(hits: list[Found]) -> list[Found]:

@@ -160,7 +160,10 @@ LIBVIRT: tuple[Message, ...] = (
         " behind",
         "see ss -ltnp there; migrate fewer guests at a time, or raise migration_port_max in"
         " qemu.conf",
-        _lines("Unable to find an unused port in range '{what:quoted}'"),
+        _lines(
+            "Unable to find an unused port in range '{what:quoted}'",
+            "Failed to find an available port: {what:text}",
+        ),
     ),
     Message(
         "manager-refused",
