@@ -477,6 +477,7 @@ def test_much_text_ends(line: str) -> None:
         "libvirt.libvirtError: unsupported configuration: VFIO migration is disabled",
         "qemu-kvm: warning: vfio 0000:81:00.4: Could not enable error recovery for the device",
         "qemu-kvm: warning: vfio_container_dma_map(0x55, 0xc0000, 0xb000, 0x7f) = -22 (Invalid)",
+        "libvirtd: The certificate files were read again",
         "[    9.1] vfio-pci 0000:01:00.0: enabling device (0000 -> 0003)",
         "[    9.1] vfio-pci 0000:01:00.0: vgaarb: changed VGA decodes: olddecodes=io+mem",
         "[    9.1] mlx5_vfio_pci 0000:81:00.4: enabling device (0000 -> 0002)",
@@ -590,6 +591,7 @@ def test_no_cause_of_a_vfio_device(line: str) -> None:
             ["s390_css", "QEMU's builds"],
             ["VFIO"],
         ),
+        ("The certificate /etc/pki/CA/cacert.pem has expired", "tls", ["cacert.pem has exp"], []),
         ("TLS handshake failed: Error in the certificate.", "tls", ["certificate"], []),
         ("Network not found: no network with matching name 'vf-pool'", "environment", [], []),
         (

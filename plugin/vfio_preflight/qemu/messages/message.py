@@ -32,6 +32,9 @@ CLASSES = {
     "short": r"[^\r\n]{1,128}?",
     "text": r"[^\r\n]{1,256}",
     "machine": r"[\w.+-]{1,64}",
+    # What GnuTLS finds wrong with a certificate (virNetTLSSessionCheckCertificate).
+    "defect": r"(?:[^\r\n ]{0,200} ?)(?:hasn't got a known issuer|is not trusted|has been revoked"
+    r"|has expired|is not yet act(?:ive|ivated)|uses an insecure algorithm)",
     # Nova repeats an error behind its type: "…: libvirt.libvirtError: …".
     "features": r"(?:(?!: libvirt)[^\r\n]){1,256}",
     # What a migration is besides the common one.

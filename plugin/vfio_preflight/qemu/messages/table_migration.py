@@ -163,7 +163,7 @@ MIGRATION: tuple[Message, ...] = (
             Line("Unable to access credentials {reason:text}", "8.0"),
             Line("Cannot read CA certificate '{reason:quoted}'", ""),
             Line("Failed to verify peer's {reason:text}", ""),
-            Line("The certificate {reason:text}", "8.0"),
+            Line("The certificate {reason:defect}", "8.0"),
         ),
     ),
     Message(
