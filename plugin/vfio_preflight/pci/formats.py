@@ -19,7 +19,6 @@ import codecs
 import json
 
 from ..errors import PreflightError
-from ..osutil import foreign
 from ..osutil.light import NamedTuple
 from . import codec
 from .codec import CodecError
@@ -75,12 +74,10 @@ def read_file(path: str, evidence: str = "file") -> Reading:
 
 def parse(data: bytes, origin: str, evidence: str = "file") -> Reading:
     """Find out the format of ``data`` and read it; ``origin`` names it in errors."""
-    packed = foreign.compression(data) if len(data) not in _RAW else None
-    if packed is not None:
-        raise FormatError(f"{origin}: compressed ({packed[0]}); undo that first ({packed[1]})")
     # No vendor has the ID feff, with which text of a Windows begins.
-    if data[:2] in _MARKS or (len(data) not in _RAW and foreign.encoding(data) != "utf-8"):
-        data = foreign.decoded(data).encode("utf-8", "replace")
+    is_raw = len(data) in _RAW and data[:2] not in _MARKS
+    if not is_raw and not data.startswith(b"{"):
+        data = _native(data, origin)
     # By its size alone a text of 256 or 4096 characters would pass for a configuration space.
     if len(data) in _RAW and not _is_text(data):
         return _physical(data, origin, evidence)
@@ -107,6 +104,19 @@ def parse(data: bytes, origin: str, evidence: str = "file") -> Reading:
 # 64 bytes are what others than root read.
 _MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _RAW = (PCI_CONFIG_HEADER_SIZE, PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE)
+
+
+def _native(data: bytes, origin: str) -> bytes:
+    """Text in UTF-8, whatever system it comes from."""
+    # Regular expressions here, too.
+    from ..osutil import foreign
+
+    packed = foreign.compression(data)
+    if packed is not None:
+        raise FormatError(f"{origin}: compressed ({packed[0]}); undo that first ({packed[1]})")
+    if foreign.encoding(data) == "utf-8":
+        return data
+    return foreign.decoded(data).encode("utf-8", "replace")
 
 
 def _physical(config: bytes, origin: str, evidence: str) -> Reading:
