@@ -284,7 +284,9 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
         )
     ),
     "config-differs": lambda: _judged(_facts(differing(PMC))),
-    "config-size-differs": lambda: _judged(_facts(make_state(make_config(4096)))),
+    "config-size-differs": lambda: _judged(
+        _facts(make_state(make_config(4096)), make_state(evidence="vfio"))
+    ),
     "bar-size-differs": lambda: _judged(
         _facts(
             make_state(make_config(caps=[]), (Bar(0, 0x8000, "mem32"),)),

@@ -32,6 +32,7 @@ from .checks.config_space import (
 )
 from .checks.device import check_device, invalid_properties
 from .checks.evidence import check_evidence, check_inferred, check_strength
+from .checks.guest import check_guest
 from .checks.machine import SKIP_VSC_CHECK, Effective, check_machine, skip_vsc_check
 from .checks.pasid import check_pasid
 from .checks.unjudged import check_unjudged
@@ -39,9 +40,8 @@ from .context import Context, context_of
 from .facts import DeviceFacts, Facts
 from .findings import DESTINATION, DeviceReport, Finding, Prediction, Report
 from .undecided import settle
-from .verdicts import worst
+from .verdicts import PASS, worst
 
-REMEDY_RULES = "correct the file, or remove it"
 SOURCE_CODES = {
     UNKNOWN: codes.SOURCE_UNKNOWN,
     DAMAGED: codes.RECORD_DAMAGED,
@@ -107,7 +107,7 @@ def preflight(facts: Facts) -> Report:
     ]
     own = (
         *check_unjudged(guest, facts.saved),
-        *_guest_findings(facts),
+        *check_guest(facts),
         *check_blockers(facts, contexts),
     )
     return Report(
@@ -115,50 +115,21 @@ def preflight(facts: Facts) -> Report:
         guest.uuid,
         guest.machine,
         _describe(guest, emulator),
-        (
-            *check_machine(guest, facts.emulator),
-            *check_arch(guest, facts.emulator),
-            *own,
-        ),
+        (*_emulator_findings(facts), *own),
         tuple(_judge(facts, known, context) for known, context in zip(facts.devices, contexts)),
         guest.unjudged,
     )
 
 
+def _emulator_findings(facts: Facts) -> list[Finding]:
+    machine = check_machine(facts.guest, facts.emulator)
+    arch = check_arch(facts.guest, facts.emulator)
+    # An emulator of another architecture lacks the machine type, too: that follows from it.
+    return sorted((*machine, *arch), key=lambda finding: finding.code is not codes.ARCH_MISMATCH)
+
+
 def _describe(guest: Guest, emulator: EmulatorFacts | None) -> str:
     return f"QEMU {emulator.version} ({emulator.path})" if emulator else f"{guest.emulator}"
-
-
-def _guest_findings(facts: Facts) -> tuple[Finding, ...]:
-    strays = tuple(
-        # PASS: an entry for a device that was detached does not affect the others.
-        Finding(
-            codes.RECORD_STRAY,
-            f"the record has an entry for {key[:80]!a}, where the guest has no VFIO device; it is"
-            " ignored",
-        )
-        for key in facts.strays
-    )
-    networks = tuple(
-        Finding(
-            codes.NETWORK_UNRESOLVED,
-            f"network {name[:80]!a} is not defined on this host: libvirt refuses to start the guest"
-            ' here ("Network not found"), and whether it provides VFIO devices is not known',
-            "define the network on the destination (virsh net-define)",
-        )
-        for name in facts.guest.unresolved
-    )
-    used_instead = "the guest's record, if it has one, was used instead of the image"
-    images = tuple(
-        Finding(codes.IMAGE_UNREAD, f"{problem}; {used_instead}")
-        for problem in facts.image_problems
-    )
-    unread = tuple(
-        # PASS: a rule only adds to what the bytes decide.
-        Finding(codes.VENDOR_RULES_UNREAD, f"vendors' rules are ignored: {problem}", REMEDY_RULES)
-        for problem in facts.rule_problems
-    )
-    return (*strays, *networks, *images, *unread)
 
 
 def _judge(facts: Facts, known: DeviceFacts, context: Context) -> DeviceReport:
@@ -180,6 +151,10 @@ def _judge(facts: Facts, known: DeviceFacts, context: Context) -> DeviceReport:
     effective = skip_vsc_check(context)
     # check_strength needs the verdict that the states would lead to, so it comes after.
     judged = _with_invalid(_placed(context, source, destination, effective), context, own)
+    if any(finding.verdict != PASS for finding in undecided):
+        # What was compared is not all that QEMU compares.
+        kept = (each for each in judged.findings if each.code is not codes.CONFIG_IDENTICAL)
+        judged = judged._replace(findings=tuple(kept))
     if vain:
         judged = judged._replace(mendable=False)
     own = (*own, *check_inferred(destination), *undecided)

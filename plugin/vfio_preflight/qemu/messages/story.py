@@ -46,6 +46,9 @@ _HINTS = (
     ("migration out", MIGRATION),
     ("cannot migrate", MIGRATION),
     ("failed to migrate", MIGRATION),
+    ("unable to migrate", MIGRATION),
+    ("live migration failure", MIGRATION),
+    ("starting online/live migration", MIGRATION),
 )
 _GUEST = re.compile(r"-name '?(?:guest=)?([^,\s']{1,256})|vm='([^']{1,256})'")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.]{0,10}(?:Z|\+0000)?")

@@ -118,6 +118,11 @@ def test_foreign_architecture_fails() -> None:
     assert report.verdict == "fail"
     text = next(f.text for f in report.findings if f.code == "arch-mismatch")
     assert "'aarch64'" in text and f"{EMULATOR} emulates x86_64" in text
+    # That it lacks the machine type follows from that.
+    facts = facts._replace(guest=of_arch("aarch64", "virt-9.0"))
+    failed = [finding.code for finding in preflight(facts).findings if finding.verdict == "fail"]
+    assert failed[0] == "arch-mismatch"
+    assert "machine-missing" in failed
 
 
 def test_target_that_is_not_known_decides_nothing() -> None:
