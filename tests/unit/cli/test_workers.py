@@ -69,6 +69,9 @@ def test_worker_that_was_killed() -> None:
 
 PROGRAM = """
 import signal, subprocess, sys, time
+# Whoever runs the tests may ignore them, as nohup does.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from vfio_preflight.cli.dryrun import _uninterrupted
 from vfio_preflight.cli.workers import side_by_side
 place = sys.argv[1]
