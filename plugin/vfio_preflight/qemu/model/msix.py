@@ -125,6 +125,10 @@ def add_msix(device: Device, offset: int, msix: MsixRegisters | None) -> None:
     _require_room(device, msix)
     # MSIX_CAP_LENGTH; as in msi_init(), the registers are then written anew.
     device.add_capability(PCI_CAP_ID_MSIX, offset, 12)
+    # A second capability puts the same table and PBA into their BARs again. Each is then the first
+    # of its BAR's list, and is to be inserted before itself; in one BAR the other one is the first.
+    if device.msix and msix.table_bar != msix.pba_bar:
+        raise RefusedError(CRASH, "a second MSI-X capability, with table and PBA in two BARs")
     device.put(offset + 2, msix.entries - 1, 2)
     device.put(offset + 4, msix.table_offset | msix.table_bar, 4)
     device.put(offset + 8, msix.pba_offset | msix.pba_bar, 4)

@@ -155,6 +155,15 @@ def test_msix_in_its_bars(changes: Mapping[int, int], bars: tuple[Bar, ...], kin
     assert (result.kind if isinstance(result, Refusal) else "") == kind
 
 
+@pytest.mark.parametrize(("pba", "kind"), [(0x00, ""), (0x01, "crash")], ids=["one", "two"])
+def test_second_msix_capability(pba: int, kind: str) -> None:
+    """QEMU adds table and PBA to their BARs once more: one BAR survives that, two do not."""
+    config = make_config(caps=[("msix", 0x40), ("msix", 0x50)])
+    bars = (BAR0, Bar(1, 0x4000, "mem32"))
+    result = realise(make_state(changed(config, {0x48: pba}), bars), ROOT_PORT)
+    assert (result.kind if isinstance(result, Refusal) else "") == kind
+
+
 @pytest.mark.parametrize(("vendor", "device"), [(0x1425, 0x5801), (0x1D22, 0x3685)])
 def test_msix_errata(vendor: int, device: int) -> None:
     config = changed(make_config(vendor=vendor, device=device), {0xC2: 0x46})
