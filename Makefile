@@ -5,6 +5,7 @@
 # make vm-test the scenarios of a real VFIO host in a virtual machine, with every kernel, STARTS=200 cold starts among
 #              them; make vm KERNEL=newest: a shell
 # make bench   what the hook costs, as ratios within one run; bench-images: reading save images
+# make findings  renews docs/FINDINGS.md, every finding as it is printed
 # make install the hook and the command on this host (DESTDIR to stage)
 
 VENV = .venv
@@ -12,7 +13,7 @@ PYTHON = $(VENV)/bin/python
 CODE = plugin tests
 
 .PHONY: setup demo test test-newest lock lint unit conformance conformance-tests system vm vm-release vm-test
-.PHONY: bench bench-images install clean
+.PHONY: bench bench-images findings install clean
 
 setup:
 	@tests/setup-debian $(VENV)
@@ -63,6 +64,10 @@ bench-images: setup
 vm: setup
 	@kernel=$$(tests/vm/kernel $(or $(KERNEL),release)) && tests/vm/build-module "$$kernel" && \
 		PYTHONPATH=tests exec $(PYTHON) -m vm.run "$$kernel"
+
+findings: setup
+	PYTHONPATH=plugin:tests $(PYTHON) -m unit.findings_page >docs/FINDINGS.md.new
+	mv docs/FINDINGS.md.new docs/FINDINGS.md
 
 install:
 	PYTHONPATH=plugin /usr/bin/python3 -m vfio_preflight install --root "$(or $(DESTDIR),/)"

@@ -19,7 +19,9 @@ from .judge.verdicts import (
     CHOICES,
     DEFAULT_POLICY,
     NEVER,
+    OVERRIDES,
     SECOND_GATES,
+    STRICTER,
     TRIAL_MODES,
     WHEN_UNSURE,
     WHEN_UNVERIFIED,
@@ -31,6 +33,8 @@ from .pci.state import ANY_EVIDENCE, EVIDENCE
 DEFAULT_PATH = "/etc/vfio-preflight.conf"
 # on-error = block, also in a file that is broken elsewhere; configparser takes keys in any case.
 _BLOCKS = r"(?im)^[ \t]*on-error[ \t]*=[ \t]*block[ \t]*(?:#.*)?$"
+# Not none: a configuration that does not count is worth a line.
+_LOG = r"(?im)^[ \t]*log[ \t]*=[ \t]*(/[^#\n\ud800-\udfff]*[^#\s\ud800-\udfff])[ \t]*(?:#.*)?$"
 # What can be done about a guest that was blocked because it could not be checked.
 UNCHECKED_REMEDY = (
     f"correct that; or set on-error = allow in {DEFAULT_PATH} on the destination, which lets guests"
@@ -42,14 +46,16 @@ LOGS = ("syslog", "none")
 class ConfigurationError(PreflightError):
     """A configuration that is invalid or cannot be read.
 
-    ``on_error`` is the file's own ``on-error``, as far as that could be read.
+    ``on_error`` and ``log`` are the file's own, as far as they could be read: what comes of the
+    error is told where the operator looks for it.
     """
 
     on_error = ALLOW
+    log = "syslog"
 
 
 class Configuration(NamedTuple):
-    """Settings as in ``etc/vfio-preflight.conf``; deadlines in seconds.
+    """Settings as in ``etc/vfio-preflight.conf``; deadlines in seconds of work (``hook.turns``).
 
     ``policy`` maps verdicts to actions; ``vsc_tolerant`` are ``vendor:device`` patterns in lower
     case. ``evidence`` is the weakest that counts. ``log`` is ``syslog``, ``none`` or an absolute
@@ -57,7 +63,7 @@ class Configuration(NamedTuple):
     """
 
     policy: Mapping[str, str] = DEFAULT_POLICY
-    guest_override: bool = True
+    guest_override: str = STRICTER
     vsc_tolerant: tuple[str, ...] = ()
     evidence: str = ANY_EVIDENCE
     on_error: str = ALLOW
@@ -83,7 +89,7 @@ def load(path: str = DEFAULT_PATH) -> Configuration:
     except FileNotFoundError:
         return Configuration()
     except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
     # What is not UTF-8 is kept for parse() to complain of, after it has looked for on-error.
     return parse(data.decode("utf-8-sig", "surrogateescape"), path)
 
@@ -103,6 +109,8 @@ def parse(text: str, path: str = DEFAULT_PATH) -> Configuration:
     except ConfigurationError as error:
         if re.search(_BLOCKS, text):
             error.on_error = BLOCK
+        log = re.search(_LOG, text)
+        error.log = log[1] if log else error.log
         raise
 
 
@@ -170,10 +178,6 @@ def _seconds(value: str, where: str) -> float:
     return seconds
 
 
-def _boolean(value: str, where: str) -> bool:
-    return _choice(("yes", "no"))(value, where) == "yes"
-
-
 def _identities(value: str, where: str) -> tuple[str, ...]:
     names = tuple(value.lower().replace(",", " ").split())
     for name in names:
@@ -207,7 +211,7 @@ def _log(value: str, where: str) -> str:
 
 
 _SETTINGS: dict[tuple[str, str], tuple[str, Callable[[str, str], object]]] = {
-    ("policy", "guest-override"): ("guest_override", _boolean),
+    ("policy", "guest-override"): ("guest_override", _choice(OVERRIDES)),
     ("policy", "vsc-tolerant"): ("vsc_tolerant", _identities),
     ("policy", "evidence"): ("evidence", _choice(EVIDENCE)),
     ("hook", "on-error"): ("on_error", _choice((ALLOW, BLOCK))),

@@ -1,4 +1,4 @@
-"""Config states of real devices: this machine's own, and dumps that lie beside the checkout."""
+"""Config states of real devices: this machine's own, and those in ``tests/devices``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vfio_preflight.errors import PreflightError
+from vfio_preflight.host.sources.physical import presented
 from vfio_preflight.pci.formats import read_file
 from vfio_preflight.pci.state import ConfigState
 
 from .cases import PLACEMENTS, Case, Device
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
-FOLDERS = (_CHECKOUT.parent / "shared/configs",)
+DEVICES = Path(__file__).resolve().parents[1] / "devices"
 SYSFS = Path("/sys/bus/pci/devices")
 _FLIPS = 12
 _MACHINES = ("9.0", "10.0")
@@ -21,10 +21,9 @@ _MACHINES = ("9.0", "10.0")
 
 def real_states() -> Iterator[tuple[str, ConfigState]]:
     """States by name; what is no config space is left out."""
-    files = [path for folder in FOLDERS for path in sorted(folder.glob("*.txt"))]
-    for path in [*files, *sorted(SYSFS.glob("*/config"))]:
+    for path in [*sorted(DEVICES.glob("*.json")), *sorted(SYSFS.glob("*/config"))]:
         try:
-            yield str(path), read_file(str(path))
+            yield str(path), presented(read_file(str(path)))
         except PreflightError:
             continue
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from vfio_preflight.guest.unjudged import SHMEM_PEER
 from vfio_preflight.osutil.executable import Executable
 from vfio_preflight.qemu.emulator import facts as emulator
 from vfio_preflight.qemu.emulator.client import Emulator
@@ -32,6 +34,22 @@ def test_version(facts: EmulatorFacts) -> None:
     said = subprocess.run([QEMU, "--version"], check=True, capture_output=True, text=True).stdout
     assert f"version {facts.version} ({facts.package})" in said
     assert facts.compat_props_known
+    assert facts.target == "x86_64"
+
+
+@pytest.mark.parametrize(
+    ("role", "refused"), [("", True), (",master=off", True), (",master=on", False)]
+)
+def test_shared_memory_without_a_role_is_not_sent(role: str, refused: bool) -> None:
+    """What ``guest.unjudged`` quotes QEMU with."""
+    memory = "memory-backend-ram,id=m,size=4M,share=on"
+    arguments = ("-machine", "q35", "-S", "-nodefaults", "-display", "none", "-qmp", "stdio")
+    command = [QEMU, *arguments, "-object", memory, "-device", f"ivshmem-plain,memdev=m{role}"]
+    words = ("qmp_capabilities", "query-migrate", "quit")
+    asked = "".join(json.dumps({"execute": word}) for word in words)
+    said = subprocess.run(command, input=asked, check=True, capture_output=True, text=True).stdout
+    quote = SHMEM_PEER.refusal.split('"')[1]
+    assert (quote in said) == refused
 
 
 @pytest.mark.parametrize("board", ["pc-q35", "pc-i440fx"])

@@ -345,13 +345,13 @@ with workbench(sys.argv[2]) as bench:
     setting = Setting("pc-q35-9.0", "vfio-pci", Environment("root-port"))
     path = bench.add_device("a", "0000:01:00.0", ConfigState(config, (), "file", ""), setting)
     options = arguments([(path, setting)], bench.directory)
-    bench.start(trusted_executable(sys.argv[1]), options, "a", Limits(life=2))
+    bench.start(trusted_executable(sys.argv[1]), options, "a", Limits(life=60))
     print(bench.directory, flush=True)
     time.sleep(30)
 """
 
 
-def test_emulator_outlives_a_killed_caller_by_seconds_only(own_engine: Engine) -> None:
+def test_emulator_does_not_outlive_a_killed_caller(own_engine: Engine) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(workbench.__file__).parents[3])}
     arguments = [MACHINES_OWN, own_engine.library, CONFIG.hex()]
     caller = subprocess.Popen(
@@ -398,7 +398,6 @@ def test_runs_unprivileged_and_limited(own_engine: Engine) -> None:
             assert "Max address space         4294967296 " in limits
             environment = set((proc / "environ").read_bytes().split(b"\0"))
             names = {entry.partition(b"=")[0] for entry in environment if entry}
-            names -= {b"PWD", b"OLDPWD", b"SHLVL", b"_"}  # of the shell that set the limits
             assert names == {b"PATH", b"LC_ALL", *(b"LD_PRELOAD FAKEVFIO_DIR".split())} | {
                 b"FAKEVFIO_LIMITS"
             }

@@ -113,8 +113,9 @@ def test_refusal_is_learned_and_known_from_then_on(pair: Pair, policy: str) -> N
 def test_refusal_counts_where_the_bytes_say_otherwise(pair: Pair) -> None:
     """A file that is out of date: QEMU refuses, against the prediction, but only once."""
     guest = pair.start(guest_xml("once", OLD, [hostdev_pci(VF)]))
-    state = pair.b.path(f"/var/lib/vfio-preflight/states/{VF}.bin")
-    state.write_bytes(pair.b.path(f"/sys/bus/pci/devices/{VF}/config").read_bytes())
+    state = pair.b.path(f"/var/lib/vfio-preflight/states/{VF}.json")
+    config = pair.b.path(f"/sys/bus/pci/devices/{VF}/config").read_bytes()
+    state.write_text(json.dumps({"schema": 1, "config": config.hex()}))
     try:
         pair.present(pair.b, VF, OTHER_PM)
         assert pair.check(guest).report["verdict"] in ("pass", "tolerated")
@@ -130,7 +131,7 @@ def test_refusal_counts_where_the_bytes_say_otherwise(pair: Pair) -> None:
 
         pair.configure("[policy]\nunknown = block\n")
         again = pair.migrate(guest)
-        assert "a device with the same model, type, driver and firmware" in again.stderr
+        assert "the same model, type, driver and firmware on both hosts" in again.stderr
         name = entry["name"]
         assert f"history forget {name}" in again.stderr
 

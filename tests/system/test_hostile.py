@@ -66,7 +66,8 @@ def test_malformed_xml_is_let_pass_by_default(pair: Pair, name: str, operation: 
 
 @pytest.mark.parametrize("name", MALFORMED)
 def test_malformed_xml_blocks_if_on_error_says_so(pair: Pair, name: str) -> None:
-    pair.configure(ERROR_BLOCKS)
+    # What is too large is no error of ours, but not known.
+    pair.configure("[policy]\nunknown = block\n" if name == "huge" else ERROR_BLOCKS)
     result = call(pair.b, MALFORMED[name]())
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("vfio-preflight: migration blocked: ")
@@ -93,7 +94,9 @@ def test_configuration_with_a_typo(pair: Pair) -> None:
     pair.configure("[policy]\nfial = block\n" + ERROR_BLOCKS)
     result = call(pair.b, recorded_guest_again(pair))
     assert result.returncode == 1
-    assert "[policy] fial: no such setting; known there: pass" in result.stderr.splitlines()[0]
+    first, *below = result.stderr.splitlines()
+    assert "[policy] fial: no such setting; to do: correct that, or set on-error = " in first
+    assert any("[policy] fial: no such setting; known there: pass" in line for line in below)
 
 
 def recorded_guest_again(pair: Pair) -> str:
@@ -120,7 +123,8 @@ def test_record_that_is_damaged_or_anothers(pair: Pair, old: str, new: str, code
     pair.configure("[policy]\nunknown = block\n")
     blocked = call(pair.b, changed)
     assert blocked.returncode == 1
-    assert blocked.stderr.startswith("vfio-preflight: migration blocked: guest 'g'")
+    assert blocked.stderr.startswith("vfio-preflight: migration blocked: ")
+    assert len(blocked.stderr.splitlines()[0].encode()) <= 200
 
 
 def test_unreadable_state(pair: Pair) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from lab import guest_xml, hostdev_pci
@@ -25,8 +27,10 @@ def test_managed_save_is_refused_and_kept(pair: Pair) -> None:
     refused = pair.a.virsh("start", guest)
 
     assert refused.returncode != 0
-    assert "vfio-preflight: restore blocked" in refused.stderr
-    assert QEMU_LINE in refused.stderr
+    line, *below = refused.stderr.partition("vfio-preflight: ")[2].splitlines()
+    assert line.startswith(f"restore blocked: hostdev0 ({VF}): VSC at 0x60, ") and len(line) <= 184
+    assert "offset 0x63: source 01, destination 51; to do: equal drivers, or mend: " in line
+    assert any(QEMU_LINE in other for other in below)
     assert pair.a.state(guest) == "shut off"
     assert image.exists()
 
@@ -73,6 +77,17 @@ def test_stale_refusal_does_not_stop_a_cold_start(pair: Pair) -> None:
     stale.write_text("0123456789abcdef\nstale refusal\n")
     assert pair.a.virsh("start", guest).returncode == 0
     assert not stale.exists()
+
+
+def test_refusal_of_another_attempt_does_not_stop_a_cold_start(pair: Pair) -> None:
+    guest = pair.a.define(guest_xml("s9other", OLD, [hostdev_pci(VF)]))
+    now = int(time.clock_gettime(time.CLOCK_BOOTTIME))
+    place = pair.a.path("/run/vfio-preflight/refused/g-s9other")
+    place.mkdir(parents=True, exist_ok=True)
+    for left in (now, now - 1000):
+        (place / f"{left}.0123456789abcdef").write_text("refusal")
+    assert pair.a.virsh("start", guest).returncode == 0
+    assert [path.name for path in place.iterdir()] == [f"{now}.0123456789abcdef"]
 
 
 def test_restore_is_mended_if_configured(pair: Pair) -> None:

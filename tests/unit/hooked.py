@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 from unit.domains import KEY, make_domain
 from unit.makers import HOST, differing, make_state
+from vfio_preflight.configuration import Configuration
+from vfio_preflight.hook import journal
+from vfio_preflight.hook.supervise import Outcome
 from vfio_preflight.pci.formats import to_json
 
 PLUGIN = Path(__file__).parents[2] / "plugin"
@@ -23,10 +26,11 @@ RECORD = {KEY: make_state()}
 PROGRAM = """
 import sys
 from vfio_preflight import configuration
-from vfio_preflight.hook import entry
+from vfio_preflight.hook import entry, turns
 directory, *arguments = sys.argv[1:]
 load = configuration.load
 configuration.load = lambda: load(f"{directory}/x.conf")._replace(runtime=f"{directory}/run")
+turns.DIRECTORY = f"{directory}/run/turns"
 PATCH
 status = entry.main(arguments)
 with open(f"{directory}/modules", "w") as file:
@@ -112,6 +116,15 @@ class Host(NamedTuple):
         return path.read_text() if path.exists() else ""
 
 
+def answered(outcome: Outcome, settings: Configuration) -> Outcome:
+    """``outcome`` as libvirt sees it, after what the hook does with the rest of it."""
+    if outcome.after is not None:
+        outcome.after()
+    if outcome.log:
+        journal.write(settings.log, outcome.log, warning=outcome.warning)
+    return outcome._replace(after=None, log="", warning=False)
+
+
 def domain(**changes: object) -> bytes:
     """Guest g1 with one recorded device, for an emulator that is not there."""
     return make_domain(RECORD, emulator=NO_EMULATOR, **changes)  # type: ignore[arg-type]
@@ -135,3 +148,4 @@ def assert_blocked(result: Result, part: str) -> None:
     first = result.err.splitlines()[0]
     assert first.startswith("vfio-preflight: migration blocked: ")
     assert part in first
+    assert len(first.encode()) <= 200

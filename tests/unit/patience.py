@@ -25,3 +25,12 @@ def appears(path: Path) -> bool:
     while not path.exists() and time.monotonic() < end:
         time.sleep(0.01)
     return path.exists()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process has neither ended nor is a zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"

@@ -33,7 +33,7 @@ def test_defaults() -> None:
     settings = Configuration()
     assert settings.policy == DEFAULT_POLICY
     assert (settings.on_error, settings.deadline, settings.annotate) == ("allow", 10.0, "always")
-    assert settings.guest_override and settings.vsc_tolerant == ()
+    assert settings.guest_override == "stricter" and settings.vsc_tolerant == ()
 
 
 def test_shipped_file_is_the_defaults() -> None:
@@ -78,7 +78,7 @@ def test_every_setting() -> None:
     )
     assert settings == Configuration(
         policy={"pass": "allow", "tolerated": "block", "unknown": "block", "fail": "mend"},
-        guest_override=False,
+        guest_override="no",
         vsc_tolerant=("10de:2236", "15b3:*", "8086:0001"),
         evidence="vfio",
         on_error="block",
@@ -115,7 +115,7 @@ def test_log(log: str) -> None:
         ("[policy]\npass = block\n", ["[policy] pass: 'block' is none of"]),
         ("[policy]\nunknown = mend\n", ["[policy] unknown: 'mend' is none of"]),
         ("[policy]\nfail = Block\n", ["'Block' is none of"]),
-        ("[policy]\nguest-override = true\n", ["[policy] guest-override: 'true' is none of: yes"]),
+        ("[policy]\nguest-override = true\n", ["[policy] guest-override: 'true' is none of: stri"]),
         ("[policy]\nevidence = proof\n", ["[policy] evidence: 'proof' is none of: stream, vfio"]),
         ("[policy]\nvsc-tolerant = 10de\n", ["[policy] vsc-tolerant: '10de' is not vendor:device"]),
         ("[policy]\nvsc-tolerant = *:2236\n", ["'*:2236' is not vendor:device"]),
@@ -199,7 +199,7 @@ def test_keys_are_taken_in_any_case() -> None:
 def test_fifo_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.conf")
     with pytest.raises(
-        ConfigurationError, match=r"cannot be read: .*x\.conf is not a regular file"
+        ConfigurationError, match=r"x\.conf: cannot be read: it is not a regular file"
     ):
         load(str(tmp_path / "x.conf"))
 
@@ -220,3 +220,28 @@ def test_any_text_gives_settings_or_a_configuration_error(lines: list[str]) -> N
         assert str(error)
     else:
         assert 0.1 <= settings.deadline <= 600
+
+
+@pytest.mark.parametrize(
+    ("line", "log"),
+    [
+        ("log = /var/log/x y.log  # here", "/var/log/x y.log"),
+        ("LOG=/a", "/a"),
+        ("log = none", "syslog"),
+        ("log = syslog", "syslog"),
+        ("log = nonsense", "syslog"),
+        ("#log = /a", "syslog"),
+    ],
+)
+def test_error_is_told_where_the_operator_looks(line: str, log: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(f"[hook]\n{line}\ntypo = 1\n")
+    assert caught.value.log == log
+
+
+def test_file_that_is_not_read_to_its_end_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "x.conf").write_text(
+        "[policy]\nfail = allow\n" + "#\n" * (1 << 19) + "fail = block"
+    )
+    with pytest.raises(ConfigurationError, match="it has over 1048576 bytes"):
+        load(str(tmp_path / "x.conf"))

@@ -8,6 +8,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from ..configuration import Configuration
 from ..guest.domain import Guest, GuestDevice, Property
 from ..host.sources import order
+from ..host.sources.physical import presented
 from ..host.sources.request import Request
 from ..pci.formats import read_file
 from ..pci.state import ConfigState
@@ -98,7 +99,7 @@ def load_device(name: str, settings: Configuration) -> tuple[ConfigState, str]:
     device = device_name(name)
     # An existing file takes precedence over a device of the same name: it was named explicitly.
     if device is None or os.path.exists(name):
-        return read_file(name), ""
+        return presented(read_file(name)), ""
     request = Request(
         device,
         states=settings.states,

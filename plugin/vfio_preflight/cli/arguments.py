@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from argparse import ArgumentParser
 
 from ..errors import PreflightError
 
@@ -12,6 +13,11 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 
 class UsageError(PreflightError):
     """Arguments that do not go together."""
+
+
+def add_format(parser: ArgumentParser) -> None:
+    """The option every command has."""
+    parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def device_name(text: str) -> str | None:

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 from ..configuration import Configuration, load
 from ..gather.here import facts_here
+from ..gather.recorder import live_aliases
 from ..gather.saved import guest_of, saved_states
 from ..gather.trials import trials
-from ..guest.domain import Guest, GuestError, parse_domain, read_guest, to_bytes
+from ..guest.domain import Guest, GuestDevice, GuestError, parse_domain, read_guest, to_bytes
 from ..guest.metadata import (
     Record,
     RecordEntry,
@@ -102,11 +103,17 @@ def _live(options: Namespace) -> ReportDict:
     migratable = library().VIR_DOMAIN_XML_MIGRATABLE
     with connected(options.connect) as source, connected(options.to) as destination:
         if options.image:
-            xml, bandwidth = image_as_guest(options.image), 0
+            xml, bandwidth, names = image_as_guest(options.image), 0, {}
         else:
             domain = domain_named(source, options.guest)
             xml, bandwidth = domain.XMLDesc(migratable), bandwidth_of(domain)
-        return dryrun.ask(source, destination, xml, trial=options.trial, bandwidth=bandwidth)
+            names = live_aliases(parse_domain(domain.XMLDesc().encode()))
+        report = dryrun.ask(source, destination, xml, trial=options.trial, bandwidth=bandwidth)
+    for device in report["devices"]:
+        # The destination cannot know what the device is called in the guest's run here.
+        if names.get(device["key"], device["alias"]) != device["alias"]:
+            device["name"] = names[device["key"]]
+    return report
 
 
 def _offline(options: Namespace) -> ReportDict:
@@ -117,6 +124,7 @@ def _offline(options: Namespace) -> ReportDict:
     given = _states(guest, options.source_state, settings)
     here = _states(guest, options.destination_state, settings)
     facts = facts_here(guest, settings, end, {**saved, **given}, here)
+    facts = facts._replace(saved=bool(options.image))
     # A check opens free devices as the hook does, so it can add to the catalogue, too.
     remember_all(
         [(known.device.host, known.destination) for known in facts.devices],
@@ -196,15 +204,40 @@ def _states(
 
 
 def _key(guest: Guest, name: str) -> str:
-    """The key of the device that an operator names by alias, guest or host address, or UUID."""
+    """The key of the device that an operator names by alias, guest or host address, or UUID.
+
+    The alias may be the XML's or the one that libvirt will give it at the destination.
+    """
     # The normal form of an address, as keys and hosts are stored.
     wanted = device_name(name) or name
-    names = {device.key: (device.key, device.alias, device.host) for device in guest.devices}
-    found = [key for key, known in names.items() if wanted in known]
-    if len(found) == 1:
-        return found[0]
-    choices = ", ".join(device.alias or device.key for device in guest.devices) or "none"
-    raise UsageError(f"'{name}' names no VFIO device of guest {guest.name}; it has: {choices}")
+    found = [d for d in guest.devices if wanted in (d.key, d.written, d.alias, d.host)]
+    # In the XML it may also be the alias of a device that is no VFIO device.
+    if len(found) == 1 and wanted not in guest.others:
+        return found[0].key
+    if not found:
+        choices = ", ".join(device.name for device in guest.devices) or "none"
+        raise UsageError(f"'{name}' names no VFIO device of guest {guest.name}; it has: {choices}")
+    meanings = [f"{_address(device)} {_whose_name(device, wanted)}" for device in found]
+    if wanted in guest.others:
+        meanings.append("another device, which is no VFIO device, has it in the XML")
+    raise UsageError(
+        f"'{name}' may mean more than one device of guest {guest.name}: {'; '.join(meanings)}."
+        f" Name the device by its address: {' or '.join(map(_address, found))}"
+    )
+
+
+def _address(device: GuestDevice) -> str:
+    """A name of the device that no alias can be mistaken for."""
+    return device.host or device.key
+
+
+def _whose_name(device: GuestDevice, name: str) -> str:
+    if device.written == name:
+        return "has this alias in the XML"
+    # After a hot-unplug the aliases of a running guest have gaps.
+    if device.alias == name:
+        return "will have it at the destination, where libvirt numbers anew"
+    return f"({device.name}) has this address"
 
 
 def _assignment(text: str) -> tuple[str, str]:

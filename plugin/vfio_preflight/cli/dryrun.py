@@ -22,12 +22,14 @@ from ..guest.metadata import ELEMENT, NAMESPACE, PREFIX, PROBE, PROBE_NAME_PREFI
 from ..hook.probe import MARK, decode
 from ..judge import codes
 from ..judge.checks.machine import machine_missing
+from ..judge.checks.unjudged import check_unjudged
 from ..judge.findings import Finding, Report
 from ..judge.policy import Decision
-from ..judge.verdicts import ALWAYS, ANNOTATE, BLOCK
+from ..judge.verdicts import ALLOW, ALWAYS, ANNOTATE, BLOCK
 from ..osutil.light import TYPE_CHECKING
 from ..qemu.emulator.machines import EmulatorFacts, MachineType
-from ..report.schema import ReportDict, as_dict
+from ..report.schema import ReportDict, as_dict, completed
+from ..report.text import blocked
 from .connection import LibvirtError, library
 
 if TYPE_CHECKING:
@@ -35,14 +37,18 @@ if TYPE_CHECKING:
 
 # What the placeholder keeps: all that determines the VFIO devices, their places and their names.
 # Everything else is removed, and with it what refers to it: libvirt would not define that.
-KEPT = ("metadata", "memory", "os", "devices")
+KEPT = ("metadata", "memory", "iommufd", "os", "devices")
 KEPT_DEVICES = (
     "emulator",
     "controller[@type='pci']",
     "hostdev",
     "interface[@type='hostdev']",
     "interface[@type='network']",
+    "iommu",
 )
+# What counts of an IOMMU's driver: the bus that it serves. The rest would need features, of the
+# interrupt controller for one, that are removed. PASID may be any attribute's (guest.viommu).
+KEPT_OF_IOMMU = ("pciBus", "pasid")
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 MAX_PARTS = 1000
 # The signals by which a terminal, a service manager or timeout(1) ends a program.
@@ -66,6 +72,9 @@ def ask(
     lacking = _machine_lacking(destination, guest)
     if lacking is not None:
         return lacking
+    # Nothing to ask about: what is not judged here is not judged there.
+    if not guest.devices and not guest.unresolved:
+        return _nothing_judged(guest)
     stand_in = _StandIn(source, destination, xml, trial, bandwidth)
     text, part, parts = "", 0, 1
     while part < parts:
@@ -79,7 +88,7 @@ def ask(
     except ValueError as error:
         raise LibvirtError(f"the destination's answer cannot be read: {error}") from error
     # The report is about the placeholder; name and UUID are those of the guest that was asked for.
-    return {**report, "guest": guest.name, "uuid": guest.uuid}
+    return completed({**report, "guest": guest.name, "uuid": guest.uuid}, guest)
 
 
 class _StandIn:
@@ -156,6 +165,9 @@ def _answer(message: str) -> tuple[int, int, str]:
     """Find the hook's answer in libvirt's message. Raises :class:`LibvirtError` if it has none."""
     # libvirt puts the hook's stderr into its error message, behind words of its own.
     words = message.split(MARK, 1)[1].split() if MARK in message else []
+    refused = message.partition(f"{blocked('migration')}: ")[2]
+    if not words and refused:
+        raise LibvirtError(f"the destination's hook could not answer: {refused.splitlines()[0]}")
     if len(words) < 3 or not words[0].isdigit() or not words[1].isdigit():
         raise LibvirtError(f"the destination refused before its hook could answer: {message}")
     return int(words[0]), min(int(words[1]), MAX_PARTS), words[2]
@@ -201,6 +213,10 @@ def _reduce_devices(devices: etree._Element | None) -> None:
     # The NUMA nodes that expander buses refer to were removed.
     for target in devices.findall("controller/target"):
         _remove(target, "node")
+    for driver in devices.findall("iommu/driver"):
+        for attribute in list(driver.attrib):
+            if not any(name.lower() in str(attribute).lower() for name in KEPT_OF_IOMMU):
+                del driver.attrib[attribute]
     # Devices on other buses count for aliases only; libvirt gives them new addresses, and what
     # these need: theirs may name a hub or a controller that is gone.
     for hostdev in devices.findall("hostdev"):
@@ -255,9 +271,9 @@ def _machine_lacking(destination: Any, guest: Guest) -> ReportDict | None:  # no
         return None
     types = {name: MachineType(name, None, False, False, ()) for name in names}
     facts = EmulatorFacts(guest.emulator, "", "", types, {}, {}, False)
-    whose = f"the destination's emulator {guest.emulator}"
+    whose = f"emulator {guest.emulator}"
     finding = machine_missing(guest, facts, whose)
-    return _report(guest, finding, Decision(BLOCK))
+    return _report(guest, (finding,), Decision(BLOCK))
 
 
 def parse_capabilities(xml: str) -> etree._Element:
@@ -281,15 +297,20 @@ def _machines(capabilities: etree._Element, guest: Guest) -> set[str]:
     return found
 
 
+def _nothing_judged(guest: Guest) -> ReportDict:
+    return _report(guest, check_unjudged(guest), Decision(ALLOW))
+
+
 def _no_hook(guest: Guest, destination: Any) -> ReportDict:  # noqa: ANN401
     finding = Finding(
         codes.DESTINATION_UNKNOWN,
         f"{destination.getURI()} has no vfio-preflight hook that answers",
-        "install it there (vfio-preflight install), and reload libvirtd if it is the first hook",
+        "install the hook there, with vfio-preflight install",
     )
-    return _report(guest, finding, Decision(ANNOTATE))
+    return _report(guest, (finding,), Decision(ANNOTATE))
 
 
-def _report(guest: Guest, finding: Finding, decision: Decision) -> ReportDict:
-    report = Report(guest.name, guest.uuid, guest.machine, guest.emulator, (finding,), ())
+def _report(guest: Guest, findings: tuple[Finding, ...], decision: Decision) -> ReportDict:
+    head = (guest.name, guest.uuid, guest.machine, guest.emulator)
+    report = Report(*head, findings, (), guest.unjudged)
     return as_dict(report, decision)

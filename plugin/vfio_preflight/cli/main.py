@@ -12,17 +12,32 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
+from importlib import import_module
+from types import ModuleType
 
 from .. import __version__
 from ..errors import PreflightError
-from . import catalogue, check, compare, explain, history, install, masks, record, state, watch
+from .terminal import filtered
 
 USAGE_ERROR = 2
-COMMANDS = (check, compare, masks, explain, state, record, watch, catalogue, history, install)
+# One module each, or one for commands that belong together; in the order of the help.
+COMMANDS = (
+    *("check", "compare", "masks", "explain", "state", "record", "watch"),
+    *("catalogue", "history", "install"),
+)
+# These commands must work, or say what is wrong, where nothing else does.
+ALONE = {"install": "install", "uninstall": "install"}
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+class LacksError(PreflightError):
+    """This Python has no lxml."""
+
+
+def parser(command: str = "") -> argparse.ArgumentParser:
+    """The whole command line, or that of one ``command`` which needs no other's modules.
+
+    Raises LacksError.
+    """
     top = argparse.ArgumentParser(
         prog="vfio-preflight",
         description="Predicts whether QEMU on the destination will accept a migrating guest's"
@@ -31,16 +46,33 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"vfio-preflight {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_parser(commands)
+    for module in [ALONE[command]] if command in ALONE else COMMANDS:
+        _module(module).add_parser(commands)
     return top
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return import_module(f".{name}", __package__)
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "lxml":
+            raise
+        raise LacksError(
+            f"{sys.executable} cannot load lxml ({error}); install python3-lxml from the"
+            " distribution"
+        ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    _print_anything()
-    options = _options(sys.argv[1:] if arguments is None else arguments)
+    with filtered():
+        return _main(sys.argv[1:] if arguments is None else arguments)
+
+
+def _main(arguments: Sequence[str]) -> int:
+    options = argparse.Namespace(format="json" if _wants_json(arguments) else "")
     try:
+        options = _options(arguments)
         return int(options.run(options))
     except BrokenPipeError:
         # The reader left (a pager, head): nothing more to say, and nothing to say it to.
@@ -57,20 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _print_anything() -> None:
-    """Show by its number what a terminal's encoding lacks: names can hold any character or byte."""
-    for stream in sys.stdout, sys.stderr:
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     # argparse writes to stderr before it exits; the text is needed for JSON as well.
     """Parse the command line. Raises SystemExit, after what argparse has to say."""
     complaints = io.StringIO()
     try:
         with redirect_stderr(complaints):
-            return parser().parse_args(arguments)
+            # Its first word is the command, unless an option asks for help or the version.
+            return parser(_first(arguments)).parse_args(arguments)
     except SystemExit as end:
         # Scripts that ask for JSON get JSON even for a usage error.
         if end.code == USAGE_ERROR and _wants_json(arguments):
@@ -78,6 +104,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         raise
     finally:
         sys.stderr.write(complaints.getvalue())
+
+
+def _first(arguments: Sequence[str]) -> str:
+    return arguments[0] if arguments else ""
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:

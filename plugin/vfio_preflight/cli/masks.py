@@ -19,6 +19,7 @@ from ..judge.checks.machine import skip_vsc_check
 from ..judge.context import context_of
 from ..judge.pipeline import unverified
 from ..osutil.light import NamedTuple
+from ..osutil.text import printable
 from ..pci.registers import locate
 from ..pci.space import PCI_CONFIG_SPACE_SIZE
 from ..pci.state import ConfigState, Missing
@@ -28,6 +29,7 @@ from ..qemu.model.bars import likely_bars
 from ..qemu.model.versions import is_covered
 from ..qemu.model.vfio_pci import Environment, Refusal, VirtualConfig, realise
 from . import alone, output
+from .terminal import unfiltered
 
 COMPARED, EXEMPT, EMULATED, IGNORED = "compared", "exempt", "emulated", "ignored"
 
@@ -88,12 +90,14 @@ def run(options: Namespace) -> int:
         value = {True: "on", False: "off", None: "not known"}[effective.value]
         bus = guest.devices[0].placement
         title = f"{options.machine}, {bus}; skip-vsc-check is {value} ({effective.origin})"
-        _show([title, *_doubts(asked)], state.config, found)
+        _show([title, *_doubts(asked, state)], state.config, found)
     return 0
 
 
-def _doubts(asked: EmulatorFacts | Missing) -> Iterator[str]:
+def _doubts(asked: EmulatorFacts | Missing, state: ConfigState) -> Iterator[str]:
     """What makes the masks less than certain."""
+    if not state.bars:
+        yield "the sizes of its BARs are not known: address bits below them are compared, too"
     verified = verified_versions()
     if isinstance(asked, Missing):
         yield f"{asked.reason}; shown is what the newest known QEMU does"
@@ -190,9 +194,9 @@ def _show(title: list[str], config: bytes, found: list[Byte]) -> None:
     except ImportError:
         print("\n".join("".join(text for text, _style in line).rstrip() for line in lines))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(file=unfiltered(), highlight=False, soft_wrap=True)
     for line in lines:
-        text = Text.assemble(*line)
+        text = Text.assemble(*((printable(part), style) for part, style in line))
         text.rstrip()
         console.print(text)
 

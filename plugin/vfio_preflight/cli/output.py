@@ -9,8 +9,19 @@ from collections.abc import Iterator
 
 from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
 from ..osutil.light import TYPE_CHECKING
+from ..osutil.text import printable, printable_values
+from ..report.firstline import first_line, reasons, short_guest, short_name
 from ..report.schema import DeviceDict, FindingDict, MismatchDict, ReportDict, StateDict
-from ..report.text import HEADLINES, details, evidence_used, guest_address, remedies
+from ..report.text import (
+    details,
+    evidence_used,
+    guest_address,
+    remedies,
+    title,
+    unjudged_lines,
+)
+from .arguments import add_format as add_format
+from .terminal import unfiltered
 
 if TYPE_CHECKING:
     from typing import Any
@@ -38,11 +49,6 @@ LISTED = 16
 WIDE = 120
 
 
-def add_format(parser: ArgumentParser) -> None:
-    """The option every command has."""
-    parser.add_argument("--format", choices=("text", "json"), default="text")
-
-
 def add_trial(parser: ArgumentParser) -> None:
     """The option that has the emulator itself confirm the prediction."""
     parser.add_argument(
@@ -65,7 +71,7 @@ def show(report: ReportDict, form: str) -> int:
     if form == "json":
         print(json.dumps(report, indent=2))
     else:
-        _show_text(report)
+        _show_text(printable_values(report))
     return exit_status(report)
 
 
@@ -74,7 +80,8 @@ def _show_text(report: ReportDict) -> None:
         from rich.console import Console
         from rich.text import Text
     except ImportError:
-        print("\n".join([f"{_outcome(report)[0]} {_title(report)}", *details(report)]))
+        word = _outcome(report)[0]
+        print("\n".join([f"{word:{MARGIN}}{_title(report)}", *_told(report), *details(report)]))
         return
     terminal = sys.stdout.isatty()
     # A fixed width in pipes: rich would assume 80 columns and fold the tables.
@@ -84,7 +91,8 @@ def _show_text(report: ReportDict) -> None:
             # markup=False: a text in square brackets, as finding codes are, is not rich's markup.
             console.print(part, soft_wrap=isinstance(part, (str, Text)), markup=False)
     # Cells are padded to the width of their column; nobody wants that in a file.
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    text = "\n".join(line.rstrip() for line in captured.get().splitlines())
+    print(text, file=unfiltered())
 
 
 def _parts(report: ReportDict) -> Iterator[Any]:
@@ -93,6 +101,8 @@ def _parts(report: ReportDict) -> Iterator[Any]:
 
     word, style = _outcome(report)
     yield Text.assemble((f"{word:{MARGIN}}", style), _title(report))
+    for line in _told(report):
+        yield _marked("", "", line)
     yield _marked("", "", f"machine type {report['machine']}, {report['emulator']}")
     if report["note"]:
         yield _marked("", "", report["note"])
@@ -102,10 +112,12 @@ def _parts(report: ReportDict) -> Iterator[Any]:
     yield ""
     yield from _findings("guest", report["findings"])
     for device in report["devices"]:
-        shown = device["alias"] or device["key"]
+        shown = short_name(device)
         yield from _findings(shown, device["findings"])
         if device["qemu"]:
             yield f"{'QEMU':{MARGIN}}{shown}: {device['qemu']}"
+    for line in unjudged_lines(report):
+        yield _marked("unjudged", "dim", line)
     for grade, meaning in evidence_used(report).items():
         yield _marked("evidence", "dim", f"{grade}: {meaning}")
     for remedy, subjects in remedies(report).items():
@@ -122,8 +134,24 @@ def _outcome(report: ReportDict) -> tuple[str, str]:
 
 
 def _title(report: ReportDict) -> str:
+    """The rest of the first line, whose limit counts the word in the margin too."""
+    margin = f"{_outcome(report)[0]:{MARGIN}}"
+    opening = f"{margin}{short_guest(report['guest'])}"
+    return first_line(opening, report, _becomes(report), names_guest=True)[len(margin) :]
+
+
+def _told(report: ReportDict) -> list[str]:
+    """What the first line has no room for: the name in full, and what becomes of the guest."""
+    name = report["guest"]
+    named = f"{printable(name)}: " if short_guest(name) != name else ""
+    if next(reasons(report), None):
+        return [f"{named}{_becomes(report)}"]
+    return [named.rstrip(": ")] if named else []
+
+
+def _becomes(report: ReportDict) -> str:
     action = ACTIONS.get(report["action"] or "")
-    return f"{report['guest']}: {HEADLINES[report['verdict']]}{f'; {action}' if action else ''}"
+    return f"{title(report)}{f'; {action}' if action else ''}"
 
 
 def _marked(mark: str, style: str, content: Any) -> Any:  # noqa: ANN401 - rich is optional
@@ -142,7 +170,7 @@ def _devices(devices: list[DeviceDict]) -> Any:  # noqa: ANN401 - rich is option
     table = _table(COLUMNS)
     for device in devices:
         cells = (
-            device["alias"] or device["key"],
+            _named(device),
             device["host"] or "-",
             guest_address(device) or "-",
             device["identity"] or "-",
@@ -152,6 +180,12 @@ def _devices(devices: list[DeviceDict]) -> Any:  # noqa: ANN401 - rich is option
         )
         table.add_row(*cells, style=STYLES[device["verdict"]].replace("bold ", ""))
     return table
+
+
+def _named(device: DeviceDict) -> str:
+    """The device as the guest's XML has it, with the destination's alias where that differs."""
+    shown, there = short_name(device), device["alias"]
+    return f"{shown} (there {there})" if there and there != shown else shown
 
 
 def _table(columns: tuple[str, ...]) -> Any:  # noqa: ANN401 - rich is optional

@@ -36,6 +36,7 @@ from .connection import (
     require_local,
 )
 from .record import record
+from .warmth import Warmth
 
 # Seconds between attempts: to connect, and to store a record while libvirt is busy with the guest.
 FIRST_DELAY, LAST_DELAY = 0.25, 15.0
@@ -95,7 +96,9 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
 def run(options: Namespace) -> int:
     """Carry the command out; it returns only if it cannot begin."""
     require_local(options.connect)
-    watch = Watch(library(), options.connect, load())
+    libvirt, settings = library(), load()
+    watch = Watch(libvirt, options.connect, settings)
+    Warmth(libvirt, settings, lambda line: say(line, WARNING))
     _end_on_signals()
     watch.run()
     return 0

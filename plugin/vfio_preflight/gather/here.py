@@ -22,17 +22,18 @@ from ..qemu.emulator.facts import EmulatorError, emulator_facts
 from ..qemu.emulator.machines import EmulatorFacts
 from ..qemu.emulator.verified import verified_versions
 
-NO_RECORD = (
-    "the guest carries no record of this device, so it is not known what the source will send"
-)
+NO_RECORD = "the guest carries no record of this device: what the source will send is not known"
 # Drivers that check nothing themselves, so that no rule can be about them; "" is one not known.
 PLAIN_DRIVERS = {"", "vfio-pci"}
 REMEDY_RECORD = "on the source, run: vfio-preflight record {guest}"
-# A restore has no source to run anything on: the image is all there is.
-REMEDY_RESTORE = (
-    "restore without --bypass-cache, so that the image can be read, or judge it beforehand:"
-    " vfio-preflight check --image FILE"
+# Added where the guest has nothing of ours: what replaces the XML on the way may have dropped it.
+REMEDY_XML = (
+    "; if it was recorded: XML that is given with --xml, or printed by a hook before this one, must"
+    " keep the record's <metadata>, as virsh dumpxml --migratable does"
 )
+# A restore has no source to run anything on: the image is all there is.
+# Short enough for a refusal's first line, which would else have the remedy of a migration.
+REMEDY_RESTORE = "restore without --bypass-cache; or: vfio-preflight check --image FILE"
 
 
 def facts_here(
@@ -52,6 +53,8 @@ def facts_here(
     ``image_problems`` as in :class:`Facts`.
     """
     record, problem = _record_of(guest)
+    if guest.metadata is None and remedy == REMEDY_RECORD:
+        remedy += REMEDY_XML
     remedy = remedy.format(guest=guest.name)
     rules, rule_problems = _rules_for(guest, record, settings, root)
     asked = _Asked(guest.machine, settings, rules, root)

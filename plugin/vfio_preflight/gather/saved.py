@@ -18,6 +18,7 @@ from ..errors import PreflightError
 from ..guest.domain import Guest, parse_domain, read_guest
 from ..guest.mend import only_ours_changed
 from ..guest.topology import read_topology
+from ..host.networks import hands_out_devices
 from ..images.save_image import (
     QEMU_SAVE_MAGIC,
     SaveImage,
@@ -28,6 +29,7 @@ from ..images.save_image import (
 )
 from ..images.stream import Stream
 from ..osutil.light import NamedTuple
+from ..osutil.regular import read_start
 from ..pci.state import UNKNOWN, ConfigState, Missing, State
 
 MANAGED_SAVES = "var/lib/libvirt/qemu/save"
@@ -37,7 +39,10 @@ NOT_THERE = "the save image has no state of this device"
 
 
 def guest_of(image: SaveImage, path: str) -> tuple[Guest, etree._Element]:
-    """The guest in an image. Raises ``SaveImageError`` for a bare migration file without one."""
+    """The guest in an image, with this host's networks.
+
+    Raises ``SaveImageError`` for a bare migration file without one.
+    """
     if not image.xml:
         raise SaveImageError(
             f"{path}: a bare QEMU migration file has no domain XML; give the guest's own: check"
@@ -45,7 +50,7 @@ def guest_of(image: SaveImage, path: str) -> tuple[Guest, etree._Element]:
             f" --image {path} --format json"
         )
     root = parse_domain(image.xml)
-    return read_guest(root), root
+    return read_guest(root, hands_out_devices), root
 
 
 def saved_states(guest: Guest, root: etree._Element, stream: Stream) -> dict[str, State]:
@@ -154,10 +159,9 @@ def _image_at(path: str) -> str:
         # Pipes and sockets have no path; reading from one would take data away from the daemon.
         if not name.startswith("/") or not os.path.isfile(path):
             return ""
-        with open(path, "rb", buffering=0) as file:
-            # Only complete images: a partial one has another magic, and libvirt refuses to restore
-            # it.
-            return name if file.read(len(QEMU_SAVE_MAGIC)) == QEMU_SAVE_MAGIC else ""
+        # Only complete images: a partial one has another magic, and libvirt refuses to restore it.
+        magic = read_start(path, len(QEMU_SAVE_MAGIC))
+        return name if magic == QEMU_SAVE_MAGIC else ""
     except OSError:
         return ""
 

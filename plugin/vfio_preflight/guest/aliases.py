@@ -24,9 +24,18 @@ def user_alias(element: etree._Element) -> str | None:
     An alias such as ``hostdev0`` in the XML of a running guest does not count: it belongs to that
     run, and libvirt drops it from the XML that migrates.
     """
+    name = written_alias(element)
+    return name if name is not None and name.startswith(_PREFIX) else None
+
+
+def written_alias(element: etree._Element) -> str | None:
+    """Return the alias that a device has in its XML, whoever gave it; None where it has none.
+
+    In the XML of a running guest that is its name in this run. It is no name at the destination.
+    """
     alias = element.find("alias")
     name = alias.get("name", "") if alias is not None else ""
-    return name if name.startswith(_PREFIX) and not name.strip(_CHARACTERS) else None
+    return name if name and not name.strip(_CHARACTERS) else None
 
 
 def assign(devices: Iterable[etree._Element]) -> list[str]:

@@ -11,7 +11,7 @@ from ..osutil.light import NamedTuple
 from ..qemu.model.properties import BOOLEAN, NULL, NUMBER, STRING
 from .xml import QEMU_NS, GuestError
 
-_ARGUMENTS = f"{{{QEMU_NS}}}commandline/{{{QEMU_NS}}}arg"
+ARGUMENTS = f"{{{QEMU_NS}}}commandline/{{{QEMU_NS}}}arg"
 # qemu_set_option() and qemu_global_option(): everything after the first "=" is the value.
 # 63 is the field width in their sscanf() formats: a longer word does not match.
 _SET = r"(?s)([^.]{1,63})\.([^.]{1,63})\.([^=]{1,63})=(.*)"
@@ -142,7 +142,7 @@ def _words(text: str) -> list[str]:
 def _options(root: etree._Element) -> Iterator[tuple[str, str]]:
     """Yield each of our options with its argument; QEMU takes one dash or two."""
     # Each argument is an element of its own, so an option and its value are two <qemu:arg>.
-    arguments = iter([element.get("value", "") for element in root.iterfind(_ARGUMENTS)])
+    arguments = iter([element.get("value", "") for element in root.iterfind(ARGUMENTS)])
     for argument in arguments:
         option = argument[2:] if argument.startswith("--") else argument[1:]
         if argument.startswith("-") and option in ("device", "set", "global"):
@@ -157,8 +157,9 @@ def _parse_json(text: str) -> Device:
     try:
         options = json.loads(re.sub(_STRING, _double_quoted, text))
     except (ValueError, RecursionError) as error:
-        # A device that is certainly no VFIO device does not matter, even if it cannot be read.
-        if "vfio" not in text:
+        # A device that is certainly no VFIO device does not matter, even if it cannot be read;
+        # JSON's escapes can stand for any letter of its name.
+        if "vfio" not in text and "\\u" not in text:
             return Device({})
         raise GuestError("a -device argument in <qemu:commandline> is not JSON") from error
     # QEMU accepts nothing but an object here, so a guest with anything else cannot run.

@@ -17,11 +17,20 @@ from ..qemu.model.properties import TEXT
 from . import aliases
 from .addresses import host_address, pci_address, sysfs_device, uuid
 from .commandline import CommandLine, Global, Setting, read_command_line
+from .device import GuestDevice
 from .metadata import find_ours
 from .placement import Buses, Place, read_buses
-from .properties import Property, apply_overrides, libvirt_properties, read_overrides
+from .properties import (
+    Property,
+    apply_overrides,
+    libvirt_properties,
+    read_overrides,
+    uses_iommufd,
+)
+from .seen import judged_kind, read_unjudged
+from .unjudged import Unjudged
 from .viommu import Viommu, read_viommu
-from .xml import GuestError, parse_domain, to_bytes
+from .xml import GuestError, LimitError, parse_domain, to_bytes
 
 __all__ = [
     "Global",
@@ -42,38 +51,14 @@ MAX_DEVICES = 1024
 Networks = Callable[[str], "bool | None"]
 
 
-class GuestDevice(NamedTuple):
-    """One VFIO device of a guest.
-
-    ``key`` names the device within its guest on every host: its guest PCI address, or
-    ``commandline:ID`` (``commandline:N`` without an id; ``commandline:id=ID`` for an id that only
-    QEMU's JSON form takes, such as ``0``), or ``hostdev:N`` without an address.
-    ``kind`` is ``pci``, ``mdev``, ``interface``, ``network`` or ``commandline``.
-    ``host`` is a PCI address (``0000:06:00.4``) or a lower-case mdev UUID, validated; None where it
-    is decided when the guest starts or is not known.
-    ``alias`` is the id QEMU will know it by; ``driver`` QEMU's device type.
-    ``placement`` is ``root-complex``, ``root-port`` or ``conventional``; ``assumption`` says what
-    had to be assumed for it, empty if nothing.
-    ``properties`` are those set explicitly, in the notation of QEMU's k=v form.
-    """
-
-    key: str
-    kind: str
-    host: str | None
-    alias: str | None
-    driver: str
-    placement: str
-    properties: Mapping[str, Property]
-    assumption: str = ""
-
-
 class Guest(NamedTuple):
     """The properties of a guest that the check needs.
 
     ``uuid`` and ``emulator`` are empty where the XML does not give them. ``express`` is whether the
     machine's root bus is PCI Express. ``metadata`` is our own element in ``<metadata>``.
     ``unresolved`` names the networks that may or may not hand out VFIO devices. ``viommu`` is
-    its virtual IOMMU, if it has one.
+    its virtual IOMMU, if it has one. ``unjudged`` are its other devices of the host's. ``others``
+    are the aliases in the XML of other devices.
     """
 
     name: str
@@ -88,6 +73,8 @@ class Guest(NamedTuple):
     metadata: etree._Element | None
     unresolved: tuple[str, ...] = ()
     viommu: Viommu = Viommu()
+    unjudged: tuple[Unjudged, ...] = ()
+    others: frozenset[str] = frozenset()
 
 
 class _Found(NamedTuple):
@@ -103,7 +90,7 @@ def read_guest(root: etree._Element, networks: Networks | None = None) -> Guest:
 
     ``networks`` says which libvirt networks hand out host devices; those it does not know end up
     in ``unresolved`` and are taken not to. Raises GuestError for XML that libvirt would not accept
-    where it bears on VFIO devices.
+    where it bears on VFIO devices, LimitError for more than :data:`MAX_DEVICES` host devices.
     """
     machine = _machine(root)
     line = read_command_line(root)
@@ -114,7 +101,7 @@ def read_guest(root: etree._Element, networks: Networks | None = None) -> Guest:
     found = interfaces + _hostdevs(root)
     # Checked before the loops below, whose cost grows with every device an operator writes.
     if len(found) + len(line.devices) > MAX_DEVICES:
-        raise GuestError(f"the guest has more than {MAX_DEVICES} host devices")
+        raise LimitError(f"the guest has more than {MAX_DEVICES} host devices")
     devices = (*_libvirt_devices(root, found, buses, line), *_commandline_devices(line, buses))
     _check_unique(devices)
     return Guest(
@@ -131,7 +118,14 @@ def read_guest(root: etree._Element, networks: Networks | None = None) -> Guest:
         metadata=find_ours(root),
         unresolved=unresolved,
         viommu=read_viommu(root, [device.options for device in line.devices]),
+        unjudged=read_unjudged(root, [each.element for each in found], line),
+        others=_aliases(root) - {device.written for device in devices},
     )
+
+
+def _aliases(root: etree._Element) -> frozenset[str]:
+    written = (aliases.written_alias(element) for element in root.iterfind("devices/*"))
+    return frozenset(alias for alias in written if alias is not None)
 
 
 def _required(root: etree._Element, path: str) -> str:
@@ -201,34 +195,28 @@ def _interface(element: etree._Element, described: etree._Element, kind: str) ->
 
 def _hostdevs(root: etree._Element) -> list[_Found]:
     return [
-        _Found(element, _hostdev_kind(element), element.find("source/address"))
+        _Found(element, judged_kind(element), element.find("source/address"))
         for element in root.iterfind("devices/hostdev")
     ]
-
-
-def _hostdev_kind(element: etree._Element) -> str:
-    # mode='capabilities' exists for LXC containers only.
-    if element.get("mode", "subsystem") != "subsystem":
-        return ""
-    kind = element.get("type", "")
-    if kind == "mdev":
-        # The other models, vfio-ccw and vfio-ap of s390x, are not PCI devices.
-        return kind if element.get("model") == "vfio-pci" else ""
-    return kind if kind == "pci" else ""
 
 
 def _libvirt_devices(
     root: etree._Element, found: list[_Found], buses: Buses, line: CommandLine
 ) -> Iterator[GuestDevice]:
     overrides = read_overrides(root)
+    iommufd = uses_iommufd(root)
     # Every hostdev takes part in the numbering, also those that are skipped below.
     given = aliases.assign(each.element for each in found)
-    for number, (each, alias) in enumerate(zip(found, given)):
+    numbered = list(zip(range(len(found)), found, given))
+    # On QEMU's command line those that networks hand out come last: libvirt adds them to the others
+    # when it has asked the networks (qemuProcessNetworkPrepareDevices).
+    numbered.sort(key=lambda entry: entry[1].kind == "network")
+    for number, each, alias in numbered:
         address = each.element.find("address")
         # An "unassigned" device is kept from the host, but QEMU never gets it.
         if not each.kind or _attribute(address, "type") == "unassigned":
             continue
-        properties = libvirt_properties(each.element, mdev=each.kind == "mdev")
+        properties = libvirt_properties(each.element, each.kind == "mdev", iommufd)
         # Overrides before -set: libvirt puts them on the command line, QEMU applies -set to the
         # result.
         properties = apply_overrides(properties, overrides.get(alias, {}))
@@ -238,12 +226,13 @@ def _libvirt_devices(
         yield GuestDevice(
             key=guest_address or f"hostdev:{number}",
             kind=each.kind,
-            host=_host(each, properties),
+            host=_host(each, properties, overrides.get(alias, {})),
             alias=alias,
             driver=_driver(each.element, properties),
             placement=place.placement,
             properties=properties,
             assumption=place.assumption,
+            written=aliases.written_alias(each.element),
         )
 
 
@@ -272,9 +261,13 @@ def _place(buses: Buses, address: str | None, properties: Mapping[str, Property]
     return buses.at_address(address)
 
 
-def _host(found: _Found, properties: Mapping[str, Property]) -> str | None:
-    # An override of host or sysfsdev makes QEMU open another device than <source> says.
-    if "host" in properties or "sysfsdev" in properties:
+def _host(
+    found: _Found, properties: Mapping[str, Property], overrides: Mapping[str, Property | None]
+) -> str | None:
+    # An override of host or sysfsdev makes QEMU open another device than <source> says; of an mdev
+    # libvirt gives sysfsdev, beside which QEMU does not look at host.
+    passed_over = found.kind == "mdev" and "sysfsdev" not in overrides
+    if "sysfsdev" in properties or ("host" in properties and not passed_over):
         return _named_host(properties)
     if found.source is None:
         return None

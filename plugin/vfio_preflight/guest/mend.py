@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import zip_longest
 
 from lxml import etree
 
@@ -52,9 +53,31 @@ def only_ours_changed(
     # A mend that is not there would make the rest of the comparison say nothing about it.
     if not all(_holds(after, mend) for mend in mends):
         return False
-    return list(_content(before, _ignored(before, mends))) == list(
-        _content(after, _ignored(after, mends))
-    )
+    ignored = _ignored(before, mends), _ignored(after, mends)
+    # Compared as text first, which libxml2 does: a million elements of other applications' metadata
+    # would take seconds to walk. Other prefixes, orders or blanks are rare.
+    if _without(before, ignored[0]) == _without(after, ignored[1]):
+        return True
+    walks = zip_longest(_content(before, ignored[0]), _content(after, ignored[1]))
+    return all(one == other for one, other in walks)
+
+
+def _without(root: etree._Element, ignored: set[etree._Element]) -> bytes:
+    """The text of ``root`` without what is ignored, which is taken out and put back."""
+    taken = []
+    for element in ignored:
+        parent = element.getparent()
+        # What is inside of another one goes with that.
+        if parent is not None and parent not in ignored:
+            taken.append((parent, parent.index(element), element))
+    # The last ones first, so that each is put back where it was.
+    taken.sort(key=lambda each: each[1])
+    for parent, _, element in reversed(taken):
+        parent.remove(element)
+    text = etree.tostring(root, encoding="utf-8")
+    for parent, at, element in taken:
+        parent.insert(at, element)
+    return text
 
 
 def _attributes(mend: Mend) -> dict[str, str]:
@@ -120,11 +143,12 @@ def _ignored(root: etree._Element, mends: Collection[Mend]) -> set[etree._Elemen
 
 
 def _is_hollow(element: etree._Element, ignored: set[etree._Element]) -> bool:
+    # First, and only up to the first: there can be any number of other applications' elements.
+    if not all(child in ignored for child in element):
+        return False
     # A child's tail is text of its parent.
     texts = [element.text, *(child.tail for child in element)]
-    if any(text and text.strip() for text in texts):
-        return False
-    return all(child in ignored for child in element)
+    return not any(text and text.strip() for text in texts)
 
 
 def _content(element: etree._Element, ignored: set[etree._Element]) -> Iterator[tuple[object, ...]]:

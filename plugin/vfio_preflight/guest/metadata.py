@@ -138,15 +138,13 @@ def from_get_metadata(xml: str) -> etree._Element:
 
 
 def _child(ours: etree._Element | None, name: str) -> etree._Element | None:
-    for child in ours if ours is not None else ():
-        if name_of(child) == name:
-            return child
-    return None
+    # libxml2 looks for it: others may have put any number of elements there.
+    return None if ours is None else next(ours.iterchildren(f"{{*}}{name}"), None)
 
 
 def _replace(ours: etree._Element, child: etree._Element) -> None:
     """Put ``child`` where the first of its name stands, drop others of that name, or append it."""
-    old = [each for each in ours if name_of(each) == name_of(child)]
+    old = list(ours.iterchildren(f"{{*}}{name_of(child)}"))
     if not old:
         ours.append(child)
         return

@@ -63,8 +63,22 @@ class Property(NamedTuple):
     form: str = TEXT
 
 
-def libvirt_properties(device: etree._Element, mdev: bool) -> dict[str, Property]:
-    """Return the properties libvirt derives from a device's own XML and hands to QEMU."""
+def uses_iommufd(root: etree._Element) -> bool:
+    """Whether a ``<domain>`` has its PCI devices use iommufd (``<iommufd enabled='yes'/>``).
+
+    Source: libvirt 12.2, formatdomain; each device can be excepted by ``<driver iommufd='no'/>``.
+    """
+    element = root.find("iommufd")
+    return element is not None and element.get("enabled") == "yes"
+
+
+def libvirt_properties(
+    device: etree._Element, mdev: bool, iommufd: bool = False
+) -> dict[str, Property]:
+    """Return the properties libvirt derives from a device's XML and hands to QEMU.
+
+    ``iommufd`` is the domain's, as by :func:`uses_iommufd`.
+    """
     properties = {}
     # An mdev's <rom> must not count: a property that QEMU never gets would change the prediction.
     for path, attribute, name, values in _COMMON if mdev else _COMMON + _PCI_ONLY:
@@ -77,6 +91,9 @@ def libvirt_properties(device: etree._Element, mdev: bool) -> dict[str, Property
         if value is not None:
             origin = f"libvirt: <{element.tag} {attribute}='{written}'>"
             properties[name] = Property(value, origin, _LIBVIRT_FORMS.get(name, STRING))
+    # What the device says itself goes before, be it no.
+    if iommufd and not mdev and device.find("driver[@iommufd]") is None:
+        properties["iommufd"] = Property("iommufd0", "libvirt: the domain's <iommufd>", STRING)
     return properties
 
 

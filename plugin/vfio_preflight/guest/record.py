@@ -16,6 +16,7 @@ import binascii
 import re
 import zlib
 from collections.abc import Mapping
+from itertools import islice
 
 from lxml import etree
 
@@ -24,10 +25,9 @@ from ..osutil.digest import sha256
 from ..osutil.light import NamedTuple
 from ..pci import codec
 from ..pci.codec import CodecError
-from ..pci.space import identity
+from ..pci.space import identity, reads_as_vf
 from ..pci.state import EVIDENCE, ConfigState
 from .traits import NAMES, Traits, from_facts
-from .xml import name_of
 
 SCHEMA = "1"
 MAX_DEVICES = 512
@@ -142,9 +142,9 @@ def parse_record(element: etree._Element) -> Record:
         # The schema changes only if older readers would misread the record; so it is not guessed
         # at.
         raise RecordError(f"the record has schema {_quoted(schema)}; this version reads {SCHEMA!r}")
-    devices = [child for child in element if name_of(child) == "device"]
+    devices = list(islice(element.iterchildren("{*}device"), MAX_DEVICES + 1))
     if len(devices) > MAX_DEVICES:
-        raise RecordError(f"the record has {len(devices)} devices; the most is {MAX_DEVICES}")
+        raise RecordError(f"the record has more than {MAX_DEVICES} devices")
     entries: dict[str, RecordEntry] = {}
     for number, device in enumerate(devices):
         key = device.get("key") or f"entry {number}"
@@ -224,6 +224,9 @@ def _read_device(entry: etree._Element) -> ConfigState:
     # Detects edits by hand and truncation; it is no protection against a deliberate change.
     if sha256(config) != entry.get("sha256", "").lower():
         raise RecordError("its bytes do not match their SHA-256 digest")
+    # Made of a dump by an earlier version: compared, it would say that the device is another one.
+    if reads_as_vf(config):
+        raise RecordError("its IDs read ffff: they are a VF's own bytes, not what VFIO presents")
     try:
         bars = codec.bars_from_text(entry.get("bars", ""))
     except CodecError as error:

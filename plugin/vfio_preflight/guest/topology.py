@@ -21,14 +21,16 @@ from lxml import etree
 
 from ..osutil.light import NamedTuple
 from ..qemu.model.boards import board_of
+from ..qemu.model.properties import NUMBER
 from .controllers import Controller, read_controllers
-from .domain import GuestDevice
+from .device import GuestDevice
+from .properties import Property
 
 # XML can describe controllers that are plugged into each other in a circle.
 _MAX_DEPTH = 32
 _ADDRESS = r"0000:([0-9a-f]{2}):([0-9a-f]{2}\.[0-7])"
-# QEMU's "addr=": hexadecimal. A number alone could have been one of JSON's, which means a devfn.
-_SLOT = r"0x([0-9a-fA-F]{1,2})(?:\.([0-7]))?|([0-9a-fA-F]{1,2})\.([0-7])"
+# QEMU's "addr=", as set_pci_devfn() reads text: hexadecimal, each part with 0x or without.
+_SLOT = r"\s*(?:0[xX])?([0-9a-fA-F]{1,8})(?:\.(?:0[xX])?([0-9a-fA-F]{1,8}))?"
 # <controller model=...> whose bus has a number of its own -> what follows its own slot.
 _EXPANDERS = {"pcie-expander-bus": "", "pci-expander-bus": ":00.0"}
 
@@ -42,15 +44,16 @@ class Topology(NamedTuple):
 
     def path_of(self, device: GuestDevice) -> str | None:
         """QEMU's path of a VFIO device, None where libvirt or QEMU has yet to choose its place."""
-        if device.kind != "commandline":
-            # The key of a device from libvirt's XML is its guest address.
-            return self.path_at(device.key)
         properties = device.properties
-        # QEMU would choose bus or slot itself when it creates the device.
-        if "bus" not in properties or "addr" not in properties:
-            return None
-        bus = self.names.get(properties["bus"].value)
-        slot = _slot(properties["addr"].value)
+        # The key of a device from libvirt's XML is its guest address, which only an override can
+        # replace. Without an address QEMU or libvirt chooses bus and slot itself.
+        address = re.fullmatch(_ADDRESS, device.key)
+        bus = int(address[1], 16) if address else None
+        slot = address[2] if address else None
+        if "bus" in properties:
+            bus = self.names.get(properties["bus"].value)
+        if "addr" in properties:
+            slot = _slot(properties["addr"])
         return None if bus is None or slot is None else self._join(self._bus(bus), slot)
 
     def path_at(self, address: str) -> str | None:
@@ -99,9 +102,14 @@ def read_topology(root: etree._Element) -> Topology:
     return Topology({each.number: each for each in controllers}, names, board.root_path)
 
 
-def _slot(text: str) -> str | None:
-    match = re.fullmatch(_SLOT, text)
-    if match is None:
-        return None
-    slot = int(match[1] or match[3], 16)
-    return f"{slot:02x}.{match[2] or match[4] or 0}" if slot <= 0x1F else None
+def _slot(addr: Property) -> str | None:
+    if addr.form == NUMBER:
+        # One of JSON's numbers is slot and function in one.
+        number = int(addr.value) if addr.value.isdigit() else -1
+        slot, function = number >> 3, number & 7
+    else:
+        match = re.fullmatch(_SLOT, addr.value)
+        if match is None:
+            return None
+        slot, function = int(match[1], 16), int(match[2] or "0", 16)
+    return f"{slot:02x}.{function}" if 0 <= slot <= 0x1F and function <= 7 else None

@@ -10,14 +10,15 @@ QEMU 11.1 adds a PASID capability to a device behind iommufd, if the host's IOMM
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from lxml import etree
 
 from ..osutil.light import NamedTuple
+from .commandline import ARGUMENTS, parse_options
 from .xml import QEMU_NS
 
-_ARGUMENTS = f"{{{QEMU_NS}}}commandline/{{{QEMU_NS}}}arg"
 _OVERRIDDEN = (
     f"{{{QEMU_NS}}}override/{{{QEMU_NS}}}device/{{{QEMU_NS}}}frontend/{{{QEMU_NS}}}property"
 )
@@ -27,7 +28,11 @@ _BYPASS = "bypass_iommu"  # of a PXB; default_bus_bypass_iommu of the machine
 _TYPES = {
     **dict.fromkeys(("virtio-iommu", "virtio-iommu-pci"), "virtio"),
     **{"intel-iommu": "intel", "amd-iommu": "amd", "arm-smmuv3": "smmuv3"},
+    **dict.fromkeys(("riscv-iommu-pci", "riscv-iommu-sys"), "riscv"),
 }
+# The property of Arm's virt machine by which libvirt, too, adds an SMMU for the whole machine.
+_MACHINE_OPTIONS = ("machine", "M")
+_MACHINE_IOMMU = "iommu"
 # Seen (intel, virtio) or read (smmuv3, hw/arm/smmu-common.c) to have an address space for every
 # device on their bus.
 _KNOWN = ("intel", "virtio", "smmuv3")
@@ -49,7 +54,7 @@ def read_viommu(root: etree._Element, devices: Iterable[Mapping[str, str]]) -> V
     """The virtual IOMMU of a ``<domain>``; ``devices`` are the options of each ``-device``."""
     named = [element.get("model", "") for element in root.iterfind("devices/iommu")]
     added = [_TYPES[kind] for kind in (d.get("driver", "") for d in devices) if kind in _TYPES]
-    models = [*named, *added]
+    models = [*named, *added, *_of_machine(root)]
     return Viommu(
         models[0] if models else "",
         next(_doubts(root, models, added), ""),
@@ -57,8 +62,19 @@ def read_viommu(root: etree._Element, devices: Iterable[Mapping[str, str]]) -> V
     )
 
 
+def _of_machine(root: etree._Element) -> Iterator[str]:
+    """A virtual IOMMU by ``-machine iommu=...`` on ``<qemu:commandline>``."""
+    arguments = [element.get("value", "") for element in root.iterfind(ARGUMENTS)]
+    for option, value in zip(arguments, arguments[1:]):
+        if option.startswith("-") and option.lstrip("-") in _MACHINE_OPTIONS:
+            model = parse_options(value).get(_MACHINE_IOMMU, "none")
+            # "on" is how QEMU before 3.0 had its intel-iommu.
+            if model not in ("none", "off"):
+                yield "intel" if model == "on" else model
+
+
 def _doubts(root: etree._Element, models: list[str], added: list[str]) -> Iterator[str]:
-    if _mentions(root, _BYPASS):
+    if mentions(root, _BYPASS):
         yield f"{_BYPASS} is mentioned in the guest's XML"
     if len(models) > 1:
         yield "there is more than one"
@@ -73,14 +89,19 @@ def _may_offer_pasid(root: etree._Element) -> bool:
     """Whether the ``<domain>`` mentions PASID at all; the value is not examined."""
     drivers = root.iterfind("devices/iommu/driver")
     # A libvirt version that supports PASID may express it as an attribute of <driver>.
-    return _mentions(root, _PASID) or any(
+    return mentions(root, _PASID) or any(
         "pasid" in str(name).lower() for driver in drivers for name in driver.attrib
     )
 
 
-def _mentions(root: etree._Element, name: str) -> bool:
+def mentions(root: etree._Element, name: str) -> bool:
     """Whether a property is set past libvirt: by any of QEMU's arguments, or by an override."""
     # -global, -set, -machine and -device all contain the property's name: the form does not matter.
-    arguments = (element.get("value", "") for element in root.iterfind(_ARGUMENTS))
+    arguments = (_unescaped(element.get("value", "")) for element in root.iterfind(ARGUMENTS))
     overridden = (element.get("name", "") for element in root.iterfind(_OVERRIDDEN))
     return any(name in argument for argument in arguments) or name in overridden
+
+
+def _unescaped(argument: str) -> str:
+    """An argument with JSON's escapes for letters resolved, whether or not it is JSON."""
+    return re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), argument)

@@ -15,7 +15,7 @@ from lxml import etree
 from .. import __version__
 from ..guest.mend import Mend, add_override, only_ours_changed
 from ..guest.metadata import find_ours, set_report
-from ..guest.xml import name_of, parse_domain, to_bytes
+from ..guest.xml import parse_domain, to_bytes
 from ..osutil.text import printable
 from ..report.schema import FindingDict, ReportDict
 
@@ -45,8 +45,7 @@ def annotated(
 def token_of(xml: bytes) -> str | None:
     """The token in the XML's ``<report>``, None without one. Raises GuestError."""
     ours = find_ours(parse_domain(xml))
-    children = ours if ours is not None else ()
-    report = next((child for child in children if name_of(child) == "report"), None)
+    report = None if ours is None else next(ours.iterchildren("{*}report"), None)
     return None if report is None else report.get(TOKEN)
 
 
@@ -66,15 +65,23 @@ def report_element(report: ReportDict, token: str) -> etree._Element:
         element.set(TOKEN, token)
     _add_findings(element, report["findings"])
     for device in report["devices"]:
-        child = etree.SubElement(element, "device", key=device["key"], verdict=device["verdict"])
+        # lxml refuses control characters and lone surrogates, and the names are the guest's.
+        key = printable(device["key"])
+        child = etree.SubElement(element, "device", key=key, verdict=device["verdict"])
         if device["alias"]:
-            child.set("alias", device["alias"])
+            child.set("alias", printable(device["alias"]))
         if device["host"]:
-            child.set("host", device["host"])
+            child.set("host", printable(device["host"]))
         for side, state in (("source", device["source"]), ("destination", device["destination"])):
             if state:
                 child.set(side, state["evidence"])
         _add_findings(child, device["findings"])
+    for other in report["unjudged"]:
+        child = etree.SubElement(element, "unjudged", kind=other["kind"])
+        if other["alias"]:
+            child.set("alias", printable(other["alias"]))
+        if other["host"]:
+            child.set("host", other["host"])
     return element
 
 
@@ -83,5 +90,4 @@ def _add_findings(element: etree._Element, findings: Sequence[FindingDict]) -> N
         child = etree.SubElement(
             element, "finding", code=finding["code"], verdict=finding["verdict"]
         )
-        # lxml refuses control characters, and the text may contain names from the guest's XML.
         child.text = printable(finding["text"])

@@ -8,6 +8,9 @@ deletes a managed save when this fails; a refusal waits for ``prepare begin`` of
 ``release end``: always exit 0 and silence; what became of an incoming guest is learned from.
 Every other operation: exit 0 and silence.
 
+The shell part of the hook (hooks/vfio-preflight) stays in charge: it makes an exit status of 0 or 1
+libvirt's, and logs where there is another one that nothing was judged, with what is on stdout.
+
 A failure of the hook itself is not the guest's fault: the ``on-error`` policy decides, and lets the
 guest pass by default. Nothing is imported before it is needed: most guests have no VFIO device.
 
@@ -31,14 +34,22 @@ if TYPE_CHECKING:
 MAX_INPUT = 16 * 1024 * 1024
 # libvirt writes the XML at once, so waiting longer for standard input would be pointless.
 INPUT_SECONDS = 5.0
+# The exit status that says that nothing was judged, and that this could not be logged.
+NOT_JUDGED = 70
 # What the child must leave of the deadline for writing its result, in seconds.
 MARGIN = 0.5
 
-# How libvirt's document ends; what ends otherwise is empty, cut short or odd, and may be anything.
-ENDING = b"</domain>"
-# A document without any of these has no VFIO device, whatever else it holds.
+# libvirt sends XML of its own serialiser: UTF-8 without a declaration, a document that begins and
+# ends like this. What does not is empty, cut short, or from a hook before this one: it may be
+# anything, in any encoding.
+BEGINNING, ENDING = b"<domain", b"</domain>"
+# A document without any of these, nor letters that are written otherwise (_hides_letters), has no
+# VFIO device, whatever else it holds.
 HINTS = (b"hostdev", b"vfio")
-NETWORK_HINTS = (b"type='network'", b'type="network"')
+# An interface of a network has this value, between either kind of quote.
+NETWORK_HINTS = (b"'network'", b'"network"')
+# More character references than a title or a description has.
+MAX_REFERENCES = 1000
 
 # libvirt waits for "release end", which only learns from what happened: reading a log takes
 # milliseconds. With what a log line may take (hook.journal), all is over in 2 seconds.
@@ -71,43 +82,45 @@ def main(arguments: list[str] | None = None, libvirt: int = 0) -> int:
         return _judge(call[0], call[1], xml, libvirt) if may_have_vfio(xml) else 0
     # "restore begin" must exit 0 even if the installation is damaged.
     except Exception as error:
-        _complain(f"{call[1]} begin: nothing checked: {type(error).__name__}: {error}")
-        return 0
+        return _complain(f"{call[1]} begin: nothing checked: {type(error).__name__}: {error}")
 
 
 def _learn(guest: str, reason: str) -> int:
     """Hold what became of an incoming guest against what was predicted; always 0."""
     try:
+        from . import journal
         from .supervise import Outcome, supervised
 
         settings, _ = _configuration()
 
         def work() -> Outcome:
-            from . import journal
             from .outcome import released
 
             line = released(guest, reason, _read_input(), settings)
-            if line:
-                journal.write(settings.log, f"release {line}", patience=MARGIN / 2)
-            return Outcome(0)
+            return Outcome(0, log=f"release {line}" if line else "")
 
-        failure = supervised(work, LEARNING_SECONDS).failure
+        outcome = supervised(work, LEARNING_SECONDS)
+        if outcome.log:
+            journal.write(settings.log, outcome.log, patience=MARGIN / 2)
+        failure = outcome.failure
     except Exception as error:
         failure = f"{type(error).__name__}: {error}"
-    if failure:
-        _complain(f"release end: nothing learned: {failure}")
-    return 0
+    return _complain(f"release end: nothing learned: {failure}") if failure else 0
 
 
 # stderr would be lost: libvirt drops it when the hook exits 0.
-def _complain(line: str) -> None:
-    """Log, if the installation still allows that: a restore must not fail because of it."""
+def _complain(line: str) -> int:
+    """Log, if the installation still allows that; return the exit status, 0 if it does."""
     try:
         from . import journal
 
-        journal.write("syslog", line, warning=True)
-    except Exception:
-        return
+        if journal.write("syslog", line, warning=True):
+            return 0
+    # A restore must not fail because of it.
+    except Exception as error:
+        line = f"{line} (not logged: {type(error).__name__}: {error})"
+    _write(1, line.encode("ascii", "backslashreplace"))
+    return NOT_JUDGED
 
 
 def _read_input() -> bytes:
@@ -130,6 +143,12 @@ def _read_input() -> bytes:
 
 def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
     """Have a child judge the guest, and pass its result on to libvirt."""
+    from . import turns
+
+    # Before anything else is loaded: of a hundred hooks at once, most wait here.
+    place = turns.take(operation)
+    # The log's module, before the fork: it is needed on both sides of it.
+    from . import journal  # noqa: F401
     from .supervise import Outcome, supervised
 
     settings, config_error = _configuration()
@@ -142,6 +161,7 @@ def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
         deadline = settings.second_gate_deadline if may_block else CAPTURE_SECONDS
 
     def work() -> Outcome:
+        turns.let_go(place)
         from .gate import Gate
 
         # The child stops by itself shortly before the parent would kill it.
@@ -160,7 +180,7 @@ def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
         outcome = Outcome(70, failure=f"no process could be started: {error}")
     if outcome.failure:
         outcome = _failed(outcome.failure, guest, operation, settings, may_block)
-    return _relay(outcome, operation)
+    return _relay(outcome, operation, settings)
 
 
 def _configuration() -> tuple[Configuration, ConfigurationError | None]:
@@ -169,27 +189,70 @@ def _configuration() -> tuple[Configuration, ConfigurationError | None]:
     try:
         return load(), None
     except ConfigurationError as error:
-        # Defaults, except for on-error, which is read even from a file with errors.
-        return Configuration(on_error=error.on_error), error
+        # Defaults, except for on-error and log, which are read even from a file with errors.
+        return Configuration(on_error=error.on_error, log=error.log), error
 
 
 def may_have_vfio(xml: bytes) -> bool:
-    """Whether only an XML parser can decide that the guest has no VFIO device."""
+    """Whether only an XML parser can decide that the guest has nothing to be judged.
+
+    That is a VFIO device, or a network that may provide one. False only where that is certain: the
+    verdict on a guest must not depend on words that its XML has for other reasons.
+    """
     # A search for bytes: no XML parser is loaded for guests without VFIO devices.
     if any(hint in xml for hint in HINTS) or len(xml) > MAX_INPUT:
         return True
-    if not xml.rstrip().endswith(ENDING):
+    document = xml.strip()
+    if not document.startswith(BEGINNING) or not document.endswith(ENDING):
+        return True
+    if _hides_letters(xml):
         return True
     # An interface of a network becomes a hostdev if the network is of forward mode hostdev.
-    if any(hint in xml for hint in NETWORK_HINTS):
-        from ..host.networks import any_hands_out_devices
-
-        return any_hands_out_devices()
-    return False
+    return any(hint in xml for hint in NETWORK_HINTS) and _networks_matter(xml)
 
 
-def _relay(outcome: Outcome, operation: str) -> int:
-    """Pass the result on to libvirt."""
+def _hides_letters(xml: bytes) -> bool:
+    """Whether a word may be there that a search does not find: ``&#104;ostdev``, ``\\u0076fio``."""
+    # JSON, which is in -device of <qemu:commandline> alone, has escapes of its own.
+    if b"\\u" in xml and b"commandline" in xml:
+        return True
+    references = xml.split(b"&#", MAX_REFERENCES + 1)[1:]
+    if len(references) > MAX_REFERENCES:
+        return True
+    return any(_is_letter(reference.partition(b";")[0]) for reference in references)
+
+
+def _is_letter(number: bytes) -> bool:
+    """Whether a character reference is to printable ASCII, which nobody has to write like that."""
+    try:
+        code = int(number[1:], 16) if number[:1] == b"x" else int(number)
+    except ValueError:
+        return True
+    return 0x20 < code < 0x7F
+
+
+def _networks_matter(xml: bytes) -> bool:
+    """Whether one of the guest's networks hands out devices, or is not defined on this host."""
+    from ..guest.networks import networks_of
+    from ..host.networks import hands_out_devices
+
+    try:
+        return any(hands_out_devices(name) is not False for name in networks_of(xml))
+    # Without expat, or not well-formed.
+    except (ImportError, ValueError):
+        return True
+
+
+def _relay(outcome: Outcome, operation: str, settings: Configuration) -> int:
+    """Log what is done, and pass the result on to libvirt."""
+    if outcome.log:
+        from . import journal
+
+        # Only now, when nothing comes between; of a hook that is killed yet its shell tells.
+        logged = journal.write(settings.log, outcome.log, warning=outcome.warning)
+        if not logged and outcome.failure and outcome.status == 0:
+            _write(1, outcome.log.encode("ascii", "backslashreplace"))
+            return NOT_JUDGED
     # A partial document on stdout would make libvirt fail, or define a changed guest.
     _write(1, outcome.out if outcome.status == 0 else b"")
     _write(2, outcome.err)
@@ -201,21 +264,26 @@ def _failed(
     failure: str, guest: str, operation: str, settings: Configuration, may_block: bool
 ) -> Outcome:
     """What the on-error policy makes of a child without a result."""
-    from ..configuration import UNCHECKED_REMEDY
     from ..judge.verdicts import BLOCK
-    from . import journal
+    from ..osutil.text import printable
     from .supervise import Outcome
 
     # The name is libvirt's argument and of any length; it goes into a log line.
     name = guest[:200]
-    what = f"the check of guest {name!a} at {operation} begin could not be made: {failure}"
+    what = printable(
+        f"the check of guest {name!a} at {operation} begin could not be made: {failure}"
+    )
     # restore and prepare cannot be blocked here: only a refusal that was left does that.
     blocks = settings.on_error == BLOCK and may_block
-    journal.write(settings.log, f"{what}; {'blocked' if blocks else 'let pass'}", warning=True)
+    log = f"{what}; {'blocked' if blocks else 'let pass'}"
     if not blocks:
-        return Outcome(0)
-    line = f"vfio-preflight: {WORDS[operation]} blocked: {what}; to do: {UNCHECKED_REMEDY}\n"
-    return Outcome(1, err=line.encode())
+        return Outcome(0, failure=failure, log=log, warning=True)
+    from ..configuration import UNCHECKED_REMEDY
+    from ..report.text import unchecked
+
+    lines = unchecked(WORDS[operation], guest, failure, UNCHECKED_REMEDY)
+    err = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+    return Outcome(1, err=err, log=log, warning=True)
 
 
 def _write(descriptor: int, data: bytes) -> None:

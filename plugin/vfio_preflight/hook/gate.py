@@ -14,8 +14,8 @@ from ..gather.here import REMEDY_RECORD, REMEDY_RESTORE, facts_here
 from ..gather.trials import trials
 from ..guest.domain import Guest, read_guest
 from ..guest.mend import Mend
-from ..guest.metadata import Probe, read_policy, read_probe
-from ..guest.xml import parse_domain
+from ..guest.metadata import Probe, find_ours, read_policy, read_probe
+from ..guest.xml import GuestError, LimitError, parse_domain
 from ..host.networks import hands_out_devices
 from ..judge import codes
 from ..judge.checks.machine import SKIP_VSC_CHECK
@@ -34,6 +34,11 @@ from .supervise import Outcome
 
 if TYPE_CHECKING:
     from ..gather.saved import Restored
+
+REMEDY_SMALLER = (
+    "make its XML smaller (metadata, host devices), or set what unknown means: [policy]"
+)
+NOT_READ = "not read"
 
 
 class Gate(NamedTuple):
@@ -54,26 +59,81 @@ class Gate(NamedTuple):
         # prepare has no XML to judge: it only delivers a refusal that restore left.
         if operation == "prepare":
             return self._prepare(xml)
-        root = parse_domain(xml)
-        guest = read_guest(root, hands_out_devices)
+        root = None
+        try:
+            root = parse_domain(xml)
+            guest = read_guest(root, hands_out_devices)
+        except LimitError as error:
+            return self._too_large(operation, xml, root, str(error))
+        except GuestError as error:
+            if root is not None:
+                raise
+            return self._garbled(operation, xml, error)
+        probe = read_probe(guest.name, guest.metadata)
+        # Only at migrate: a dry run is an offline migration, which calls nothing else. It is told,
+        # too, that there is nothing to judge.
+        if operation == "migrate" and probe is not None:
+            return self._probe(guest, probe)
         # No output leaves the XML unchanged; any output would taint the domain.
         if not guest.devices and not guest.unresolved:
             return Outcome(0)
-        probe = read_probe(guest.name, guest.metadata)
-        # Only at migrate: a dry run is an offline migration, which calls nothing else.
-        if operation == "migrate" and probe is not None:
-            return self._probe(guest, probe)
         saved = self._saved(guest, root) if operation == "restore" else None
         found, decision = self.decide(guest, lambda: self._examine(guest, saved))
         report = as_dict(found, decision)
-        # Logged before the action is carried out, so that a hook killed later leaves a trace.
-        self.log(f"{operation} {summary(report)}", report["verdict"] not in ("pass", "tolerated"))
         token = self._token(operation, decision)
         self._await_started(operation, guest, found, decision, token)
         if decision.action == BLOCK:
-            return self._block(operation, xml, report)
+            return told(self._block(operation, xml, report), operation, report)
         leave = self._expect(operation, root, guest, found, decision, token)
-        return self._pass(xml, report, decision, token)._replace(after=leave)
+        outcome = self._pass(xml, report, decision, token)._replace(after=leave)
+        return told(outcome, operation, report)
+
+    def _too_large(
+        self, operation: str, xml: bytes, root: etree._Element | None, why: str
+    ) -> Outcome:
+        """The outcome for a guest whose devices are not read."""
+        found, decision = self.too_large(root, why)
+        report = as_dict(found, decision)
+        attempt.drop(self.settings.runtime, self.guest)
+        try:
+            if decision.action == BLOCK:
+                return told(self._block(operation, xml, report), operation, report)
+            return told(self._pass(xml, report, decision), operation, report)
+        # What cannot be parsed cannot be annotated, nor can a restore of it be refused.
+        except LimitError:
+            return told(Outcome(0), operation, as_dict(found, Decision(ALLOW)))
+
+    def too_large(self, root: etree._Element | None, why: str) -> tuple[Report, Decision]:
+        """What the policy of unknown says of a guest whose XML is not read, or not all of it."""
+        metadata = None if root is None else find_ours(root)
+        guest = Guest(
+            self.guest, "", NOT_READ, "", "", NOT_READ, (), (), express=False, metadata=metadata
+        )
+        finding = Finding(codes.GUEST_TOO_LARGE, f"it cannot be judged: {why}", REMEDY_SMALLER)
+        bare = Report(guest.name, guest.uuid, guest.machine, guest.emulator, (finding,), ())
+        return self.decide(guest, lambda: decided(bare, guest, self.settings))
+
+    def _garbled(self, operation: str, xml: bytes, error: GuestError) -> Outcome:
+        """The outcome for what is no domain's XML, which a hook before this one can have printed.
+
+        Raises GuestError where none did: libvirt itself writes no such thing.
+        """
+        from . import chain
+
+        hooks = chain.earlier()
+        if not hooks:
+            raise error
+        text = chain.printed(xml)
+        if not text:
+            raise GuestError(f"{error}{chain.suspicion(hooks)}") from error
+        what = f"guest {self.guest[:200]!a}: {chain.told(hooks, text)}; libvirt refuses it"
+        log = f"{operation} {what}"
+        # Not by on-error: libvirt refuses it in any case, and does not say why.
+        if operation == "migrate":
+            lines = chain.refusal(hooks, text)
+            err = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+            return Outcome(1, err=err, log=log, warning=True)
+        return Outcome(0, log=log, warning=True)
 
     def _token(self, operation: str, decision: Decision) -> str:
         """What marks the XML of this migration; empty where no report is put into it."""
@@ -95,7 +155,7 @@ class Gate(NamedTuple):
             self.log(f"guest {self.guest!a} cannot be judged again: {runtime} takes no file", True)
 
     def log(self, line: str, warning: bool) -> None:
-        """Log; not waited for where no time is left, because the outcome must get out in time."""
+        """Log what is not the outcome (:func:`told`), waiting no longer than there is time."""
         patience = min(journal.PATIENCE, self.end - time.monotonic())
         journal.write(self.settings.log, line, warning=warning, patience=patience)
 
@@ -123,7 +183,8 @@ class Gate(NamedTuple):
             reason = _internal(error)
         text = f"the check could not be made: {reason}"
         finding = Finding(codes.NOT_CHECKED, text, UNCHECKED_REMEDY)
-        report = Report(guest.name, guest.uuid, guest.machine, guest.emulator, (finding,), ())
+        head = (guest.name, guest.uuid, guest.machine, guest.emulator)
+        report = Report(*head, (finding,), (), guest.unjudged)
         # Never MEND: nothing is known about the devices.
         action = BLOCK if self.settings.on_error == BLOCK else ANNOTATE
         return report, Decision(action, (), f"on-error = {self.settings.on_error}")
@@ -142,7 +203,7 @@ class Gate(NamedTuple):
         )
         # Before the trial, which can take until the deadline.
         remember(facts, settings.catalogue)
-        facts = facts._replace(bandwidth=bandwidth)
+        facts = facts._replace(bandwidth=bandwidth, saved=saved is not None)
         report = examine(facts, trial_mode or settings.trial, trials(guest.emulator, self.end))
         return decided(report, guest, settings)
 
@@ -159,14 +220,12 @@ class Gate(NamedTuple):
         try:
             refusals.leave(self.settings.runtime, self.guest, token, message)
         except OSError as error:
-            self.log(
-                f"restore of guest {self.guest!a} cannot be refused: in {self.settings.runtime}:"
-                f" {error.strerror}; {headline(report)}",
-                warning=True,
-            )
             # Exit 0: a failing "restore begin" makes libvirt 11.3 delete a managed save.
-            return Outcome(0)
-        return Outcome(0, changed)
+            line = f"restore of guest {self.guest!a} let pass, as it cannot be refused: in"
+            where = f"{self.settings.runtime}: {error.strerror}"
+            return Outcome(0, log=f"{line} {where}; {headline(report)}", warning=True)
+        log = f"restore {summary(report)}; prepare begin is to refuse it"
+        return Outcome(0, changed, log=log, warning=True)
 
     def _pass(self, xml: bytes, report: ReportDict, decision: Decision, token: str = "") -> Outcome:
         silent = decision.action == ALLOW or self.settings.annotate == NEVER
@@ -218,15 +277,12 @@ class Gate(NamedTuple):
     def _prepare(self, xml: bytes) -> Outcome:
         from . import refusals
 
-        # take() removes the file, so that a refusal is used once, whatever the comparison says.
-        waiting = refusals.take(self.settings.runtime, self.guest)
-        if waiting is None:
+        # Another attempt, such as a cold start after "managedsave-remove", is not refused.
+        message = refusals.take(self.settings.runtime, self.guest, token_of(xml))
+        if message is None:
             return Outcome(0)
-        token, message = waiting
-        # Another attempt, such as a cold start after "managedsave-remove": not refused.
-        if token_of(xml) != token:
-            return Outcome(0)
-        return Outcome(1, err=f"{message}\n".encode())
+        log = f"prepare guest {self.guest!a}: restore blocked, as restore begin found"
+        return Outcome(1, err=f"{message}\n".encode(), log=log, warning=True)
 
     def _probe(self, guest: Guest, probe: Probe) -> Outcome:
         from .probe import reply
@@ -237,6 +293,14 @@ class Gate(NamedTuple):
         )
         # Exit 1: libvirt must not define the placeholder on the destination.
         return Outcome(1, err=reply(probe.part, as_dict(report, decision)))
+
+
+def told(outcome: Outcome, operation: str, report: ReportDict) -> Outcome:
+    """``outcome`` with its line for the log, unless it has one of its own."""
+    if outcome.log:
+        return outcome
+    warning = report["verdict"] not in ("pass", "tolerated")
+    return outcome._replace(log=f"{operation} {summary(report)}", warning=warning)
 
 
 def remember(facts: Facts, catalogue: str) -> None:
@@ -255,8 +319,11 @@ def remember(facts: Facts, catalogue: str) -> None:
 
 def decided(report: Report, guest: Guest, settings: Configuration) -> tuple[Report, Decision]:
     """The decision by both policies, and the report with what is invalid in the guest's."""
-    requested = read_policy(guest.metadata) if settings.guest_override else {}
-    report, policy = with_guest_policy(report, settings.policy, requested)
+    # The hook is silent about a guest without VFIO PCI devices, whatever the policies say.
+    if report.is_of_nothing:
+        return report, Decision(ALLOW)
+    requested = read_policy(guest.metadata)
+    report, policy = with_guest_policy(report, settings.policy, requested, settings.guest_override)
     decision = decide(report, policy, settings.vsc_tolerant)
     return with_mended_ahead(report, decision), decision
 

@@ -30,26 +30,30 @@ LIFETIME = 2
 _DESCRIPTORS = 1024
 
 
-def write(log: str, line: str, *, warning: bool = False, patience: float = PATIENCE) -> None:
+def write(log: str, line: str, *, warning: bool = False, patience: float = PATIENCE) -> bool:
     """Log ``line`` to ``log``: ``syslog``, ``none`` or an absolute path.
 
-    Never raises, and returns within ``patience`` seconds, whether the line was written or not.
+    Never raises, and returns within ``patience`` seconds, whether the line was written or not:
+    False where it is known that it will not be.
     """
     if log == "none":
-        return
+        return True
     # A line break in a guest's name could otherwise forge a line of the log.
     clean = printable(line)
     try:
+        # Here, where it can still be told that there is no module.
+        import syslog  # noqa: F401
+
         written = _start(log, clean, warning)
-    except OSError:
-        _without_process(log, clean)
-        return
+    except (ImportError, OSError):
+        return _without_process(log, clean)
     try:
         # The pipe's end of file is the writer's exit; its status is not needed.
         select.select([written], [], [], max(0.0, patience))
     finally:
         # The process is not reaped: the hook is about to end, and init reaps orphans.
         os.close(written)
+    return True
 
 
 def _start(log: str, line: str, warning: bool) -> int:
@@ -104,13 +108,14 @@ def _deliver(log: str, line: str, warning: bool) -> None:
         _syslog(line, warning=True)
 
 
-def _without_process(log: str, line: str) -> None:
+def _without_process(log: str, line: str) -> bool:
     """For a host that can start no process, nor an emulator: a file is all that may not block."""
     try:
         if log != "syslog":
             _append(log, line)
     except OSError:
-        return
+        return False
+    return log != "syslog"
 
 
 def _syslog(line: str, warning: bool) -> None:

@@ -22,6 +22,7 @@ from ..judge.verdicts import FAIL, MEND, PASS, TOLERATED
 from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..osutil.text import printable
 from ..qemu.messages.explain import Explanation, explain
+from ..qemu.messages.message import CAUSE, NOTE
 from . import expected
 from .annotation import token_of
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 # libvirt's reason for a guest that did not come to run, and what libvirt 9.0 gives for all.
 DID_NOT_START, NO_REASON = "failed", "-"
-# Lines that only say that another line's failure was one.
-_CONSEQUENCES = ("load-failed", "migration-failed")
 # How QEMU ends whose stream did: it was cancelled, or the connection was lost.
 _CUT_SHORT = "Input/output error"
 # Lines behind a bad byte in which QEMU names the device, as in qemu.messages.
@@ -122,9 +121,9 @@ def _added(guest: str, entry: Entry, settings: Configuration) -> str:
 def cause_of(text: str, devices: list[dict[str, Any]]) -> Cause:
     """The first line of QEMU's that says why, and whose device it is about."""
     found = list(explain(text))
-    causes = [line for line in found if line.kind not in _CONSEQUENCES]
+    causes = [line for line in found if line.role == CAUSE]
     # A vendor's driver that refuses its device's state leaves no other line.
-    first = next(iter(causes or found), None)
+    first = next(iter(causes or [line for line in found if line.role != NOTE]), None)
     if first is None:
         return Cause("", None)
     cut_short = not causes and any(

@@ -28,11 +28,12 @@ from ..judge.policy import Decision
 from ..judge.verdicts import BLOCK, MEND, NEVER
 from ..pci.state import State
 from ..report.schema import as_dict
-from ..report.text import refusal, summary
+from ..report.text import refusal
 from . import attempt, expected
-from .gate import Gate, decided, remember
+from .gate import Gate, decided, remember, told
 from .supervise import Outcome
 
+# What becomes of a guest that the policy would have mended, and that in a few words: what to do.
 MENDED_NEXT = (
     "a device cannot be mended once its QEMU runs; what it presents goes into the catalogue, so"
     " that the next attempt can be mended at migrate begin: migrate again"
@@ -42,6 +43,10 @@ NOT_MENDED = (
     " the next time either: put what the device presents into a state file on the destination, then"
     " migrate again"
 )
+TO_DO = {
+    MENDED_NEXT: "migrate again: the hook can mend it then",
+    NOT_MENDED: "put a state file of the device there, then migrate again",
+}
 
 
 def started(gate: Gate, xml: bytes) -> Outcome:
@@ -67,12 +72,13 @@ def _second_gate(gate: Gate, guest: Guest, process: Process) -> Outcome:
     if decision.action == MEND:
         decision = Decision(BLOCK, (), _next_attempt(gate, guest))
     shown = as_dict(report, decision)
-    gate.log(f"started {summary(shown)}", shown["verdict"] not in ("pass", "tolerated"))
     if decision.action != BLOCK:
-        return Outcome(0)
+        return told(Outcome(0), "started", shown)
     # QEMU will have said nothing by "release end": there is nothing to learn from this attempt.
     expected.drop(gate.settings.runtime, gate.guest)
-    return Outcome(1, err=("\n".join(refusal(shown, "migration")) + "\n").encode())
+    lines = refusal(shown, "migration", TO_DO.get(decision.note, ""))
+    err = ("\n".join(lines) + "\n").encode("utf-8", "replace")
+    return told(Outcome(1, err=err), "started", shown)
 
 
 def _next_attempt(gate: Gate, guest: Guest) -> str:

@@ -2,12 +2,16 @@
 
 libvirt waits for a hook without a time-out, and for every process that still holds its stdout or
 stderr. The child therefore gets pipes instead of them, in a process group of its own that is killed
-when time is up; the parent relays the result only once it is whole. A child that crashes, runs out
-of memory or hangs in the kernel is a result like any other. Memory is bounded by the bound on the
-input; a resource limit would be inherited by the emulator, which reserves 1 GiB under TCG.
+when time is up; the parent relays the result only once it is whole, and does not end without the
+child, however it ends. A child that crashes, runs out of memory or hangs in the kernel is a result
+like any other. Memory is bounded by the bound on the input; a resource limit would be inherited by
+the emulator, which reserves 1 GiB under TCG.
 
-Temporary files of the child lie in a directory of its own, which the child removes, and the parent
-where the child was killed.
+The deadline counts what the child could do: while it is ready to run and the processors are busy
+with others, its clock stands still, up to a bound (:data:`STRETCH`).
+
+Temporary files of the child lie in a directory of its own, which the child removes, the parent
+where the child was killed, and a later hook where both were.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import time
 from collections.abc import Callable
 
 from ..errors import PreflightError
+from ..osutil import leftovers
 from ..osutil.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -28,14 +33,19 @@ if TYPE_CHECKING:
 SIGKILL = 9
 # Seconds that a child may take for what it does after its answer.
 AFTERWARDS = 5
+# How many times the deadline is added to it at most, for a child that gets no processor.
+STRETCH = 2.0
 # Seconds to wait for a killed child; one that is stuck in the kernel is not waited for.
 GRACE = 0.3
+_WARNING = b"!"
 
 
 class Outcome(NamedTuple):
     """What the child did; ``failure`` is empty if it came to a result of its own.
 
-    ``after`` is what the child does once it has answered; nobody waits for that.
+    ``after`` is what the child does once it has answered; nobody waits for that. ``log`` is the
+    line that tells of this outcome, as a ``warning`` or not: the parent writes it, because a child
+    that is killed between the line and the answer would have told of what never was.
     """
 
     status: int
@@ -43,6 +53,8 @@ class Outcome(NamedTuple):
     err: bytes = b""
     failure: str = ""
     after: Callable[[], object] | None = None
+    log: str = ""
+    warning: bool = False
 
 
 def supervised(work: Callable[[], Outcome], deadline: float) -> Outcome:
@@ -55,19 +67,27 @@ def supervised(work: Callable[[], Outcome], deadline: float) -> Outcome:
 
 
 def _supervised(work: Callable[[], Outcome], deadline: float, scratch: str) -> Outcome:
-    # Output, errors, and the exit status of a child that goes on after its answer.
-    reads, writes = zip(*(os.pipe() for _ in range(3)))
+    # Output, errors, the exit status, the log's line.
+    reads, writes = zip(*(os.pipe() for _ in range(4)))
     # Buffered output would otherwise be written twice, by the parent and by the child.
     sys.stdout.flush()
     sys.stderr.flush()
+    # Nobody writes to it; only the parent keeps its write end.
+    theirs, lifeline = os.pipe()
     # fork() rather than a new interpreter, which would have to import everything again.
     child = os.fork()
     if child == 0:
         # The child's copies of the read ends would hide the end of file from the parent.
         _close(reads)
-        _child(work, writes, scratch)
-    _close(writes)
-    return _watch(child, reads, time.monotonic() + deadline)
+        _child(work, writes, (theirs, lifeline), scratch)
+    _close((*writes, theirs))
+    begun = time.monotonic()
+    # While the child works, so that nobody waits for it.
+    leftovers.sweep()
+    try:
+        return _watch(child, reads, begun, deadline)
+    finally:
+        os.close(lifeline)
 
 
 def _close(descriptors: tuple[int, ...]) -> None:
@@ -77,8 +97,7 @@ def _close(descriptors: tuple[int, ...]) -> None:
 
 def _scratch() -> str:
     """A new directory for temporary files, created before the child can be killed; or none."""
-    place = os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - a name that nobody can guess follows
-    path = os.path.join(place, f"vfio-preflight-{os.urandom(8).hex()}")
+    path = os.path.join(leftovers.place(), f"{leftovers.SCRATCH}{os.urandom(8).hex()}")
     try:
         os.mkdir(path, 0o700)
         # mkdir()'s mode is subject to the umask, which a hook inherits from the daemon.
@@ -100,12 +119,16 @@ def _remove(scratch: str) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _child(work: Callable[[], Outcome], pipes: tuple[int, ...], scratch: str) -> NoReturn:
+def _child(
+    work: Callable[[], Outcome], pipes: tuple[int, ...], line: tuple[int, int], scratch: str
+) -> NoReturn:
     status = 70
-    out, err, answer = pipes
+    out, err, answer, log = pipes
     try:
-        # A group of its own, so that the emulators it starts can be killed with it.
+        # A group of its own, so that what it forks can be killed with it. Programs that it starts
+        # see to that themselves (osutil.program).
         os.setpgid(0, 0)
+        _tie(*line)
         if scratch:
             os.environ["TMPDIR"] = scratch
         # stderr first: an error in between is then already reported to the parent.
@@ -115,10 +138,15 @@ def _child(work: Callable[[], Outcome], pipes: tuple[int, ...], scratch: str) ->
         # Written at the end and as a whole, so a killed child leaves no half XML for libvirt.
         _write(1, outcome.out)
         _write(2, outcome.err)
+        if outcome.log:
+            _write(log, _packed(outcome))
         status = outcome.status
+        # Last, when all else is there: it may take long until the process itself has ended, whose
+        # open devices the kernel has to reset.
+        os.write(answer, bytes([status]))
         if outcome.after is not None:
-            os.write(answer, bytes([status]))
-            _let_go((0, 1, 2, *pipes))
+            # The lifeline before the pipes, after whose end the parent ends.
+            _let_go((line[0], 0, 1, 2, *pipes))
             outcome.after()
     except PreflightError as error:
         # The parent turns this, and the child's own faults below, into the on-error policy.
@@ -130,6 +158,26 @@ def _child(work: Callable[[], Outcome], pipes: tuple[int, ...], scratch: str) ->
         _remove(scratch)
         # Not sys.exit(): the child must not run the parent's cleanup handlers.
         os._exit(status)
+
+
+def _packed(outcome: Outcome) -> bytes:
+    """The line for the log, behind a byte that says how loud it is."""
+    return (_WARNING if outcome.warning else b"-") + outcome.log.encode("utf-8", "replace")
+
+
+def _tie(lifeline: int, write_end: int) -> None:
+    """Have the kernel kill this process as the last write end of its lifeline is closed.
+
+    Source: fcntl(2), F_SETOWN and F_SETSIG; ``pipe_release()``, fs/pipe.c of Linux.
+    """
+    import fcntl
+
+    # Not the process group: a process that writes a line of the log is part of it at first.
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    # Only now, so that a parent that has ended meanwhile is noticed.
+    os.close(write_end)
 
 
 def _let_go(descriptors: tuple[int, ...]) -> None:
@@ -147,7 +195,8 @@ def _write(descriptor: int, data: bytes) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def _watch(child: int, pipes: tuple[int, ...], end: float) -> Outcome:
+def _watch(child: int, pipes: tuple[int, ...], begun: float, deadline: float) -> Outcome:
+    end = begun + deadline
     received = {descriptor: bytearray() for descriptor in pipes}
     waiting = list(pipes)
     try:
@@ -156,6 +205,10 @@ def _watch(child: int, pipes: tuple[int, ...], end: float) -> Outcome:
             left = end - time.monotonic()
             ready = select.select(waiting, [], [], left)[0] if left > 0 else []
             if not ready:
+                later = begun + deadline + min(_starved(child), STRETCH * deadline)
+                if later > max(end, time.monotonic()):
+                    end = later
+                    continue
                 _kill(child)
                 _reap(child)
                 return Outcome(70, failure="no result within the deadline")
@@ -166,14 +219,26 @@ def _watch(child: int, pipes: tuple[int, ...], end: float) -> Outcome:
                     waiting.remove(descriptor)
     finally:
         _close(pipes)
-    out, err, answer = (bytes(received[descriptor]) for descriptor in pipes)
+    out, err, answer, log = (bytes(received[descriptor]) for descriptor in pipes)
     if answer:
-        return Outcome(answer[0], out, err)
-    # WNOWAIT keeps the zombie, so the process group's id cannot be reused before the kill.
-    ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-    if ended is not None and ended.si_code != os.CLD_EXITED:
-        _kill(child)  # it is gone; the emulator that it had started may wait for commands yet
-    return _outcome(os.waitpid(child, 0)[1], out, err)
+        line, warning = log[1:].decode("utf-8", "replace"), log[:1] == _WARNING
+        outcome = _outcome(answer[0], out, err)
+        return outcome if outcome.failure else outcome._replace(log=line, warning=warning)
+    # It is gone, or is stuck in its end; an emulator that it had started may wait for commands yet.
+    _kill(child)
+    return _failed(_reap(child), err)
+
+
+def _starved(child: int) -> float:
+    """Seconds in which the child was ready to run, and waited for a processor.
+
+    0.0 where the kernel does not tell (CONFIG_SCHED_INFO). Source: sched-stats.rst of Linux.
+    """
+    try:
+        with open(f"/proc/{child}/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def _kill(child: int) -> None:
@@ -186,18 +251,33 @@ def _kill(child: int) -> None:
             continue
 
 
-def _reap(child: int) -> None:
-    """Wait for a child that was killed; not for long, it may be stuck in the kernel."""
+def _reap(child: int) -> int | None:
+    """Wait for a child that is gone or was killed; not for long, it may be stuck in the kernel.
+
+    Return its wait status, None if it is.
+    """
     end = time.monotonic() + GRACE
     # Polling, as SIGCHLD or a pidfd would not help with a process stuck in the kernel (state D).
-    while os.waitpid(child, os.WNOHANG)[0] == 0 and time.monotonic() < end:
+    while True:
+        try:
+            pid, status = os.waitpid(child, os.WNOHANG)
+        # Where the hook's caller ignores SIGCHLD, and that was inherited, nothing is to be reaped.
+        except ChildProcessError:
+            return None
+        if pid or time.monotonic() >= end:
+            return status if pid else None
         time.sleep(0.005)
 
 
-def _outcome(wait_status: int, out: bytes, err: bytes) -> Outcome:
-    if os.WIFSIGNALED(wait_status):
-        return Outcome(70, failure=f"ended by signal {os.WTERMSIG(wait_status)}")
-    status = os.WEXITSTATUS(wait_status)
+def _failed(wait_status: int | None, err: bytes) -> Outcome:
+    """The outcome of a child that gave no answer."""
+    if wait_status is not None and os.WIFEXITED(wait_status):
+        return _outcome(os.WEXITSTATUS(wait_status) or 70, b"", err)
+    signal = "" if wait_status is None else f" by signal {os.WTERMSIG(wait_status)}"
+    return Outcome(70, failure=f"ended{signal}")
+
+
+def _outcome(status: int, out: bytes, err: bytes) -> Outcome:
     # 70, EX_SOFTWARE: the child's own failure; anything but 0 and 1 is not the hook's answer.
     if status not in (0, 1):
         return Outcome(status, failure=err.decode("utf-8", "replace").strip() or f"exit {status}")

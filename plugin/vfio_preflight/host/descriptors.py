@@ -14,6 +14,7 @@ import re
 import stat
 
 from ..osutil.light import NamedTuple
+from ..osutil.regular import read_start
 
 SYSPATH = "vfio-device-syspath:"
 ANONYMOUS = "anon_inode:[vfio-device]"
@@ -75,8 +76,7 @@ def may_open_again(directory: str, root: str = "/") -> bool:
     if not os.path.isdir(os.path.join(directory, "mdev_type")):
         return True
     try:
-        with open(os.path.join(root, "proc/sys/kernel/osrelease"), encoding="ascii") as file:
-            release = file.read(256)
+        release = read_start(os.path.join(root, "proc/sys/kernel/osrelease"), 256).decode("ascii")
     except (OSError, ValueError):
         return False
     match = re.match(r"([0-9]+)\.([0-9]+)", release)
@@ -91,12 +91,11 @@ def _open_files(pid: int, root: str) -> list[_Open]:
     for number in sorted(os.listdir(os.path.join(proc, "fd")), key=int):
         try:
             link = os.readlink(os.path.join(proc, "fd", number))
-            with open(os.path.join(proc, "fdinfo", number), "rb") as info:
-                # Bounded: fdinfo of an epoll or inotify descriptor has a line for each watched
-                # file.
-                lines = info.read(1 << 16).decode(errors="replace").split("\n")
+            # Bounded: fdinfo of an epoll or inotify descriptor has a line for each watched file.
+            info = read_start(os.path.join(proc, "fdinfo", number), 1 << 16)
         except FileNotFoundError:
             continue  # closed meanwhile
+        lines = info.decode(errors="replace").split("\n")
         paths = [line[len(SYSPATH) :].strip() for line in lines if line.startswith(SYSPATH)]
         files.append(_Open(int(number), link, paths[0] if paths else ""))
     return files
@@ -106,8 +105,8 @@ def _character_device(directory: str) -> str | None:
     """Major and minor number of the device's file in /dev/vfio/devices, if it has one."""
     try:
         (name,) = os.listdir(os.path.join(directory, "vfio-dev"))
-        with open(os.path.join(directory, "vfio-dev", name, "dev"), encoding="ascii") as file:
-            return file.read(32).strip()
+        path = os.path.join(directory, "vfio-dev", name, "dev")
+        return read_start(path, 32).decode("ascii").strip()
     except (OSError, ValueError):
         return None
 

@@ -11,9 +11,9 @@ Source: libvirt, ``src/logging/log_handler.c``, ``src/util/virrotatingfile.c``,
 from __future__ import annotations
 
 import os
-import stat
 
 from ..osutil.light import NamedTuple
+from ..osutil.regular import open_regular
 
 LOGS = "var/log/libvirt/qemu"
 # What a failed attempt writes is its command line and some messages: kilobytes.
@@ -50,8 +50,8 @@ class Written(NamedTuple):
 def mark(guest: str, root: str = "/") -> Mark:
     """Where the guest's log ends now."""
     try:
-        with open(_path(guest, root), "rb", buffering=0, opener=_at_once) as file:
-            info = _regular(file.fileno())
+        with open_regular(_path(guest, root)) as file:
+            info = os.fstat(file.fileno())
             return Mark(info.st_ino, info.st_size, _tail(file.fileno(), info.st_size))
     except OSError:
         # libvirt creates it when it starts the guest; a directory that cannot be read now cannot
@@ -91,8 +91,8 @@ def _parts(path: str, mark: Mark) -> tuple[list[bytes], bool]:
 
 def _read(path: str, mark: Mark) -> tuple[int, bool, bytes]:
     """A log's inode, whether it goes on from the mark, and what it has: from there, or all."""
-    with open(path, "rb", buffering=0, opener=_at_once) as file:
-        info = _regular(file.fileno())
+    with open_regular(path) as file:
+        info = os.fstat(file.fileno())
         is_continued = (
             info.st_ino == mark.inode
             and info.st_size >= mark.size
@@ -106,18 +106,6 @@ def _read(path: str, mark: Mark) -> tuple[int, bool, bytes]:
 def _tail(descriptor: int, size: int) -> str:
     begin = max(0, size - _TAIL)
     return os.pread(descriptor, size - begin, begin).hex()
-
-
-def _regular(descriptor: int) -> os.stat_result:
-    info = os.fstat(descriptor)
-    if not stat.S_ISREG(info.st_mode):
-        raise OSError("not a regular file")
-    return info
-
-
-def _at_once(path: str, flags: int) -> int:
-    # O_NONBLOCK: open() of a FIFO returns at once.
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def _path(guest: str, root: str) -> str:

@@ -16,11 +16,13 @@ from collections.abc import Iterator, Mapping
 from ..guest.commandline import parse_device
 from ..guest.xml import GuestError
 from ..osutil.light import NamedTuple
+from ..osutil.regular import read_regular
 
 PID_FILES = "run/libvirt/qemu"
 # A guest that is migrated in or restored, or that goes on from a snapshot.
 _INCOMING = ("-incoming", "-loadvm")
 _DELETED = " (deleted)"
+_MAX_FILE = 16 << 20  # a process's arguments may take a quarter of its stack, 6 MiB at most
 _START_TIME = 19  # of the fields of /proc/PID/stat behind the command's name
 
 
@@ -125,5 +127,4 @@ def _host(options: Mapping[str, str]) -> str:
 
 
 def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+    return read_regular(path, _MAX_FILE)

@@ -46,7 +46,7 @@ def _unnamed(device: GuestDevice) -> Missing:
     if device.kind == "network":
         # libvirt takes a VF from the network's pool when it prepares the start, after this hook.
         reason = "libvirt chooses the host's device when the guest starts; it is not known before"
-    remedy = "name the device in the guest's XML, or migrate with an XML that does (--xml)"
+    remedy = "name the device in the guest's XML, or by virsh migrate --xml"
     return Missing(UNKNOWN, reason, remedy)
 
 
@@ -69,9 +69,10 @@ def _remedy(name: str, side: str, states: str, root: str) -> str:
     mdev = is_mdev(name)
     # Neither a file nor the device exists, so binding or capturing something would not help.
     if find_file(name, states, root) is None and not sysfs.exists(name, root):
-        create = "create the mediated device there, or " * mdev
-        other = f"choose a device that the {side} has (virsh migrate --xml, virsh restore --xml)"
-        return f"{create}{other}"
+        # Short enough for a refusal's first line: a state file of no device would be no remedy.
+        if mdev:
+            return "create the mediated device there, or name one that exists by --xml"
+        return f"name a device that the {side} has, with virsh's --xml"
     shared = "import the catalogue of a host with the same driver, or " * mdev
     file = f"{os.path.join(states, name)}" + " (or its mdev type)" * mdev
     return f"{shared}capture the state and put it on that host into {file}"

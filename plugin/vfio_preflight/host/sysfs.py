@@ -12,6 +12,7 @@ import os
 
 from ..errors import PreflightError
 from ..guest.addresses import is_mdev
+from ..osutil.regular import read_start
 
 PCI_DEVICES = "sys/bus/pci/devices"
 MDEV_DEVICES = "sys/bus/mdev/devices"
@@ -53,8 +54,7 @@ def vgpu_type(address: str, root: str = "/") -> str | None:
     """
     path = os.path.join(root, PCI_DEVICES, address, "nvidia", "current_vgpu_type")
     try:
-        with open(path, "rb") as file:
-            number = file.read(16).strip()
+        number = read_start(path, 16).strip()
     except OSError:
         return None
     # "0" means that no vGPU type is set on the VF: libvirt would hand out a VF without a vGPU.

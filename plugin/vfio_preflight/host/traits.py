@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 
 from ..guest.traits import Traits
+from ..osutil.regular import read_start
 from ..osutil.text import printable
 from .sysfs import MDEV_DEVICES, PCI_DEVICES, mdev_type, vgpu_type
 
@@ -92,8 +93,7 @@ def _number(home: str, name: str) -> str:
 
 def _text(path: str) -> str:
     try:
-        with open(path, "rb") as file:
-            text = file.read(MAX_LENGTH).decode("ascii", "replace").strip()
+        text = read_start(path, MAX_LENGTH).decode("ascii", "replace").strip()
     except OSError:
         return ""
     # The text comes from a driver or firmware, and goes into XML and logs.

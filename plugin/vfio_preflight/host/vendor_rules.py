@@ -66,7 +66,7 @@ def _paths(place: str) -> list[str]:
         return []  # an operator may do without rules
     except OSError as error:
         raise HostError(f"{place}: cannot be read: {error.strerror}") from error
-    # Whoever can write to the directory can replace every file in it.
+    # Without any file in it, too: whoever can write to it can take them away.
     require_operators(place)
     # Hidden files are what editors and install leave for a moment.
     shown = (name for name in names if name.endswith(SUFFIX) and not name.startswith("."))
@@ -79,7 +79,7 @@ def _read(path: str, drivers: set[bytes]) -> tuple[VendorRule, ...]:
     try:
         data = read_regular(path)
     except OSError as error:
-        raise HostError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise HostError(f"{path}: cannot be read: {error.strerror}") from error
     # Searched first: parsing takes far longer, and one vendor of all is concerned.
     text = data.replace(b"-", b"_")
     if not any(driver in text for driver in drivers):

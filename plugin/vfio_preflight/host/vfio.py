@@ -28,6 +28,7 @@ import struct
 from collections.abc import Iterator
 
 from ..guest.addresses import host_address, uuid
+from ..osutil.regular import read_start
 from ..pci.space import identity
 from .descriptors import descriptor_of, duplicate, group_of, may_open_again
 from .sources.sysfs import shows_own_ids
@@ -132,8 +133,7 @@ def _require_identity(name: str, device: VfioDevice, directory: str, root: str) 
 
 def _id(directory: str, name: str) -> str:
     try:
-        with open(os.path.join(directory, name), encoding="ascii") as file:
-            return file.read(16).strip()[2:]
+        return read_start(os.path.join(directory, name), 16).decode("ascii").strip()[2:]
     except (OSError, ValueError):
         return ""
 

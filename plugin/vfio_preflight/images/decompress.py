@@ -20,11 +20,10 @@ from ..errors import PreflightError
 from ..osutil import program
 from ..osutil.executable import ExecutableError, trusted_executable, unprivileged_user
 from ..osutil.light import TYPE_CHECKING, NamedTuple
-from ..osutil.program import Limits, ProgramError
+from ..osutil.program import Limits, Program, ProgramError
 from .stream import MAX_SLACK
 
 if TYPE_CHECKING:
-    import subprocess
     from typing import IO
 
 KEPT = 32 << 20  # bytes at the end: all devices' sections and their description
@@ -175,12 +174,12 @@ def _next_stream(data: bytes, file: IO[bytes]) -> bytes:
 
 def _program(name: str, *arguments: str) -> Callable[[IO[bytes], float, str], Iterator[bytes]]:
     def run(file: IO[bytes], deadline: float, root: str) -> Iterator[bytes]:
-        process = _start(name, arguments, file, root, deadline)
+        started = _start(name, arguments, file, root, deadline)
         try:
-            yield from _output(process, name, deadline)
+            yield from _output(started, name, deadline)
         # Also when the caller abandons the generator, so that no program survives it.
         finally:
-            program.end(process)
+            program.end(started)
 
     return run
 
@@ -197,7 +196,7 @@ _READERS = {
 
 def _start(
     name: str, arguments: tuple[str, ...], file: IO[bytes], root: str, deadline: float
-) -> subprocess.Popen[bytes]:
+) -> Program:
     path = f"/usr/bin/{name}"
     # Checked separately to name the missing package rather than a failed stat().
     if not os.path.exists(os.path.join(root, path.lstrip("/"))):
@@ -206,8 +205,7 @@ def _start(
         # The path is libvirt's, but as root nothing is executed without this check.
         executable = trusted_executable(path, root)
         argv = (executable.realpath, *arguments)
-        # A hostile image must not fill memory or disk by way of the decompressor, nor keep it
-        # running should this process be killed.
+        # A hostile image must not fill memory or disk by way of the decompressor.
         limits = Limits(cpu=_cpu_seconds(deadline), memory=_MEMORY, file_size=0)
         return program.start(argv, unprivileged_user(), limits, stdin=file)
     except (ExecutableError, ProgramError) as error:
@@ -218,14 +216,15 @@ def _cpu_seconds(deadline: float) -> int | None:
     """Processor time for a program that has until ``deadline``, with some seconds to spare."""
     if deadline == math.inf:
         return None
-    # Above the wall-clock limit: the deadline decides, this only ends an orphan.
+    # Above the wall-clock limit: the deadline decides.
     return int(max(0.0, deadline - time.monotonic())) + 2
 
 
-def _output(process: subprocess.Popen[bytes], name: str, deadline: float) -> Iterator[bytes]:
+def _output(started: Program, name: str, deadline: float) -> Iterator[bytes]:
     """What the program writes; its error output is discarded, so that the pipe never fills up."""
     import select
 
+    process = started.process
     assert process.stdout is not None and process.stderr is not None
     poll = select.poll()
     poll.register(process.stdout, select.POLLIN)
@@ -245,7 +244,7 @@ def _output(process: subprocess.Popen[bytes], name: str, deadline: float) -> Ite
             break
         yield chunk
     # The status is known only after the exit; a damaged image may still have produced output.
-    status = program.wait(process, _GRACE)
+    status = program.wait(started, _GRACE)
     if status is None:
         raise DecompressError(f"{name} has written everything and does not exit; it was stopped")
     if status != 0:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 QEMU_SAVE_MAGIC = b"LibvirtQemudSave"
 QEMU_SAVE_PARTIAL = b"LibvirtQemudPart"
 QEMU_SAVE_VERSION = 2
+QCOW_MAGIC = b"QFI\xfb"
 FORMATS = ("raw", "gzip", "bzip2", "xz", "lzop", "zstd", "sparse")
 _SEEKABLE = ("raw", "sparse", "qemu")
 
@@ -112,7 +113,7 @@ def opened(path: str) -> Iterator[tuple[IO[bytes], int]]:
     """
     try:
         # O_NONBLOCK: open() of a FIFO returns at once, to be refused below.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
             os.close(descriptor)
@@ -188,6 +189,11 @@ def _read_header(data: bytes, name: str) -> _Header:
         raise SaveImageError(
             f"{name}: an incomplete save image: the save is still under way, or it failed; libvirt"
             " would not restore it either"
+        )
+    if magic.startswith(QCOW_MAGIC):
+        raise SaveImageError(
+            f"{name}: a qcow2 disk: what an internal snapshot in it holds of the guest's memory and"
+            " devices cannot be read; only a file of its own can (snapshot-create-as --memspec)"
         )
     if magic != QEMU_SAVE_MAGIC or len(data) < _HEADER_SIZE:
         raise SaveImageError(f"{name}: neither a libvirt save image nor a QEMU migration file")

@@ -83,6 +83,11 @@ BAR_SIZE_DIFFERS = Code(
     UNKNOWN,
     "a BAR differs in size; whether QEMU notices depends on the address programmed into it",
 )
+NOT_DECIDED = Code(
+    "not-decided",
+    PASS,
+    "bits that a state cannot tell, of BARs or of a physical device in use, were not compared",
+)
 PASID_UNDECIDED = Code(
     "pasid-undecided",
     UNKNOWN,
@@ -170,10 +175,26 @@ NETWORK_UNRESOLVED = Code(
 NOT_CHECKED = Code(
     "not-checked", UNKNOWN, "the check could not be made; the on-error policy decided"
 )
+NOTHING_JUDGED = Code(
+    "nothing-judged", UNKNOWN, "the guest has no VFIO PCI device: nothing was checked"
+)
+UNJUDGED_REFUSED = Code(
+    "unjudged-refused",
+    UNKNOWN,
+    "libvirt or QEMU is known to refuse a device of the guest's that is not judged",
+)
+GUEST_TOO_LARGE = Code(
+    "guest-too-large", UNKNOWN, "the guest's XML is larger than what is read of any guest"
+)
 GUEST_POLICY_UNUSABLE = Code(
     "guest-policy-unusable",
     PASS,
     "an action requested in the guest's own policy does not exist; it is ignored",
+)
+GUEST_POLICY_REFUSED = Code(
+    "guest-policy-refused",
+    PASS,
+    "the guest's own policy asks for less than the host's; guest-override does not allow that",
 )
 
 # --- vendors' rules -------------------------------------------------------------------------------
@@ -205,6 +226,14 @@ MACHINE_ALIAS = Code(
 )
 MACHINE_DEPRECATED = Code(
     "machine-deprecated", PASS, "the machine type is deprecated and will be removed"
+)
+ARCH_MISMATCH = Code(
+    "arch-mismatch", FAIL, "the emulator does not emulate the guest's architecture"
+)
+ARCH_UNDECIDED = Code(
+    "arch-undecided",
+    UNKNOWN,
+    "the emulator may not emulate the guest's architecture, or the check was not tried on it",
 )
 EMULATOR_UNKNOWN = Code(
     "emulator-unknown", UNKNOWN, "the destination's emulator could not be queried"

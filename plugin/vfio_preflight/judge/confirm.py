@@ -21,6 +21,7 @@ from ..qemu.trial.case import to_case
 from ..qemu.trial.endings import ABORT, CRASH, ERROR, FAIL, HANG, PASS, Result
 from ..qemu.trial.setting import Setting
 from . import codes
+from .checks.config_space import REMEDY_TRY
 from .checks.machine import SKIP_VSC_CHECK
 from .codes import COMPARE, REALISE
 from .codes import SOURCE as SOURCE_STAGE
@@ -66,7 +67,7 @@ class Trial(NamedTuple):
         """A finding's text: what QEMU did, and ``rest``."""
         whose = "source's device" if self.result.side == SOURCE else "device"
         verb = VERBS[self.result.outcome]
-        return f"tried on QEMU {self.emulator.version}: it {verb} the {whose}, {rest}"
+        return f"QEMU {self.emulator.version}, tried, {verb} the {whose}{rest}"
 
     @property
     def case(self) -> str:
@@ -75,10 +76,10 @@ class Trial(NamedTuple):
         case = to_case(self.source, self.setting, self.destination, self.setting)
         words = (result.outcome, result.side, repr(result.line))
         real = " ".join(word for word in words if word)
+        build = f"{facts.version} {facts.package}".strip()
         return (
-            f"vfio-preflight {__version__}, QEMU {facts.version} {facts.package}, source"
-            f" {self.source.evidence}, predicted {self.predicted}, real {real}, case"
-            f" {json.dumps(case, separators=(',', ':'))}"
+            f"vfio-preflight {__version__}, QEMU {build}, source {self.source.evidence}, predicted"
+            f" {self.predicted}, real {real}, case {json.dumps(case, separators=(',', ':'))}"
         )
 
 
@@ -136,8 +137,13 @@ def _agreed(device: DeviceReport, tried: Trial) -> DeviceReport:
         findings = tuple(f for f in findings if f.code is not codes.VSC_CHECK_UNDECIDED)
     elif result.outcome == FAIL and not device.quote:
         decided = {codes.VSC_CHECK_UNDECIDED: codes.VSC_BODY_DIFFERS}
-        findings = tuple(f._replace(code=decided.get(f.code, f.code)) for f in findings)
-    confirmed = Finding(codes.TRIAL_AGREES, tried.sentence("as predicted"))
+        findings = tuple(
+            f._replace(code=decided[f.code], remedy=f.remedy.replace(REMEDY_TRY, ""))
+            if f.code in decided
+            else f
+            for f in findings
+        )
+    confirmed = Finding(codes.TRIAL_AGREES, tried.sentence(", as predicted"))
     # A line about the source's device would mislead: the destination would not print it.
     quote = device.quote or ("" if result.side == SOURCE else result.line)
     return device._replace(findings=(*findings, confirmed), quote=quote)
@@ -172,11 +178,12 @@ def _unavailable(reason: str) -> Finding:
 
 
 def _refuses(tried: Trial) -> Finding:
-    line = tried.result.line or "without a message"
+    # QEMU's line first: it names the byte.
+    line = f': "{tried.result.line}"' if tried.result.line else " without a message"
     if PASS in tried.predicted.outcomes:
-        code, text = codes.TRIAL_REFUSES, f"where the model predicts success; {line}"
+        code, text = codes.TRIAL_REFUSES, f"{line}; the model predicts success"
     else:
-        code, text = codes.TRIAL_DIFFERS, f"where the model predicts {tried.predicted}; {line}"
+        code, text = codes.TRIAL_DIFFERS, f"{line}; the model predicts {tried.predicted}"
     with_property = tried.setting.environment.properties.get(SKIP_VSC_CHECK)
     also = f" (with {SKIP_VSC_CHECK}={with_property})" if with_property else ""
     remedy = f"do not migrate to this emulator; please report: {tried.case}"
@@ -184,11 +191,11 @@ def _refuses(tried: Trial) -> Finding:
 
 
 def _hangs(tried: Trial) -> Finding:
-    return Finding(codes.REALISE_HANG, tried.sentence("forever"))
+    return Finding(codes.REALISE_HANG, tried.sentence(" forever"))
 
 
 def _source_refused(tried: Trial) -> Finding:
-    text = tried.sentence(f"so no guest can be running with it; {tried.result.line}")
+    text = tried.sentence(f", so no guest can be running with it; {tried.result.line}")
     return Finding(
         codes.SOURCE_NOT_REALISABLE,
         text.rstrip("; "),
@@ -200,6 +207,6 @@ def _accepts(tried: Trial) -> Finding:
     refuted = ", ".join(finding.code for finding in tried.predicted.findings)
     return Finding(
         codes.TRIAL_ACCEPTS,
-        tried.sentence(f"where the model predicts {refuted}; the emulator is right"),
+        tried.sentence(f"; the model predicts {refuted}, and the emulator is right"),
         f"please report: {tried.case}",
     )

@@ -65,7 +65,8 @@ class Facts(NamedTuple):
     device; ``image_problems`` say what could not be read of a save image. ``evidence`` is the
     weakest grade of evidence that is accepted. ``rules`` are the vendors' rules that may concern
     the guest's devices; ``rule_problems`` say which files of them could not be read.
-    ``bandwidth`` is the migration's, in MiB/s, 0 where it is not known.
+    ``bandwidth`` is the migration's, in MiB/s, 0 where it is not known. ``saved`` is whether QEMU
+    has sent the guest already, into an image.
     """
 
     guest: Guest
@@ -78,3 +79,4 @@ class Facts(NamedTuple):
     rules: tuple[VendorRule, ...] = ()
     rule_problems: tuple[str, ...] = ()
     bandwidth: int = 0
+    saved: bool = False

@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 from ..guest.domain import GuestDevice
+from ..guest.unjudged import Unjudged
 from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..pci.state import ConfigState
 from ..qemu.model.values import ABORT, CRASH, ERROR, HANG
@@ -116,6 +117,7 @@ class Report(NamedTuple):
     """Everything found about a guest's move to a destination.
 
     ``emulator`` is a description for people, e.g. ``QEMU 10.0.2 (/usr/bin/qemu-system-x86_64)``.
+    ``unjudged`` are the guest's devices that nothing is said of.
     """
 
     guest: str
@@ -124,6 +126,12 @@ class Report(NamedTuple):
     emulator: str
     findings: tuple[Finding, ...]
     devices: tuple[DeviceReport, ...]
+    unjudged: tuple[Unjudged, ...] = ()
+
+    @property
+    def is_of_nothing(self) -> bool:
+        """Whether there was nothing to judge: the hook says nothing of such a guest."""
+        return any(finding.code is codes.NOTHING_JUDGED for finding in self.findings)
 
     @property
     def verdict(self) -> str:

@@ -20,6 +20,7 @@ from ..qemu.model.properties import UNTRIED
 from ..qemu.model.values import ERROR
 from ..qemu.model.vfio_pci import PropertyError
 from . import codes
+from .checks.arch import check_arch
 from .checks.blockers import check_blockers
 from .checks.config_space import (
     REMEDY_MEND,
@@ -32,11 +33,14 @@ from .checks.device import check_device, invalid_properties
 from .checks.evidence import check_evidence, check_inferred, check_strength
 from .checks.machine import SKIP_VSC_CHECK, Effective, check_machine, skip_vsc_check
 from .checks.pasid import check_pasid
+from .checks.unjudged import check_unjudged
 from .context import Context, context_of
 from .facts import DeviceFacts, Facts
 from .findings import DESTINATION, DeviceReport, Finding, Prediction, Report
+from .undecided import settle
 from .verdicts import worst
 
+REMEDY_RULES = "correct the file, or remove it"
 SOURCE_CODES = {
     UNKNOWN: codes.SOURCE_UNKNOWN,
     DAMAGED: codes.RECORD_DAMAGED,
@@ -91,14 +95,23 @@ def preflight(facts: Facts) -> Report:
         )
         for known in facts.devices
     ]
-    own = (*_guest_findings(facts), *check_blockers(facts, contexts))
+    own = (
+        *check_unjudged(guest, facts.saved),
+        *_guest_findings(facts),
+        *check_blockers(facts, contexts),
+    )
     return Report(
         guest.name,
         guest.uuid,
         guest.machine,
         _describe(guest, emulator),
-        (*check_machine(guest, facts.emulator), *own),
+        (
+            *check_machine(guest, facts.emulator),
+            *check_arch(guest, facts.emulator, facts.saved),
+            *own,
+        ),
         tuple(_judge(facts, known, context) for known, context in zip(facts.devices, contexts)),
+        guest.unjudged,
     )
 
 
@@ -119,9 +132,9 @@ def _guest_findings(facts: Facts) -> tuple[Finding, ...]:
     networks = tuple(
         Finding(
             codes.NETWORK_UNRESOLVED,
-            f"network {name[:80]!a} is not defined on this host: whether it provides VFIO devices"
-            " is not known",
-            "define the network on the destination",
+            f"network {name[:80]!a} is not defined on this host: libvirt refuses to start the guest"
+            ' here ("Network not found"), and whether it provides VFIO devices is not known',
+            "define the network on the destination (virsh net-define)",
         )
         for name in facts.guest.unresolved
     )
@@ -132,7 +145,7 @@ def _guest_findings(facts: Facts) -> tuple[Finding, ...]:
     )
     unread = tuple(
         # PASS: a rule only adds to what the bytes decide.
-        Finding(codes.VENDOR_RULES_UNREAD, f"vendors' rules that are ignored: {problem}")
+        Finding(codes.VENDOR_RULES_UNREAD, f"vendors' rules are ignored: {problem}", REMEDY_RULES)
         for problem in facts.rule_problems
     )
     return (*strays, *networks, *images, *unread)
@@ -152,12 +165,15 @@ def _judge(facts: Facts, known: DeviceFacts, context: Context) -> DeviceReport:
         findings = (*own, *_absences(known), *_fatal_alone(context, destination))
         ahead = _identities(known) if _would_help(context) and not vain else ()
         return DeviceReport(known.device, source, destination, findings, ahead=ahead)
+    # From here on the settled states alone: a trial must not decide what they do not tell.
+    source, destination, undecided = settle(source, destination)
     effective = skip_vsc_check(context)
     # check_strength needs the verdict that the states would lead to, so it comes after.
     judged = _with_invalid(_placed(context, source, destination, effective), context, own)
     if vain:
         judged = judged._replace(mendable=False)
-    own = (*own, *check_inferred(destination), Finding(codes.SKIP_VSC_CHECK, _value(effective)))
+    own = (*own, *check_inferred(destination), *undecided)
+    own = (*own, Finding(codes.SKIP_VSC_CHECK, _value(effective)))
     verdict = worst(finding.verdict for finding in judged.findings)
     weak = check_strength(source, destination, facts.evidence, verdict)
     # Weak evidence decides nothing, except that a hang is never risked.
@@ -238,8 +254,7 @@ def _placement_assumed(device: GuestDevice, verdicts: Mapping[str, str]) -> Find
     each = ", ".join(f"{verdict} at {place}" for place, verdict in verdicts.items())
     return Finding(
         codes.PLACEMENT_ASSUMED,
-        f"{device.assumption}: {device.placement} would be assumed, but the verdict depends on it:"
-        f" {each}",
+        f"the verdict depends on where the guest sees the device ({device.assumption}): {each}",
         "judge the guest by complete XML (virsh dumpxml): with an <address> for the device, and the"
         " <controller> of its bus",
     )

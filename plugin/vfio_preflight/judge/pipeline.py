@@ -46,5 +46,9 @@ def examine(facts: Facts, trial_mode: str, try_states: TryStates) -> Report:
 def unverified(emulator: EmulatorFacts, verified: tuple[str, ...], tried: bool) -> Finding:
     """The notice that the model was not verified on this emulator's release."""
     text = f"the model was not verified on QEMU {emulator.version}; it was on {', '.join(verified)}"
-    remedy = "" if tried else "have the emulator itself tried: --trial, or trial in [hook]"
+    remedy = (
+        ""
+        if tried
+        else "have the emulator itself tried: check --trial, or trial = always in [hook]"
+    )
     return Finding(codes.EMULATOR_UNVERIFIED, text, remedy)

@@ -8,7 +8,16 @@ from ..osutil.light import NamedTuple
 from ..pci.space import identity
 from . import codes
 from .findings import DeviceReport, Finding, Report
-from .verdicts import BLOCK, CHOICES, DEFAULT_POLICY, FAIL, MEND, STRICTNESS
+from .verdicts import (
+    BLOCK,
+    CHOICES,
+    DEFAULT_POLICY,
+    FAIL,
+    MEND,
+    NO,
+    STRICTER,
+    STRICTNESS,
+)
 
 HANGS = "a device that hangs QEMU is blocked whatever the policy"
 
@@ -91,12 +100,16 @@ def _asking(device: DeviceReport) -> list[Finding]:
 
 
 def with_guest_policy(
-    report: Report, policy: Mapping[str, str], requested: Mapping[str, str]
+    report: Report, policy: Mapping[str, str], requested: Mapping[str, str], override: str
 ) -> tuple[Report, dict[str, str]]:
-    """The host's ``policy`` overridden by the guest's, and ``report`` with what is invalid in it.
+    """The host's ``policy`` overridden by the guest's, and ``report`` with what does not count.
 
+    ``override`` is one of ``OVERRIDES``: whoever may write a guest's metadata, who may be its
+    tenant, may ask for more than the host does; for less only where the operator allows it.
     An action that does not exist is ignored: the guest is still checked.
     """
+    if override == NO:
+        return report, dict(policy)
     # The action must be one that is allowed for this verdict: unknown cannot be mended.
     usable = {v: a for v, a in requested.items() if a in CHOICES.get(v, ())}
     unusable = [f"{v[:40]}={a[:40]!a}" for v, a in requested.items() if v not in usable]
@@ -109,7 +122,33 @@ def with_guest_policy(
             f"correct it; supported are {known}",
         )
         report = report._replace(findings=(*report.findings, finding))
+    if override == STRICTER:
+        report, usable = _stricter(report, policy, usable)
     return report, {**policy, **usable}
+
+
+def _stricter(
+    report: Report, policy: Mapping[str, str], requested: Mapping[str, str]
+) -> tuple[Report, dict[str, str]]:
+    """What of ``requested`` is no less strict than ``policy``, and ``report`` with what is less."""
+    host = {**DEFAULT_POLICY, **policy}
+    less = {
+        verdict: action
+        for verdict, action in requested.items()
+        if STRICTNESS.index(action) < STRICTNESS.index(host[verdict])
+    }
+    if less:
+        asked = ", ".join(f"{verdict}={action}" for verdict, action in less.items())
+        instead = ", ".join(f"{verdict}={host[verdict]}" for verdict in less)
+        finding = Finding(
+            codes.GUEST_POLICY_REFUSED,
+            f"<policy> in the guest's metadata asks for {asked}, which is less strict than this"
+            f" host's {instead}, and is ignored",
+            "have the operator of this host change its policy; or set guest-override = yes there,"
+            " which lets whoever may write a guest's metadata decide",
+        )
+        report = report._replace(findings=(*report.findings, finding))
+    return report, {v: a for v, a in requested.items() if v not in less}
 
 
 def _obstacles(report: Report, vsc_tolerant: tuple[str, ...]) -> list[str]:
@@ -119,7 +158,7 @@ def _obstacles(report: Report, vsc_tolerant: tuple[str, ...]) -> list[str]:
 
 
 def _unmendable(device: DeviceReport, vsc_tolerant: tuple[str, ...]) -> list[str]:
-    name = device.device.alias or device.device.key
+    name = device.device.name
     failing = [finding.code for finding in device.findings if finding.verdict == FAIL]
     # skip-vsc-check has an effect on VSC bytes only.
     if any(code is not codes.VSC_BODY_DIFFERS for code in failing):

@@ -41,6 +41,12 @@ TRIAL_MODES = (NEVER, WHEN_UNVERIFIED, ALWAYS)
 SECOND_GATES = (ALWAYS, WHEN_UNSURE, NEVER)
 
 
+# What of a guest's own policy counts ([policy] guest-override).
+STRICTER = "stricter"
+YES, NO = "yes", "no"
+OVERRIDES = (STRICTER, YES, NO)
+
+
 def worst(verdicts: Iterable[str]) -> str:
     """The worst of ``verdicts``; ``pass`` if there are none."""
     return max(verdicts, key=VERDICTS.index, default=PASS)

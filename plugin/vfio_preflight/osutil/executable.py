@@ -15,6 +15,7 @@ import stat
 
 from ..errors import PreflightError
 from .light import NamedTuple
+from .regular import read_start
 
 _USERS = ("libvirt-qemu", "qemu", "nobody")  # Debian and Ubuntu; RHEL and SUSE; anywhere
 
@@ -127,8 +128,7 @@ def _name(path: str, realpath: str) -> str:
 def _is_script(realpath: str) -> bool:
     try:
         # execve() starts the interpreter named there, so the file's identity says nothing about it.
-        with open(realpath, "rb", buffering=0) as file:
-            return file.read(2) == b"#!"
+        return read_start(realpath, 2) == b"#!"
     except PermissionError:
         return False  # executable, but not readable, for us: no script could run like that
 

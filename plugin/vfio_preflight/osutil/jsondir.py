@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 
 from .light import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 _MAX_BYTES = 1 << 20
 _MAX_ENTRIES = 16
+# Seconds that nobody takes to write a file.
+_WRITING = 300
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _SUFFIX = ".json"
 
 
@@ -87,14 +91,14 @@ def _path(directory: str, name: str) -> str:
 def _read(path: str, directory: str) -> bytes:
     _require_ours(os.stat(directory))
     # O_NOFOLLOW refuses a planted link; O_NONBLOCK keeps open() from waiting on a FIFO.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, _READING)
     with open(descriptor, "rb", buffering=0) as file:
         info = os.fstat(descriptor)
         _require_ours(info)
         # The size is limited before reading; the content goes to the JSON parser as a whole.
         if not stat.S_ISREG(info.st_mode) or info.st_size > _MAX_BYTES:
             raise OSError("not a file of ours")
-        return file.readall()
+        return file.read(_MAX_BYTES)
 
 
 def _write(path: str, content: bytes) -> None:
@@ -114,9 +118,13 @@ def _prune(directory: str, limit: int) -> None:
     paths = [os.path.join(directory, name) for name in os.listdir(directory)]
     # Oldest first; used() sets the time, so this is an LRU order.
     entries = sorted((path for path in paths if path.endswith(_SUFFIX)), key=_mtime)
-    leftovers = sorted((path for path in paths if path.endswith(".tmp")), key=_mtime)
-    for path in entries[:-limit] + leftovers[:-_MAX_ENTRIES]:
+    leftovers = [path for path in paths if path.endswith(".tmp")]
+    for path in entries[:-limit]:
         _remove(path)
+    # The clock may have been set meanwhile: what is of the future is none of today's either.
+    for path in leftovers:
+        if abs(time.time() - _mtime(path)) > _WRITING:
+            _remove(path)
 
 
 def _mtime(path: str) -> float:

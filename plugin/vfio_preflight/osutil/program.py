@@ -1,19 +1,19 @@
-"""External programs that run for a short time: emulators and decompressors.
+"""External programs that run for a short time: emulators, decompressors, a compiler.
 
     >>> limits = Limits(cpu=10, memory=1 << 30, file_size=0)
-    >>> process = start(["/usr/bin/zstd", "-dcq"], user, limits, stdin=file)
-    >>> ...
-    >>> end(process)
+    >>> program = start(["/usr/bin/zstd", "-dcq"], user, limits, stdin=file)
+    >>> program.process.stdout.read()
+    >>> end(program)
 
 They inherit nothing from the caller: an environment of two variables, no descriptor but their three
-pipes, no supplementary group, no core file. They stay in the caller's process group, so that
-a kill of that group (by the hook's supervisor) reaches them; they are ended by process id.
+pipes, no supplementary group, no core file. Each runs in a session of its own with what it starts,
+and none outlives its caller, however that ends: see :func:`_ties`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import PreflightError
 from .light import TYPE_CHECKING, NamedTuple
@@ -42,6 +42,13 @@ class Limits(NamedTuple):
     file_size: int | None = None
 
 
+class Program(NamedTuple):
+    """A program that was started; ``lifeline`` is the descriptor on which its life hangs."""
+
+    process: subprocess.Popen[bytes]
+    lifeline: int
+
+
 def start(
     argv: Sequence[str],
     user: User | None,
@@ -50,7 +57,7 @@ def start(
     stdin: IO[bytes] | int | None = None,
     environment: Mapping[str, str] | None = None,
     descriptors: Sequence[int] = (),
-) -> subprocess.Popen[bytes]:
+) -> Program:
     """Start ``argv`` with pipes for what it writes, and for its input unless ``stdin`` is given.
 
     ``user`` is the user to run it as, None for the caller. Raises :class:`ProgramError`, also if
@@ -58,10 +65,11 @@ def start(
     """
     import subprocess
 
+    theirs = lifeline = -1
     try:
-        # The shell sets the limits and then executes the program; argv[0] is only its $0.
-        return subprocess.Popen(  # noqa: S603 - trusted_executable() has approved argv[0]
-            ("/bin/sh", "-c", _limiting(limits), argv[0], *argv),
+        theirs, lifeline = os.pipe()
+        process = subprocess.Popen(  # noqa: S603 - trusted_executable() has approved argv[0]
+            argv,
             stdin=subprocess.PIPE if stdin is None else stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -71,45 +79,75 @@ def start(
             # The caller's working directory may be one that the unprivileged user cannot enter.
             cwd="/",
             env={**ENVIRONMENT, **(environment or {})},
-            pass_fds=descriptors,
+            pass_fds=(*descriptors, theirs),
             user=user.uid if user else None,
             group=user.gid if user else None,
             # Without this the child keeps root's supplementary groups after setuid.
             extra_groups=[] if user else None,
+            start_new_session=True,
+            # Called in the child after the change of the user. With a change of the user, Popen
+            # forks anyway. The only other thread in here sleeps in read(2) (cli.watch).
+            preexec_fn=_ties(theirs, limits),
         )
     except (OSError, subprocess.SubprocessError) as error:
+        _close(lifeline)
         who = f" as user {user.name}" if user else ""
         why = getattr(error, "strerror", None) or str(error)
         raise ProgramError(f"cannot be started{who}: {why}") from error
+    finally:
+        _close(theirs)
+    return Program(process, lifeline)
 
 
-def _limiting(limits: Limits) -> str:
-    """A shell script that becomes the program ("$@") within the limits.
+def _ties(lifeline: int, limits: Limits) -> Callable[[], None]:
+    """What a new process does to itself before it becomes the program.
 
-    Lowering its own limits takes no privilege. prlimit(2) from outside would, for a process of
-    another user, take CAP_SYS_RESOURCE, which containers lack, and come too late for its start;
-    ``preexec_fn`` is slow, and not safe beside threads.
+    ``lifeline`` is the read end of a pipe that nobody ever writes to, and that is inherited by the
+    program. When the last write end is closed, which only the caller has, the kernel kills the
+    program's whole process group: by :func:`end`, or as the caller ends, be it by SIGKILL. Unlike
+    PR_SET_PDEATHSIG this reaches what the program itself has started, and holds through an
+    execve(2) that changes an AppArmor domain. There is no moment in which it does not hold: the
+    new process has a write end itself until execve(2) closes that.
+
+    Source: fcntl(2), F_SETOWN and F_SETSIG; ``pipe_release()``, fs/pipe.c of Linux.
     """
-    options = (
+    import fcntl
+    import resource
+    import signal
+
+    wanted = (
         # A core file of a decompressor would contain guest RAM.
-        ("-c", 0),
-        ("-t", limits.cpu),
-        # -v is not in POSIX, but dash and bash both have it.
-        ("-v", None if limits.memory is None else limits.memory >> 10),  # KiB
-        # bash, started as sh, is in POSIX mode, where -f counts blocks of 512 bytes as in dash.
-        ("-f", None if limits.file_size is None else limits.file_size >> 9),  # blocks of 512 bytes
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, limits.cpu),
+        (resource.RLIMIT_AS, limits.memory),
+        (resource.RLIMIT_FSIZE, limits.file_size),
     )
-    steps = [f"ulimit {name} {value}" for name, value in options if value is not None]
-    return "; ".join([*steps, 'exec "$@"'])
+
+    def tie() -> None:
+        # After the change of the user: the kernel then takes the signal for one of that user's,
+        # who may send it to what is his, in a container's user namespace too.
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | fcntl.FASYNC)
+        for kind, value in wanted:
+            if value is not None:
+                # Raising a limit that the caller was given would take a privilege.
+                hard = resource.getrlimit(kind)[1]
+                limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+                resource.setrlimit(kind, (limit, limit))
+
+    return tie
 
 
-def wait(process: subprocess.Popen[bytes], seconds: float = GRACE) -> int | None:
+def wait(program: Program, seconds: float = GRACE) -> int | None:
     """Its exit status, None if it does not end in time.
 
     ``Popen.wait(timeout)`` polls with sleeps; a process's descriptor becomes readable at its end.
     """
     import select
 
+    process = program.process
     # First, because pidfd_open() fails with ESRCH for a child that has already been reaped.
     if process.poll() is not None:
         return process.returncode
@@ -121,11 +159,20 @@ def wait(process: subprocess.Popen[bytes], seconds: float = GRACE) -> int | None
     return process.poll()
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill it, close its pipes and reap it. One that is stuck in the kernel dies later."""
-    # SIGKILL comes before the pipes are closed: a program can catch SIGPIPE and go on.
+def end(program: Program) -> None:
+    """Kill it and what it started, close its pipes and reap it. One that is stuck in the kernel
+    dies later."""
+    process = program.process
+    # Killing comes before the pipes are closed: a program can catch SIGPIPE and go on. The group is
+    # killed by its pipe, not by its number, which may be another's by now.
+    os.close(program.lifeline)
     process.kill()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()
-    wait(process)
+    wait(program)
+
+
+def _close(descriptor: int) -> None:
+    if descriptor >= 0:
+        os.close(descriptor)

@@ -7,6 +7,13 @@ lone surrogates that no encoding takes.
 
 from __future__ import annotations
 
+from .light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    Value = TypeVar("Value")
+
 
 def printable(text: str, limit: int | None = None) -> str:
     """``text`` with "?" for every character that is not printable (``str.isprintable``).
@@ -18,3 +25,15 @@ def printable(text: str, limit: int | None = None) -> str:
         text = f"{text[:limit]}..."
     # Space is the only white space that is printable to Python.
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def printable_values(value: Value) -> Value:
+    """A report, or any other JSON value, with every text in it made :func:`printable`."""
+    made: object = value
+    if isinstance(value, str):
+        made = printable(value)
+    elif isinstance(value, dict):
+        made = {name: printable_values(each) for name, each in value.items()}
+    elif isinstance(value, list):
+        made = [printable_values(each) for each in value]
+    return made  # type: ignore[return-value]

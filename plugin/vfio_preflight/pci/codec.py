@@ -80,8 +80,13 @@ def config_from_hex(value: object, where: str) -> bytes:
 
 def evidence(value: object) -> str:
     """A grade of evidence. Raises :class:`CodecError` for any other word."""
-    if value not in EVIDENCE:
-        raise CodecError(f"evidence {_shown(value)} is none of: {', '.join(EVIDENCE)}")
+    return one_of(EVIDENCE, value, "evidence")
+
+
+def one_of(words: tuple[str, ...], value: object, what: str) -> str:
+    """One of ``words``. Raises :class:`CodecError` for anything else."""
+    if value not in words:
+        raise CodecError(f"{what} {_shown(value)} is none of: {', '.join(words)}")
     return str(value)
 
 

@@ -1,13 +1,16 @@
 """Reads a config state from whatever people have at hand, and writes the project's own JSON.
 
-Understood: 256 or 4096 raw bytes (a copy of sysfs ``config``); text of ``lspci -xxx`` and
-``-xxxx``, with the BAR sizes of ``-v`` where they stand; dumps of ``xxd``, ``hexdump -C`` and
-``od -Ax -tx1``; JSON as :func:`to_json` writes it::
+Understood: 256 or 4096 raw bytes (a copy of sysfs ``config``); text as :mod:`.dumps` reads it, with
+the BAR sizes of ``lspci -vv`` where they stand; JSON as :func:`to_json` writes it::
 
-    {"schema": 1, "config": "de10b81e…", "evidence": "sysfs", "origin": "…",
+    {"schema": 1, "view": "vfio", "config": "de10b81e…", "evidence": "sysfs", "origin": "…",
      "bars": [{"number": 0, "size": 16777216, "kind": "mem32", "prefetchable": false}]}
 
 and JSON of ``state --image``, if the image has one VFIO device.
+
+Raw bytes and text are what programs read of the physical device, which VFIO presents otherwise
+(``host.sources.physical`` works that out); our JSON has VFIO's view, unless its ``view`` says
+``physical`` or its bytes cannot be what VFIO presents.
 """
 
 from __future__ import annotations
@@ -15,15 +18,26 @@ from __future__ import annotations
 import json
 
 from ..errors import PreflightError
+from ..osutil.light import NamedTuple
 from . import codec
 from .codec import CodecError
-from .space import PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE, validate
+from .space import (
+    PCI_CONFIG_HEADER_SIZE,
+    PCI_CONFIG_SPACE_SIZE,
+    PCIE_CONFIG_SPACE_SIZE,
+    is_silent,
+    reads_as_vf,
+    validate,
+)
 from .state import ConfigState
 
 SCHEMA = 1
 # A hexdump of 4096 bytes has some 20 kB; 'state --image' lists all of a guest's devices.
 MAX_FILE = 1 << 20
 
+# Whose bytes a file has: what VFIO presents to QEMU, or what the device itself shows.
+VFIO, PHYSICAL = "vfio", "physical"
+VIEWS = (VFIO, PHYSICAL)
 HINT = "expected 256 or 4096 raw bytes, 'lspci -xxxx' text, a hexdump, or vfio-preflight JSON"
 
 
@@ -31,7 +45,20 @@ class FormatError(PreflightError):
     """Text or bytes in none of the formats above."""
 
 
-def read_file(path: str, evidence: str = "file") -> ConfigState:
+class Reading(NamedTuple):
+    """What a file says: ``state``, with bytes of ``view``.
+
+    For a physical view also what its text says of the device beside its bytes: ``ids``, vendor and
+    device as the kernel knows them, or None; whether it is a ``virtual_function``.
+    """
+
+    state: ConfigState
+    view: str = VFIO
+    ids: tuple[int, int] | None = None
+    virtual_function: bool = False
+
+
+def read_file(path: str, evidence: str = "file") -> Reading:
     """Read the file at ``path``. Raises :class:`FormatError`, ``ConfigSpaceError``."""
     try:
         with open(path, "rb") as file:
@@ -44,24 +71,43 @@ def read_file(path: str, evidence: str = "file") -> ConfigState:
     return parse(data, path, evidence)
 
 
-def parse(data: bytes, origin: str, evidence: str = "file") -> ConfigState:
+def parse(data: bytes, origin: str, evidence: str = "file") -> Reading:
     """Find out the format of ``data`` and read it; ``origin`` names it in errors."""
     # By its size alone a text of 256 or 4096 characters would pass for a configuration space.
-    if len(data) in (PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE) and not _is_text(data):
-        return ConfigState(data, (), evidence, origin)
+    if len(data) in _RAW and not _is_text(data):
+        return _physical(data, origin, evidence)
     if not _is_text(data):
         raise FormatError(f"{origin}: {len(data)} bytes in no known format; {HINT}")
-    text = data.decode("utf-8", "replace")
+    text = data.decode("utf-8-sig", "replace")
     if text.lstrip().startswith("{"):
         return from_json(text, origin, evidence)
     # Regular expressions that the hook has no use for.
     from . import dumps
 
     try:
-        config = validate(dumps.hexdump(text), origin)
+        dump = dumps.read(text)
     except dumps.DumpError as error:
         raise FormatError(f"{origin}: {error}; {HINT}") from error
-    return ConfigState(config, tuple(dumps.regions(text)), evidence, origin)
+    reading = _physical(dump.config, origin, evidence)
+    return reading._replace(
+        state=reading.state._replace(bars=dump.bars),
+        ids=dump.ids,
+        virtual_function=reading.virtual_function or dump.virtual_function,
+    )
+
+
+# 64 bytes are what others than root read.
+_RAW = (PCI_CONFIG_HEADER_SIZE, PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE)
+
+
+def _physical(config: bytes, origin: str, evidence: str) -> Reading:
+    if is_silent(config):
+        raise FormatError(
+            f"{origin}: every byte reads ff: the device does not answer (powered off, in reset, or"
+            " off the bus); dump it again when it does"
+        )
+    state = ConfigState(validate(config, origin), (), evidence, origin)
+    return Reading(state, PHYSICAL, virtual_function=reads_as_vf(config))
 
 
 def _is_text(data: bytes) -> bool:
@@ -74,10 +120,10 @@ def _is_text(data: bytes) -> bool:
 
 def to_json(state: ConfigState) -> str:
     """``state`` as JSON text that :func:`parse` reads back."""
-    return json.dumps({"schema": SCHEMA, **codec.to_object(state)}, indent=2)
+    return json.dumps({"schema": SCHEMA, "view": VFIO, **codec.to_object(state)}, indent=2)
 
 
-def from_json(text: str, origin: str, evidence: str) -> ConfigState:
+def from_json(text: str, origin: str, evidence: str) -> Reading:
     """Read :func:`to_json`'s text; ``evidence`` is for text that does not name any."""
     try:
         value = json.loads(text)
@@ -92,11 +138,16 @@ def from_json(text: str, origin: str, evidence: str) -> ConfigState:
         config = codec.config_from_hex(value.get("config"), origin)
         bars = codec.bars_from_objects(value.get("bars", []))
         grade = codec.evidence(value.get("evidence", evidence))
+        view = codec.one_of(VIEWS, value.get("view", VFIO), "view")
     except CodecError as error:
         raise FormatError(f"{origin}: not a config state: {error}") from error
     # A lone surrogate in a JSON string could not be printed later.
     came_from = str(value.get("origin", origin)).encode("utf-8", "replace").decode()
-    return ConfigState(config, bars, grade, f"{came_from} (from {origin})")
+    state = ConfigState(config, bars, grade, f"{came_from} (from {origin})")
+    # No VFIO driver shows a VF's own IDs: earlier versions wrote such files from raw dumps.
+    if view == PHYSICAL or reads_as_vf(config):
+        return _physical(config, origin, grade)._replace(state=state)
+    return Reading(state)
 
 
 def _only_device(devices: list[object], origin: str) -> dict[str, object]:

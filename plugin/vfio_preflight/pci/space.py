@@ -81,6 +81,19 @@ def device_id(config: bytes) -> int:
     return word(config, 2)
 
 
+def is_silent(config: bytes) -> bool:
+    """Whether the device did not answer: what reads as all ones has no header."""
+    return config[:PCI_CONFIG_HEADER_SIZE] == b"\xff" * PCI_CONFIG_HEADER_SIZE
+
+
+def reads_as_vf(config: bytes) -> bool:
+    """Whether these are a VF's own bytes: its IDs read ffff, its PF's apply (SR-IOV 1.1, 3.4.1.1).
+
+    VFIO shows the IDs by which the kernel knows the VF.
+    """
+    return vendor_id(config) == 0xFFFF and not is_silent(config)
+
+
 def identity(config: bytes) -> str:
     """``vendor:device`` as ``lspci -n`` prints it."""
     return f"{vendor_id(config):04x}:{device_id(config):04x}"

@@ -6,9 +6,15 @@ from a :class:`ReportDict`. Finding codes and keys are stable.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from .. import __version__
+from ..guest.domain import Guest
+from ..guest.unjudged import Unjudged
+from ..judge.checks.unjudged import known_refusals
 from ..judge.findings import DeviceReport, Finding, Report
 from ..judge.policy import Decision
+from ..judge.verdicts import worst
 from ..osutil.light import TypedDict
 from ..pci.registers import locate
 from ..pci.space import identity
@@ -50,12 +56,7 @@ class StateDict(TypedDict):
     size: int
 
 
-class DeviceDict(TypedDict):
-    """A device; ``source`` and ``destination`` are None where the state is not known.
-
-    ``qemu`` is the line QEMU would fail with, or empty.
-    """
-
+class _DeviceRequired(TypedDict):
     key: str
     kind: str
     host: str | None
@@ -71,8 +72,41 @@ class DeviceDict(TypedDict):
     findings: list[FindingDict]
 
 
+class DeviceDict(_DeviceRequired, total=False):
+    """A device; ``source`` and ``destination`` are None where the state is not known.
+
+    ``qemu`` is the line QEMU would fail with, or empty. ``alias`` is what QEMU will know the device
+    by on the destination; ``name``, only where it differs, what the guest's XML calls it.
+    """
+
+    name: str
+
+
+class UnjudgedDict(TypedDict):
+    """A device of the host's that the guest uses and that nothing is said of.
+
+    ``kind`` is stable, ``what`` says what it is, ``host`` is its name on the host or empty, and
+    ``reason`` says why it is not judged. ``known`` is what is known of its migration, and
+    ``refused`` who is known to refuse it in which words; either may be empty.
+    """
+
+    kind: str
+    what: str
+    host: str
+    alias: str | None
+    reason: str
+    known: str
+    refused: str
+
+
 class ReportDict(TypedDict):
-    """A report; ``action`` is None where nothing is about to migrate."""
+    """A report; ``action`` is None where nothing is about to migrate.
+
+    ``verdict`` is that of what was judged, which is all of ``devices`` and nothing of ``unjudged``.
+    With no device in ``devices`` nothing was judged, and the verdict is ``unknown`` or ``fail``,
+    never ``pass``; the finding ``nothing-judged`` says so. ``unjudged`` was added within schema 1:
+    a report from another host may lack it, and is read by :func:`completed`.
+    """
 
     schema: int
     version: str
@@ -85,6 +119,7 @@ class ReportDict(TypedDict):
     note: str
     findings: list[FindingDict]
     devices: list[DeviceDict]
+    unjudged: list[UnjudgedDict]
 
 
 def as_dict(report: Report, decision: Decision | None) -> ReportDict:
@@ -103,14 +138,50 @@ def as_dict(report: Report, decision: Decision | None) -> ReportDict:
         # No config: findings on the guest have no bytes to locate.
         "findings": [_finding(finding, None) for finding in report.findings],
         "devices": [_device(device) for device in report.devices],
+        "unjudged": unjudged(report.unjudged),
     }
+
+
+def completed(report: ReportDict, guest: Guest) -> ReportDict:
+    """A report from another host on ``guest``, with what its hook did not see or does not say.
+
+    It judged a stand-in without most other devices, and may be of an older release, which has no
+    list of what it does not judge.
+    """
+    told = {finding["text"] for finding in report["findings"]}
+    added = [
+        _finding(finding, None) for finding in known_refusals(guest) if finding.text not in told
+    ]
+    verdict = worst([report["verdict"], *(finding["verdict"] for finding in added)])
+    return {
+        **report,
+        "verdict": verdict,
+        "findings": [*report["findings"], *added],
+        "unjudged": unjudged(guest.unjudged),
+    }
+
+
+def unjudged(devices: Iterable[Unjudged]) -> list[UnjudgedDict]:
+    """Devices that are not judged, as JSON has them."""
+    return [
+        {
+            "kind": device.kind.name,
+            "what": device.kind.what,
+            "host": device.host,
+            "alias": device.alias,
+            "reason": device.kind.reason,
+            "known": device.kind.known,
+            "refused": device.kind.refusal,
+        }
+        for device in devices
+    ]
 
 
 def _device(report: DeviceReport) -> DeviceDict:
     # The destination's identity first, as that is the device that the guest will get.
     known = report.destination or report.source
     config = known.config if known else None
-    return {
+    device: DeviceDict = {
         "key": report.device.key,
         "kind": report.device.kind,
         "host": report.device.host,
@@ -125,6 +196,9 @@ def _device(report: DeviceReport) -> DeviceDict:
         "destination": _state(report.destination),
         "findings": [_finding(finding, config) for finding in report.findings],
     }
+    if report.device.written not in (None, report.device.alias):
+        device["name"] = report.device.name
+    return device
 
 
 def _state(state: ConfigState | None) -> StateDict | None:

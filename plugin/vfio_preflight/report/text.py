@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..judge import codes
+from ..judge.remedies import in_short
 from ..judge.verdicts import BLOCK, FAIL, MEND, UNKNOWN
+from ..osutil.text import printable
+from .firstline import compose, first_line, reasons, short_guest, short_name, to_do
 from .schema import DeviceDict, FindingDict, ReportDict, StateDict
 
 # Bytes of one finding that text lists one by one; JSON has all.
@@ -34,12 +38,19 @@ EVIDENCE = {
 
 
 def name(device: DeviceDict) -> str:
-    """``hostdev0 (0000:06:00.4, guest 0000:05:00.0)``."""
-    # A command-line device without an id has no alias.
-    shown = device["alias"] or device["key"]
-    address = guest_address(device)
-    where = [part for part in (device["host"], f"guest {address}" if address else "") if part]
-    return f"{shown} ({', '.join(where)})" if where else str(shown)
+    """``hostdev0 (0000:06:00.4, guest 0000:05:00.0)``; with the destination's alias if it differs.
+
+    ``hostdev2 (hostdev1 at the destination, 0000:06:00.4, guest 0000:05:00.0)``.
+    """
+    shown, address = short_name(device), guest_address(device)
+    there = device["alias"] if device["alias"] != shown else None
+    parts = (
+        f"{there} at the destination" if there else "",
+        device["host"],
+        f"guest {address}" if address else "",
+    )
+    where = [part for part in parts if part]
+    return f"{shown} ({', '.join(where)})" if where else shown
 
 
 def guest_address(device: DeviceDict) -> str:
@@ -50,41 +61,33 @@ def guest_address(device: DeviceDict) -> str:
 
 
 def headline(report: ReportDict) -> str:
-    """One line that is complete in itself: what, where, why, what to do."""
-    verdict = report["verdict"]
-    opening = f"guest '{report['guest']}' ({report['machine']}): {verdict}"
-    # The first reason only: virsh prints the whole of stderr, so details follow on other lines.
-    reason = next(_reasons(report), None)
-    if reason is None:
-        return f"{opening}: {HEADLINES[verdict]}"
-    device, finding = reason
-    parts = [finding["text"]]
-    if device and device["qemu"]:
-        parts.append(f'QEMU would fail with "{device["qemu"]}"')
-    parts += [f"{word}: {text}" for word, text in _advice(report, finding) if text]
-    return f"{opening}: {name(device) + ': ' if device else ''}{'; '.join(parts)}"
+    """The verdict and what led to it, in one short line (``firstline``)."""
+    return first_line(report["verdict"], report, title(report))
 
 
-def _advice(report: ReportDict, finding: FindingDict) -> tuple[tuple[str, str], ...]:
-    # The note says why mending failed, which explains the action better than the remedy does.
-    return ("note", report["note"]), ("to do", finding.get("remedy", ""))
+def refusal(report: ReportDict, what: str, remedy: str = "") -> list[str]:
+    """What the hook prints when it blocks ``what`` (``migration``, ``restore``).
 
-
-def _reasons(report: ReportDict) -> Iterator[tuple[DeviceDict | None, FindingDict]]:
-    """Findings that lead to the report's verdict, with the device concerned."""
-    if report["verdict"] == "pass":
-        return
-    # None first: a finding on the guest as a whole concerns all its devices.
-    for device in (None, *report["devices"]):
-        for finding in (device or report)["findings"]:
-            if finding["verdict"] == report["verdict"]:
-                yield device, finding
-
-
-def refusal(report: ReportDict, what: str) -> list[str]:
-    """What the hook prints when it blocks ``what`` (``migration``, ``restore``)."""
+    ``remedy`` is what to do, in the first line, where that is not what the finding says.
+    """
     # libvirt puts all of stderr into one error message: the first line must be complete in itself.
-    return [f"vfio-preflight: {what} blocked: {headline(report)}", *details(report)]
+    return [first_line(blocked(what), report, title(report), remedy), *details(report)]
+
+
+def blocked(what: str) -> str:
+    """How every refusal of the hook's begins."""
+    return f"vfio-preflight: {what} blocked"
+
+
+def unchecked(what: str, guest: str, failure: str, remedy: str) -> list[str]:
+    """What the hook prints when it blocks a guest that it could not check, for ``failure``.
+
+    ``remedy`` is what to do in full; it follows the first line, as the failure does.
+    """
+    text = f"the check could not be made: {' '.join(failure.split())}"
+    subjects = (f"guest {short_guest(guest)}: ", "")
+    first = compose(blocked(what), subjects, (text,), to_do(in_short(codes.NOT_CHECKED, guest)))
+    return [first, printable(f"  guest {guest}: {text}"), f"  to do: {remedy}"]
 
 
 def details(report: ReportDict) -> list[str]:
@@ -96,11 +99,36 @@ def details(report: ReportDict) -> list[str]:
         lines += _finding_lines(device["findings"], "    ")
         if device["qemu"]:
             lines.append(f"    QEMU would fail with: {device['qemu']}")
+    lines += [f"  not judged: {line}" for line in unjudged_lines(report)]
     lines += [f"  evidence {grade}: {meaning}" for grade, meaning in evidence_used(report).items()]
     lines += [f"  to do for {subjects}: {remedy}" for remedy, subjects in remedies(report).items()]
     if report["note"]:
         lines.append(f"  note: {report['note']}")
+    # Names, paths and texts are the guest's, the emulator's or a file's.
+    return [printable(line) for line in lines]
+
+
+def unjudged_lines(report: ReportDict) -> list[str]:
+    """The guest's devices that are not judged: what each is, why, and what is known of it.
+
+    Who refuses one is said by a finding.
+    """
+    lines = []
+    # A report of an older release has no such list.
+    for device in report.get("unjudged", []):
+        names = ", ".join(filter(None, (device["alias"], device["host"])))
+        what = f"{device['what']} ({names})" if names else device["what"]
+        lines.append("; ".join(filter(None, (f"{what}: {device['reason']}", device["known"]))))
     return lines
+
+
+def title(report: ReportDict) -> str:
+    """What the verdict means, in words; that there was nothing to judge, where that is so."""
+    if any(finding["code"] == codes.NOTHING_JUDGED for finding in report["findings"]):
+        return "no VFIO PCI device: nothing was checked"
+    others = len(report.get("unjudged", []))
+    more = f"; {others} other device{'s' if others > 1 else ''} not judged" if others else ""
+    return f"{HEADLINES[report['verdict']]}{more}"
 
 
 def evidence_used(report: ReportDict) -> dict[str, str]:
@@ -117,7 +145,7 @@ def remedies(report: ReportDict) -> dict[str, str]:
         return {}
     found: dict[str, list[str]] = {}
     for device in (None, *report["devices"]):
-        subject = (device["alias"] or device["key"]) if device else "the guest"
+        subject = short_name(device) if device else "the guest"
         for finding in (device or report)["findings"]:
             if finding.get("remedy"):
                 found.setdefault(finding["remedy"], []).append(subject)
@@ -167,16 +195,17 @@ def summary(report: ReportDict) -> str:
     """The line for the log: verdict, action, codes, and the reason unless QEMU will accept."""
     shown = [*(f["code"] for f in report["findings"])]
     # One code for a device keeps the line short; the report has all of them.
-    shown += [f"{d['alias'] or d['key']}={_worst_code(d)}" for d in report["devices"]]
+    shown += [f"{short_name(d)}={_worst_code(d)}" for d in report["devices"]]
     action = _LOGGED_ACTIONS.get(report["action"] or "", report["action"])
     line = f"guest '{report['guest']}': {report['verdict']}, {action} [{' '.join(shown)}]"
-    reason = next(_reasons(report), None)
+    line = printable(line)
+    reason = next(reasons(report), None)
     # Successful checks are logged without a reason, as most lines of the log are of this kind.
     if report["verdict"] not in (UNKNOWN, FAIL) or reason is None:
         return line
     device, finding = reason
     why = f"{name(device)}: {finding['text']}" if device else finding["text"]
-    return f"{line}: {why if len(why) <= LOGGED else why[:LOGGED] + '...'}"
+    return f"{line}: {printable(why, LOGGED)}"
 
 
 def _worst_code(device: DeviceDict) -> str:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import compileall
+import shutil
 from pathlib import Path
 
 import pytest
 
 from lab.configs import make_config
+from unit.cli.installed import CURRENT
 from unit.makers import PMC, VSC_BODY, differing, make_emulator, make_state
 from vfio_preflight.cli import check, compare, state
+from vfio_preflight.cli.installation import payload
+from vfio_preflight.cli.main import main
 from vfio_preflight.configuration import Configuration
 from vfio_preflight.gather import here as collect
 from vfio_preflight.pci.formats import to_json
+from vfio_preflight.qemu.trial import shim
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +42,33 @@ def files(tmp_path: Path) -> dict[str, str]:
     for name, made in states.items():
         (tmp_path / f"{name}.json").write_text(to_json(made))
     return {name: str(tmp_path / f"{name}.json") for name in states}
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh installation, compiled; tests that change it take a copy."""
+    root = tmp_path_factory.mktemp("staged")
+    assert main(["install", "--root", str(root)]) == 0
+    return root
+
+
+@pytest.fixture
+def quick(staged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is installed is not compiled again."""
+    made = (staged / CURRENT / payload.SHIM_NAME).read_bytes()
+    monkeypatch.setattr(compileall, "compile_dir", lambda *_args, **_options: True)
+    monkeypatch.setattr(shim, "build", lambda target: Path(target).write_bytes(made))
+
+
+@pytest.fixture
+def root(staged: Path, tmp_path: Path, quick: None) -> Path:
+    """An installation to work on."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(staged, tmp_path / "root", symlinks=True, ignore=ignored)
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def empty(tmp_path: Path, quick: None) -> Path:
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"

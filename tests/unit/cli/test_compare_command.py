@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from lab.configs import make_config, patched
 from unit.cli.command import Q35_90, Q35_91, Out, complaint, printed_json
 from unit.makers import EMULATOR, differing
+from unit.physical import as_lspci, as_mail, as_vf, real
 from vfio_preflight.cli import compare
 from vfio_preflight.cli.main import main
 from vfio_preflight.configuration import Configuration
@@ -106,8 +108,12 @@ def test_compare_is_no_matter_of_policy(
     assert main([*command, "--format", "json"]) == 1
     assert printed_json(capsys)["action"] is None
     assert main(command) == 1
-    first = capsys.readouterr().out.splitlines()[0]
-    assert first.endswith(": QEMU would refuse the guest"), "in one line"
+    first, *below = capsys.readouterr().out.splitlines()
+    assert ": device: VSC at 0x60, Vendor Specific Information, offset 0x63: " in first
+    assert len(first) <= 200
+    # In full, over as many lines as it takes.
+    named = f"{files['usual']} to {files['vsc']}: QEMU would refuse the guest"
+    assert " ".join(" ".join(below).split()).startswith(named)
 
 
 def test_compare_text(files: dict[str, str], capsys: Out) -> None:
@@ -130,3 +136,51 @@ def test_compare_text_without_rich(
 def test_compare_file_that_is_not_there(files: dict[str, str], capsys: Out) -> None:
     err = complaint(["compare", files["usual"], "/none.json", *Q35_90], capsys)
     assert err == "vfio-preflight: /none.json: cannot be read: No such file or directory\n"
+
+
+# --- dumps ---------------------------------------------------------------------------------------
+
+
+def dumps(tmp_path: Path, **files: bytes) -> list[str]:
+    """Paths of files with these contents."""
+    paths = []
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        paths.append(str(tmp_path / name))
+    return paths
+
+
+def test_compare_a_raw_dump_of_a_vf(tmp_path: Path, capsys: Out) -> None:
+    """A VF's IDs read ffff: refused with the reason, or turned into VFIO's view; never a FAIL."""
+    card = real("mlx-cx5ex-pf-15b3_1019")
+    vfio = card.vfio._replace(config=patched(card.vfio.config, 0x3D, 0))
+    known = as_vf(card.physical)
+    unknown = known.replace(b" [15b3:1019]", b"")
+    assert unknown != known
+    files = {"known": known, "unknown": unknown, "vfio": to_json(vfio).encode()}
+    paths = dict(zip(files, dumps(tmp_path, **files)))
+    for pair in (("known", "vfio"), ("vfio", "known"), ("known", "known")):
+        assert main(["compare", *(paths[name] for name in pair), *Q35_90]) == 0
+        text = capsys.readouterr().out
+        assert "evidence  sysfs" in text and "the sizes of the" in text
+    err = complaint(["compare", paths["unknown"], paths["vfio"], *Q35_90], capsys)
+    assert f"{paths['unknown']}: its vendor and device ID read ffff, as a VF's own do" in err
+    assert "lspci -nn" in err
+
+
+def test_compare_a_dump_in_mail(tmp_path: Path, capsys: Out) -> None:
+    card = real("mlx-cx5ex-pf-15b3_1019")
+    pair = dumps(tmp_path, mail=as_mail(card.physical), vfio=to_json(card.vfio).encode())
+    assert main(["compare", *pair, *Q35_90]) == 0
+
+
+def test_compare_a_device_that_does_not_answer(tmp_path: Path, capsys: Out) -> None:
+    pair = dumps(tmp_path, dead=as_lspci(b"\xff" * 256), usual=as_lspci(make_config()))
+    err = complaint(["compare", *pair, *Q35_90], capsys)
+    assert "every byte reads ff: the device does not answer" in err
+
+
+def test_compare_a_dump_that_others_than_root_made(tmp_path: Path, capsys: Out) -> None:
+    for form in (bytes, as_lspci):
+        pair = dumps(tmp_path, short=form(make_config()[:64]), usual=as_lspci(make_config()))
+        assert "read it as root" in complaint(["compare", *pair, *Q35_90], capsys)

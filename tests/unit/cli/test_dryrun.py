@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lab.guests import guest_xml
 from unit.domains import KEY, make_domain
 from unit.makers import HOST, make_facts, make_state
 from vfio_preflight.cli import dryrun
@@ -67,6 +68,20 @@ def test_stand_in_needs_no_firmware_of_its_own() -> None:
     xml = XML.replace("<os>", "<launchSecurity type='sev'/><os firmware='efi'>")
     text = dryrun.stand_in_xml(xml, UUID, 0)
     assert "<os>" in text and "launchSecurity" not in text
+
+
+def test_stand_in_keeps_what_the_iommus_depend_on() -> None:
+    iommu = "<iommu model='intel'><driver intremap='on' eim='on' pasid='on'/></iommu></devices>"
+    xml = XML.replace("</devices>", iommu).replace("<os>", "<iommufd enabled='yes'/><os>")
+    text = dryrun.stand_in_xml(xml, UUID, 0)
+    assert "intremap" not in text and "eim" not in text
+    guest, original = (
+        read_guest(parse_domain(text.encode())),
+        read_guest(parse_domain(xml.encode())),
+    )
+    assert guest.viommu == original.viommu and original.viommu.pasid
+    assert guest.devices == original.devices
+    assert "iommufd" in guest.devices[0].properties
 
 
 @pytest.mark.parametrize("display", ["on", "off"])
@@ -196,6 +211,42 @@ def test_ask_for_a_long_answer() -> None:
     assert ask(Connection(told))["note"] == told["note"]
 
 
+USB = (
+    "<hostdev mode='subsystem' type='usb'>"
+    "<source><vendor id='0x0529'/><product id='0x0001'/></source></hostdev>"
+)
+PEER = "<shmem name='ring' role='peer'><model type='ivshmem-plain'/></shmem>"
+
+
+def test_ask_about_nothing_asks_nobody() -> None:
+    report = ask(Connection(message="never called"), guest_xml("g1", devices=[USB]))
+    assert (report["guest"], report["verdict"], report["action"]) == ("g1", "unknown", "allow")
+    assert [finding["code"] for finding in report["findings"]] == ["nothing-judged"]
+    assert [device["kind"] for device in report["unjudged"]] == ["usb"]
+
+
+def test_answer_is_completed_by_what_the_stand_in_lacks() -> None:
+    told = as_dict(preflight(make_facts()), Decision("annotate"))
+    report = ask(Connection(told), XML.replace("</devices>", f"{USB}{PEER}</devices>"))
+    assert [device["kind"] for device in report["unjudged"]] == ["usb", "shmem"]
+    assert (told["verdict"], report["verdict"]) == ("pass", "unknown")
+    assert report["findings"][-1]["code"] == "unjudged-refused"
+
+
+def test_answer_of_an_older_hook_has_no_list_of_its_own() -> None:
+    told = as_dict(preflight(make_facts()), Decision("annotate"))
+    del told["unjudged"]  # type: ignore[misc]
+    report = ask(Connection(told), XML.replace("</devices>", f"{USB}</devices>"))
+    assert (report["verdict"], len(report["unjudged"])) == ("pass", 1)
+
+
+def test_completed_answer_tells_a_refusal_once() -> None:
+    told = as_dict(preflight(make_facts()), Decision("annotate"))
+    xml = XML.replace("</devices>", f"{PEER}</devices>")
+    again = ask(Connection(ask(Connection(told), xml)), xml)
+    assert [finding["code"] for finding in again["findings"]].count("unjudged-refused") == 1
+
+
 def test_ask_where_there_is_no_hook() -> None:
     report = ask(Connection())
     assert (report["verdict"], report["action"]) == ("unknown", "annotate")
@@ -214,6 +265,14 @@ def test_ask_where_the_machine_type_is_missing() -> None:
 def test_ask_where_libvirt_refuses_before_the_hook() -> None:
     with pytest.raises(LibvirtError, match="refused before its hook could answer: no such network"):
         ask(Connection(message="no such network"))
+
+
+def test_ask_where_the_hook_itself_refuses() -> None:
+    """It could not judge: its own words, without libvirt's around them."""
+    message = "Hook failed: … exit status 1: vfio-preflight: migration blocked: no result\n  more"
+    with pytest.raises(LibvirtError) as caught:
+        ask(Connection(message=message))
+    assert str(caught.value) == "the destination's hook could not answer: no result"
 
 
 @pytest.mark.parametrize("words", ["", "x y z", "0 1", "0 1 AAAA"])

@@ -1,81 +1,57 @@
 from __future__ import annotations
 
-import compileall
 import json
 import os
 import shutil
-import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from vfio_preflight.cli import payload
+from unit.cli.installed import (
+    CHECKOUT,
+    COMMAND,
+    CONFIGURATION,
+    CURRENT,
+    HOOK,
+    LIBRARY,
+    MANIFEST,
+    MODULE,
+    RULES,
+    files,
+    leftovers,
+    make_flat,
+    mode,
+    run,
+    versions,
+)
+from vfio_preflight.cli.installation import payload
+from vfio_preflight.cli.installation.files import digest
 from vfio_preflight.cli.main import main
-from vfio_preflight.cli.placed import digest
 
-HOOK = "etc/libvirt/hooks/qemu.d/50-vfio-preflight"
-COMMAND = "usr/bin/vfio-preflight"
-LIBRARY = "usr/lib/vfio-preflight"
-MANIFEST = f"{LIBRARY}/manifest.json"
-CONFIGURATION = "etc/vfio-preflight.conf"
-RULES = "etc/vfio-preflight/vendor-rules.d"
-MODULE = f"{LIBRARY}/vfio_preflight/report/text.py"
-
-CHECKOUT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh installation, compiled; tests that change it take a copy."""
-    root = tmp_path_factory.mktemp("staged")
-    assert main(["install", "--root", str(root)]) == 0
-    return root
-
-
-@pytest.fixture
-def root(staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An installation to work on; what is installed into it is not compiled again."""
-    monkeypatch.setattr(compileall, "compile_dir", lambda *_args, **_options: True)
-    shutil.copytree(staged, tmp_path / "root", symlinks=True)
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(compileall, "compile_dir", lambda *_args, **_options: True)
-    (tmp_path / "empty").mkdir()
-    return tmp_path / "empty"
-
-
-def run(command: str, root: Path) -> int:
-    return main([command, "--root", str(root)])
-
-
-def files(root: Path) -> dict[str, bytes]:
-    paths = (path for path in root.rglob("*") if path.is_file())
-    return {str(p.relative_to(root)): p.read_bytes() for p in paths if p.suffix != ".pyc"}
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
+PACKAGE = f"{LIBRARY}/vfio_preflight"
 
 
 # --- install -------------------------------------------------------------------------------------
 
 
 def test_fresh_installation(staged: Path) -> None:
-    assert (staged / HOOK).read_bytes() == (CHECKOUT / "hooks/vfio-preflight").read_bytes()
+    assert (staged / HOOK).read_text() == payload.ENTRY
+    hook = (CHECKOUT / "hooks/vfio-preflight").read_text()
+    version = os.readlink(staged / CURRENT)
+    expected = hook.replace('"/usr/lib/vfio-preflight"', f'"/usr/lib/vfio-preflight/{version}"')
+    assert (staged / CURRENT / "hook").read_text() == expected != hook
     shipped = (CHECKOUT / "etc/vfio-preflight.conf").read_bytes()
     assert (staged / CONFIGURATION).read_bytes() == shipped
     assert (staged / COMMAND).read_text().startswith("#!/usr/bin/python3 -I\n")
-    assert (staged / f"{LIBRARY}/vfio_preflight/qemu/trial/fakevfio.c").exists()
+    assert (staged / CURRENT / "vfio_preflight/qemu/trial/fakevfio.c").exists()
     assert (staged / "var/lib/vfio-preflight/states").is_dir()
 
 
 def test_whole_package_is_installed(staged: Path) -> None:
-    package = CHECKOUT / "plugin"
+    package, current = CHECKOUT / "plugin", (staged / CURRENT).resolve()
     ours = {str(path.relative_to(package)) for path in package.rglob("*.py")}
-    theirs = {str(path.relative_to(staged / LIBRARY)) for path in staged.rglob("*.py")}
+    theirs = {str(path.relative_to(current)) for path in current.rglob("*.py")}
     assert theirs == ours
 
 
@@ -86,13 +62,14 @@ def test_modes(staged: Path) -> None:
 
 
 def test_nothing_is_left_beside_what_is_installed(staged: Path) -> None:
-    assert [path for path in staged.rglob(".*") if path.is_file()] == []
+    assert leftovers(staged) == []
     assert [path.name for path in (staged / HOOK).parent.iterdir()] == ["50-vfio-preflight"]
 
 
 def test_package_is_compiled_for_where_it_will_be(staged: Path) -> None:
-    (compiled,) = (staged / f"{LIBRARY}/vfio_preflight/hook/__pycache__").glob("entry.*.pyc")
-    assert b"/usr/lib/vfio-preflight/vfio_preflight/hook/entry.py" in compiled.read_bytes()
+    (compiled,) = (staged / CURRENT / "vfio_preflight/hook/__pycache__").glob("entry.*.pyc")
+    place = f"/usr/lib/vfio-preflight/{os.readlink(staged / CURRENT)}/vfio_preflight/hook/entry.py"
+    assert place.encode() in compiled.read_bytes()
     assert str(staged).encode() not in compiled.read_bytes()
 
 
@@ -101,27 +78,29 @@ def test_first_hook_needs_a_reload(empty: Path, capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     assert "systemctl reload libvirtd" in out
     assert f"installed: {empty}/{CONFIGURATION}" in out
-
-
-@pytest.mark.parametrize("other", ["qemu", "qemu.d/10-other"])
-def test_later_hook_needs_none(other: str, empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = empty / "etc/libvirt/hooks" / other
-    path.parent.mkdir(parents=True)
-    path.write_text("#!/bin/sh\n")
-    assert run("install", empty) == 0
-    assert "no reload needed" in capsys.readouterr().out
-    assert path.read_text() == "#!/bin/sh\n"
+    assert "not tried: the hook is staged" in out
 
 
 def test_second_installation_changes_nothing(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = files(root)
+    before, since = files(root), (root / HOOK).stat()
     assert run("install", root) == 0
     assert files(root) == before
+    assert (root / HOOK).stat() == since, "libvirt has seen this one"
     out = capsys.readouterr().out
     assert f"kept:      {root}/{CONFIGURATION}" in out
     assert "Unless libvirt was reloaded" in out and "no reload needed" not in out
+
+
+def test_version_before_stays_until_the_next(root: Path) -> None:
+    """A hook that is running may still import from it."""
+    (first,) = versions(root)
+    assert run("install", root) == 0
+    second = os.readlink(root / CURRENT)
+    assert versions(root) == {first, second}
+    assert run("install", root) == 0
+    assert versions(root) == {second, os.readlink(root / CURRENT)}
 
 
 def test_operators_configuration_is_kept(root: Path) -> None:
@@ -131,20 +110,40 @@ def test_operators_configuration_is_kept(root: Path) -> None:
 
 
 def test_older_version_is_replaced(root: Path) -> None:
-    older = b"# an older version\n"
-    (root / MODULE).write_bytes(older)
-    stale = root / LIBRARY / "vfio_preflight/gone.py"
-    stale.write_bytes(older)
+    stale, left = root / PACKAGE / "gone.py", root / "usr/bin/vfio-preflight-old"
+    stale.write_text("# an older version\n")
+    left.write_text("# an older version\n")
     manifest = json.loads((root / MANIFEST).read_text())
-    for path in (MODULE, str(stale.relative_to(root))):
-        manifest["files"][path] = digest(older)
+    for path in (f"{LIBRARY}/{os.readlink(root / CURRENT)}/vfio_preflight/gone.py",
+                 str(left.relative_to(root))):  # fmt: skip
+        manifest["files"][path] = digest(b"# an older version\n")
     (root / MANIFEST).write_text(json.dumps(manifest))
     assert run("install", root) == 0
-    assert (root / MODULE).read_bytes() != older
-    assert not stale.exists()
+    assert not stale.exists() and not left.exists()
 
 
-@pytest.mark.parametrize("path", [HOOK, COMMAND, MODULE])
+def test_older_arrangement_is_replaced(root: Path, staged: Path) -> None:
+    """The package lay in the library itself, and stays until the installation after this one."""
+    make_flat(root)
+    assert run("install", root) == 0
+    assert (root / CURRENT).is_symlink()
+    assert (root / PACKAGE).is_dir() and not (root / PACKAGE).is_symlink()
+    assert run("install", root) == 0
+    assert (root / PACKAGE).is_symlink() and (root / MODULE).exists()
+    assert files(root) == files(staged)
+
+
+def test_older_arrangement_that_was_left_is_no_harm(root: Path, staged: Path) -> None:
+    """Killed between the removal of its package and that of its manifest."""
+    manifest = json.loads((root / MANIFEST).read_text())
+    prefix = f"{LIBRARY}/{os.readlink(root / CURRENT)}/"
+    flat = {p.replace(prefix, f"{LIBRARY}/"): d for p, d in manifest["files"].items()}
+    (root / LIBRARY / "manifest.json").write_text(json.dumps({**manifest, "files": flat}))
+    assert run("install", root) == 0
+    assert files(root) == files(staged)
+
+
+@pytest.mark.parametrize("path", [HOOK, COMMAND, PACKAGE, CURRENT])
 def test_foreign_file_is_never_overwritten(
     path: str, empty: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,9 +155,12 @@ def test_foreign_file_is_never_overwritten(
 
 
 @pytest.mark.parametrize("path", [HOOK, COMMAND, MODULE])
+@pytest.mark.parametrize("flat", [False, True])
 def test_changed_file_is_never_overwritten(
-    path: str, root: Path, capsys: pytest.CaptureFixture[str]
+    path: str, flat: bool, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if flat:
+        make_flat(root)
     (root / path).write_text("changed")
     assert run("install", root) == 2
     assert (root / path).read_text() == "changed"
@@ -171,7 +173,8 @@ def test_damaged_manifest(text: str, root: Path, capsys: pytest.CaptureFixture[s
     for command in ("install", "uninstall"):
         assert run(command, root) == 2
         err = capsys.readouterr().err
-        assert err.startswith(f"vfio-preflight: {root}/{MANIFEST}: cannot be read")
+        manifest = (root / MANIFEST).resolve()
+        assert err.startswith(f"vfio-preflight: {manifest}: cannot be read")
 
 
 @pytest.mark.parametrize("command", ["install", "uninstall"])
@@ -187,6 +190,8 @@ def test_file_where_a_directory_should_be(empty: Path, capsys: pytest.CaptureFix
     assert run("install", empty) == 2
     err = capsys.readouterr().err
     assert err.startswith("vfio-preflight: ") and "Traceback" not in err
+    assert err.endswith("nothing was changed\n")
+    assert [path.name for path in empty.iterdir()] == ["usr"]
 
 
 def test_installation_without_its_data(
@@ -197,7 +202,16 @@ def test_installation_without_its_data(
     assert "install from a checkout or a wheel" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("path", [HOOK, COMMAND, MODULE])
+def test_hook_that_imports_from_elsewhere(
+    empty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its path is exchanged for that of the version: an edit of the hook must not go unnoticed."""
+    monkeypatch.setattr(payload, "data_file", lambda _name: b"#!/bin/sh\n")
+    assert run("install", empty) == 2
+    assert "imports from another place" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", [HOOK, COMMAND, PACKAGE])
 def test_link_is_never_replaced(path: str, empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (empty / path).parent.mkdir(parents=True)
     (empty / path).symlink_to("/nowhere/theirs")
@@ -225,17 +239,12 @@ def test_directories_are_opened_again(root: Path) -> None:
     assert mode((root / MODULE).parent) == 0o755
 
 
-@pytest.mark.parametrize(("other", "reload"), [("", "needed"), ("qemu", "not-needed")])
-def test_install_told_as_json(
-    other: str, reload: str, empty: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if other:
-        (empty / "etc/libvirt/hooks").mkdir(parents=True)
-        (empty / "etc/libvirt/hooks" / other).write_text("#!/bin/sh\n")
+def test_install_told_as_json(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["install", "--root", str(empty), "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["schema"], told["reload"], told["configuration_kept"]) == (1, reload, False)
+    assert (told["schema"], told["reload"], told["configuration_kept"]) == (1, "needed", False)
     assert told["installed"][0] == f"{empty}/{HOOK}"
+    assert told["proved"] == [] and told["labels"] == ""
 
 
 # --- uninstall -----------------------------------------------------------------------------------
@@ -254,10 +263,19 @@ def test_uninstall_removes_exactly_ours(root: Path) -> None:
     assert not (root / LIBRARY).exists()
 
 
-def test_uninstall_of_a_plain_installation_leaves_nothing(root: Path) -> None:
-    assert run("uninstall", root) == 0
-    assert files(root) == {}
-    left = {str(path.relative_to(root)) for path in root.rglob("*")}
+@pytest.fixture(params=["one", "two", "flat", "flat and one"])
+def history(request: pytest.FixtureRequest, root: Path) -> Iterator[Path]:
+    """Roots with all that installations can leave behind one another."""
+    if "flat" in request.param:
+        make_flat(root)
+    if request.param in ("two", "flat and one"):
+        assert run("install", root) == 0
+    yield root
+
+
+def test_uninstall_of_a_plain_installation_leaves_nothing(history: Path) -> None:
+    assert run("uninstall", history) == 0
+    left = {str(path.relative_to(history)) for path in history.rglob("*")}
     assert not any("vfio-preflight" in path for path in left)
 
 
@@ -300,11 +318,22 @@ def test_uninstall_keeps_a_changed_file(
     path: str, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (root / path).write_text("changed")
+    changed = (root / path).resolve()
     assert run("uninstall", root) == 0
-    assert files(root) == {path: b"changed"}
-    assert (
-        f"left in place, changed since it was installed: {root}/{path}" in capsys.readouterr().out
-    )
+    assert [path for path in root.rglob("*") if path.is_file()] == [changed]
+    assert f"left in place, changed since it was installed: {changed}" in capsys.readouterr().out
+
+
+def test_changed_file_outlives_its_version(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that was changed when its version was not in force any more."""
+    changed = (root / MODULE).resolve()
+    assert run("install", root) == 0
+    changed.write_text("changed")
+    for _ in range(3):
+        assert run("install", root) == 0
+    assert changed.read_text() == "changed"
+    told = f"left in place, changed since it was installed: {changed}"
+    assert capsys.readouterr().out.count(told) == 1
 
 
 def test_uninstall_keeps_a_foreign_file_among_ours(root: Path) -> None:
@@ -325,6 +354,26 @@ def test_uninstall_twice(root: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert run("uninstall", root) == 0
     assert run("uninstall", root) == 2
     assert "nothing to remove" in capsys.readouterr().err
+
+
+def test_uninstall_that_fails_can_be_repeated(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unlink, done = os.unlink, [0]
+
+    def failing(path: str) -> None:
+        done[0] += 1
+        if done[0] == 40:
+            raise OSError(5, "Input/output error", path)
+        unlink(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", failing)
+        assert run("uninstall", root) == 2
+    assert "run uninstall again for the rest" in capsys.readouterr().err
+    assert not (root / HOOK).exists()
+    assert run("uninstall", root) == 0
+    assert files(root) == {}
 
 
 def test_install_after_uninstall(root: Path, staged: Path) -> None:
@@ -361,7 +410,7 @@ def test_changed_rules_are_kept(root: Path, capsys: pytest.CaptureFixture[str]) 
     assert f"kept:      {root}/{RULES}/nvidia.ini" in out and f"{RULES}/intel.ini" in out
     assert run("uninstall", root) == 0
     left = {f"{RULES}/{name}.ini" for name in ("nvidia", "own", "intel")}
-    assert set(files(root)) == left
+    assert {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()} == left
     out = capsys.readouterr().out
     assert f"left in place, yours: {root}/{RULES}/nvidia.ini" in out and "mellanox" not in out
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import ast
 import io
 import json
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
 
+import vfio_preflight
 from unit.cli.command import Q35_90, Out, complaint, make_guest_file
 from vfio_preflight.cli import check, compare, state
 from vfio_preflight.cli.main import main
@@ -94,7 +97,8 @@ def test_name_that_cannot_be_encoded(
         monkeypatch.setattr(sys, which, stream)
     assert main(["check", name]) == 2
     streams["stderr"].seek(0)
-    expected = shown.get(encoding, "\\udcff")
+    # Not printable wherever it is shown (osutil.text), whatever the encoding has.
+    expected = shown.get(encoding, "?")
     assert f"'{expected}' is not a file" in streams["stderr"].read()
 
 
@@ -113,3 +117,69 @@ def test_interrupt(files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(state, "run", interrupt)
     assert main(["state", files["usual"]]) == 130
+
+
+@pytest.fixture
+def no_lxml(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python on which nothing that needs lxml has been loaded, nor can be."""
+    for name in list(sys.modules):
+        if name.startswith(("vfio_preflight.", "lxml")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "lxml", None)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["check", "g1.xml"], ["state", "x", "--format", "json"], ["explain"], ["--help"]]
+)
+def test_no_lxml(arguments: list[str], no_lxml: None, capsys: Out) -> None:
+    from vfio_preflight.cli.main import main as fresh
+
+    assert fresh(arguments) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(f"vfio-preflight: {sys.executable} cannot load lxml")
+    assert err.endswith("install python3-lxml from the distribution\n") and err.count("\n") == 1
+    assert out == "" or "cannot load lxml" in json.loads(out)["error"]
+
+
+@pytest.mark.parametrize("command", ["install", "uninstall"])
+def test_installation_without_lxml(
+    command: str, no_lxml: None, tmp_path: Path, capsys: Out
+) -> None:
+    """It says itself what the hook's interpreter lacks; it can be undone in any case."""
+    from vfio_preflight.cli.main import main as fresh
+
+    assert fresh([command, "--root", str(tmp_path / "none")]) == 2
+    assert "none is not a directory" in capsys.readouterr().err
+
+
+def test_other_module_that_is_missing_is_a_bug(
+    no_lxml: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vfio_preflight.cli.main import main as fresh
+
+    monkeypatch.setitem(sys.modules, "vfio_preflight.configuration", None)
+    with pytest.raises(ImportError):
+        fresh(["state", "x"])
+
+
+@pytest.mark.parametrize("version", [(3, 8, 10), (3, 6, 8)])
+def test_older_python(
+    version: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    monkeypatch.setattr(sys, "version_info", version)
+    monkeypatch.delitem(sys.modules, "vfio_preflight.__main__", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("vfio_preflight")
+    assert caught.value.code == 2
+    number = ".".join(map(str, version[:2]))
+    told = f"vfio-preflight: {sys.executable} is Python {number}; this needs 3.9 or newer\n"
+    assert capsys.readouterr().err == told
+
+
+def test_what_an_older_python_reads_has_no_newer_syntax() -> None:
+    """It has to get as far as saying that it is too old."""
+    for name in ("__init__", "__main__"):
+        source = Path(vfio_preflight.__file__).with_name(f"{name}.py").read_text()
+        tree = ast.parse(source, feature_version=(3, 6))
+        futures = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+        assert not any(node.module == "__future__" for node in futures)

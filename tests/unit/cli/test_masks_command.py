@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from unit.cli.command import Q35_90, Out, printed_json
-from unit.makers import make_emulator
+from unit.makers import make_emulator, make_state
 from vfio_preflight.cli import masks
 from vfio_preflight.cli.main import main
 from vfio_preflight.configuration import Configuration
 from vfio_preflight.gather import here as collect
-from vfio_preflight.pci.formats import read_file
+from vfio_preflight.pci.formats import read_file, to_json
 from vfio_preflight.qemu.emulator.facts import EmulatorError
 from vfio_preflight.qemu.model.vfio_pci import Environment
 
@@ -21,7 +21,7 @@ def loaded(settings: Configuration, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kinds(path: str, environment: Environment) -> dict[int, str]:
-    found = masks.classify(read_file(path), environment)
+    found = masks.classify(read_file(path).state, environment)
     return {byte.offset: byte.kind for byte in found}
 
 
@@ -77,8 +77,8 @@ def test_json(files: dict[str, str], capsys: Out) -> None:
 
 
 def test_refused_device(files: dict[str, str], capsys: Out, tmp_path: object) -> None:
-    path = f"{tmp_path}/loop.bin"
-    with open(path, "wb") as file:
-        file.write(b"\xff" * 256)
+    path = f"{tmp_path}/loop.json"
+    with open(path, "w") as file:
+        file.write(to_json(make_state(b"\xff" * 256)))
     assert main(["masks", path, *Q35_90]) == 2
     assert "would not realise this device (hang)" in capsys.readouterr().err

@@ -28,7 +28,7 @@ def test_state_text(files: dict[str, str], capsys: Out) -> None:
 
 def test_state_json_is_a_file_of_its_own(files: dict[str, str], capsys: Out) -> None:
     assert main(["state", files["vsc"], "--format", "json"]) == 0
-    again = parse(capsys.readouterr().out.encode(), "x")
+    again = parse(capsys.readouterr().out.encode(), "x").state
     assert again[:3] == differing(VSC_BODY)[:3]
 
 
@@ -67,4 +67,4 @@ def test_state_of_a_device_that_may_be_opened(
     assert main(["state", "0000:ff:1f.7", "--format", "json"]) == 0
     text = capsys.readouterr().out
     assert json.loads(text)["migration"] == offers
-    assert parse(text.encode(), "x")[:3] == make_state(evidence="vfio")[:3]
+    assert parse(text.encode(), "x").state[:3] == make_state(evidence="vfio")[:3]

@@ -141,7 +141,9 @@ def test_file_against_sysfs(tmp_path: Path, settings: Configuration) -> None:
     report = judged(tmp_path, recorded(SEEN)._replace(devices=(make_device(),)), settings)
     assert report.verdict == "unknown"
     assert codes(report) == ["config-identical", "evidence-contradicts", "skip-vsc-check"]
-    assert "the destination's state has evidence file" in report.findings[1].text
+    assert (
+        "of the destination's device disagree; one is of evidence file" in report.findings[1].text
+    )
 
 
 def make_pci_device(root: Path, config: bytes) -> None:
@@ -155,8 +157,12 @@ def test_image_against_record(tmp_path: Path, settings: Configuration) -> None:
     make_pci_device(tmp_path, make_config())
     guest = recorded(make_state(make_config(4096)))._replace(devices=(make_device(),))
     report = judged(tmp_path, guest, settings, {KEY: make_state(evidence="stream")})
-    assert codes(report) == ["config-identical", "evidence-contradicts", "skip-vsc-check"]
-    assert "evidence stream (made up) and sysfs (made up, recorded)" in report.findings[1].text
+    expected = ["config-identical", "evidence-contradicts", "not-decided", "skip-vsc-check"]
+    assert codes(report) == expected, "as sysfs shows no BARs there"
+    assert (
+        "evidence stream (made up), the other of sysfs (made up, recorded)"
+        in report.findings[1].text
+    )
 
 
 def test_evidence_that_agrees(tmp_path: Path, settings: Configuration) -> None:
@@ -204,7 +210,7 @@ def test_weak_evidence_does_not_count(tmp_path: Path, settings: Configuration) -
     assert judged(tmp_path, guest, settings).verdict == "fail"
     report = judged(tmp_path, guest, settings._replace(evidence="vfio"))
     assert (report.verdict, report.mendable, report.quote) == ("unknown", False, "")
-    assert codes(report) == ["evidence-weak", "skip-vsc-check"]
+    assert codes(report) == ["evidence-weak", "not-decided", "skip-vsc-check"]
     assert "the verdict would be fail" in report.findings[0].text
     assert judged(tmp_path, guest, settings._replace(evidence="sysfs")).verdict == "fail"
 

@@ -18,6 +18,7 @@ from vfio_preflight.guest.record import Record, RecordEntry
 from vfio_preflight.host.captures import Capture, keep
 from vfio_preflight.host.processes import Process
 from vfio_preflight.host.vfio_api import VfioDevice
+from vfio_preflight.pci.formats import to_json
 from vfio_preflight.pci.state import ConfigState
 
 OTHER_KEY, OTHER_HOST = "0000:06:00.0", "0000:06:00.5"
@@ -29,7 +30,7 @@ SINCE = make_state(patched(make_config(), 0x63, 0xBB))._replace(evidence="vfio")
 @pytest.fixture
 def settings(tmp_path: Path) -> Configuration:
     for host in (HOST, OTHER_HOST):
-        (tmp_path / f"{host}.bin").write_bytes(HERE)
+        (tmp_path / f"{host}.json").write_text(to_json(make_state(HERE)))
     return Configuration(states=str(tmp_path), cache=str(tmp_path / "cache"))
 
 

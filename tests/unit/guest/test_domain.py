@@ -78,11 +78,12 @@ def test_q35_devices() -> None:
     port, bridge, root = "root-port", "conventional", "root-complex"
     assert [device[:6] for device in guest.devices] == [
         ("0000:01:00.0", "interface", "0000:07:02.1", "hostdev0", "vfio-pci", port),
-        ("0000:04:00.0", "network", None, "hostdev1", "vfio-pci", port),
         ("0000:00:03.0", "pci", "0000:06:00.4", "hostdev3", "vfio-pci", root),
         ("0000:02:01.0", "pci", "0000:06:00.5", "ua-mine", "vfio-pci", bridge),
         ("0000:03:00.0", "mdev", f"{mdev}4", "hostdev4", "vfio-pci-nohotplug", port),
         ("hostdev:8", "pci", "0000:06:00.7", "hostdev7", "vfio-pci", port),
+        # What a network hands out stands last on QEMU's command line, though it is numbered first.
+        ("0000:04:00.0", "network", None, "hostdev1", "vfio-pci", port),
         ("commandline:own", "commandline", "0000:06:01.0", "own", "vfio-pci", root),
         ("commandline:1", "commandline", f"{mdev}6", None, "vfio-pci", root),
     ]
@@ -121,6 +122,58 @@ def test_property_origins() -> None:
     assert device.properties["rombar"] == ("0", "libvirt: <rom bar='off'>", "number")
     assert device.properties["skip-vsc-check"] == ("off", "qemu:override", "boolean")
     assert device.properties["x-req"] == ("off", "-set", "text")
+
+
+@pytest.mark.parametrize(
+    ("domain", "driver", "expected"),
+    [
+        ("<iommufd enabled='yes'/>", "", "libvirt: the domain's <iommufd>"),
+        ("<iommufd enabled='yes' fdgroup='x'/>", "<driver name='vfio'/>", "libvirt: the domain's"),
+        ("<iommufd enabled='yes'/>", "<driver iommufd='no'/>", None),
+        ("<iommufd enabled='yes'/>", "<driver iommufd='yes'/>", "libvirt: <driver iommufd='yes'>"),
+        ("<iommufd enabled='no'/>", "", None),
+        ("<iommufd enabled='no'/>", "<driver iommufd='yes'/>", "libvirt: <driver iommufd='yes'>"),
+        ("", "<driver iommufd='yes'/>", "libvirt: <driver iommufd='yes'>"),
+    ],
+)
+def test_iommufd_of_the_domain_and_its_exceptions(
+    domain: str, driver: str, expected: str | None
+) -> None:
+    """As in libvirt 12.2 and newer: for the domain, and otherwise for a device."""
+    mdev = "<source><address uuid='c2177883-f1bb-47f0-914d-32a22e3a8804'/></source>"
+    interface = "<interface type='hostdev'><source><address type='pci' bus='7'/></source>{}"
+    guest = guest_with(
+        f"<hostdev type='mdev' model='vfio-pci'>{mdev}{driver}</hostdev>"
+        + hostdev(inner=driver)
+        + f"{interface.format(driver)}</interface>",
+        domain,
+    )
+    found = {device.kind: device.properties.get("iommufd") for device in guest.devices}
+    assert found.pop("mdev") is None
+    assert found.keys() == {"pci", "interface"}
+    for own in found.values():
+        assert (own is None) is (expected is None)
+        if own is not None and expected is not None:
+            assert own.value == "iommufd0" and own.origin.startswith(expected)
+
+
+def test_written_aliases_are_those_of_the_xml() -> None:
+    guest = guest_with(
+        hostdev(inner="<alias name='hostdev4'/>" + at(0))
+        + hostdev("function='2'", "<alias name='ua-x'/>" + at(0, 2))
+        + hostdev("function='3'", at(0, 3))
+        + hostdev("function='4'", "<alias name='hostdev&#x202e;'/>" + at(0, 4))
+        + "<interface type='bridge'><alias name='net0'/></interface>"
+        + "<hostdev type='usb'><alias name='hostdev1'/></hostdev>"
+    )
+    assert [(device.written, device.alias) for device in guest.devices] == [
+        ("hostdev4", "hostdev0"),
+        ("ua-x", "ua-x"),
+        (None, "hostdev1"),
+        (None, "hostdev2"),
+    ]
+    assert [device.name for device in guest.devices][:3] == ["hostdev4", "ua-x", "hostdev1"]
+    assert guest.others == {"net0", "hostdev1"}
 
 
 @pytest.mark.parametrize(
@@ -201,8 +254,36 @@ def test_actual_hostdev_of_a_network() -> None:
 
 
 @pytest.mark.parametrize(
+    ("overrides", "host"),
+    [
+        ((("host", "string", "0000:09:00.3"),), "c2177883-f1bb-47f0-914d-32a22e3a8804"),
+        (
+            (("host", "string", "0000:09:00.3"), ("sysfsdev", "remove", "")),
+            "0000:09:00.3",
+        ),
+        ((("sysfsdev", "string", "/sys/bus/pci/devices/0000:09:00.4"),), "0000:09:00.4"),
+    ],
+)
+def test_mdev_whose_device_is_overridden(
+    overrides: tuple[tuple[str, str, str], ...], host: str
+) -> None:
+    """libvirt names an mdev by sysfsdev, beside which QEMU does not look at host."""
+    source = "<source><address uuid='c2177883-f1bb-47f0-914d-32a22e3a8804'/></source>"
+    lines = "".join(
+        f"<qemu:property name='{name}' type='{kind}' value='{value}'/>"
+        for name, kind, value in overrides
+    )
+    guest = guest_with(
+        f"<hostdev type='mdev' model='vfio-pci'>{source}</hostdev>",
+        "<qemu:override><qemu:device alias='hostdev0'><qemu:frontend>"
+        f"{lines}</qemu:frontend></qemu:device></qemu:override>",
+    )
+    assert [device.host for device in guest.devices] == [host]
+
+
+@pytest.mark.parametrize(
     ("answer", "aliases", "unresolved"),
-    [(True, ["hostdev0", "hostdev1"], ()), (False, ["hostdev0"], ()), (None, ["hostdev0"], ("n",))],
+    [(True, ["hostdev1", "hostdev0"], ()), (False, ["hostdev0"], ()), (None, ["hostdev0"], ("n",))],
 )
 def test_network(answer: bool | None, aliases: list[str], unresolved: tuple[str, ...]) -> None:
     interface = "<interface type='network'><source network='n'/></interface>"

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from unit.patience import ends
-from vfio_preflight.guest.xml import MAX_XML, GuestError, parse_domain, to_bytes
+from vfio_preflight.guest.domain import read_guest
+from vfio_preflight.guest.xml import (
+    MAX_ATTRIBUTES,
+    MAX_XML,
+    GuestError,
+    LimitError,
+    parse_domain,
+    to_bytes,
+)
 
 LAUGHS = "".join(f"<!ENTITY l{i} '{f'&l{i - 1};' * 10}'>" for i in range(1, 40))
 BOMB = f"<!DOCTYPE domain [<!ENTITY l0 'ha'>{LAUGHS}]><domain type='kvm'%s>%s</domain>"
@@ -42,8 +50,21 @@ def test_parse_entity_bomb_is_refused_at_once(where: tuple[str, str]) -> None:
 
 
 def test_parse_deep_nesting_is_refused() -> None:
-    with pytest.raises(GuestError, match="not well-formed"):
+    with pytest.raises(LimitError, match="too large: Excessive depth"):
         parse_domain(b"<domain type='kvm'>" + b"<a>" * 100_000)
+
+
+@pytest.mark.parametrize("count", [MAX_ATTRIBUTES, MAX_ATTRIBUTES + 1, 50_000])
+@pytest.mark.parametrize("form", ["%s='>'", '%s\n = "\'"'])
+def test_parse_many_attributes(count: int, form: str) -> None:
+    """libxml2 takes seconds for 50,000 of one element, and a check has seconds."""
+    attributes = " ".join(form % f"a{number}" for number in range(count))
+    xml = f"<domain type='kvm'><x>a=''</x><x {attributes}>b=''</x></domain>".encode()
+    if count <= MAX_ATTRIBUTES:
+        assert len(parse_domain(xml)[1].items()) == count
+        return
+    with ends(), pytest.raises(LimitError, match="over 512 attributes"):
+        parse_domain(xml)
 
 
 def test_message_is_one_short_line() -> None:
@@ -62,3 +83,20 @@ def test_message_is_one_short_line() -> None:
 )
 def test_to_bytes_keeps_everything(xml: str) -> None:
     assert to_bytes(parse_domain(xml.encode())).decode() in (xml, xml.replace("><", ">\n<", 1))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "iso-8859-1", "utf-32"])
+@pytest.mark.parametrize("written", ["type='hostdev'", 'type = "&#104;ostdev"'])
+def test_one_guest_however_it_is_written(written: str, encoding: str) -> None:
+    """libvirt writes UTF-8 and single quotes; a file for ``check`` may be otherwise."""
+    declared = "" if encoding == "utf-8" else f"<?xml version='1.0' encoding='{encoding[:10]}'?>"
+    xml = (
+        f"{declared.replace('utf-8-sig', 'utf-8')}<domain type='kvm'><name>g\u00e4</name>"
+        f"<title><![CDATA[<hostdev>]]></title><os><type machine='pc-q35-9.0'>hvm</type></os>"
+        f"<devices><interface {written}><source><address type='pci' bus='6'/></source>"
+        "</interface></devices></domain>"
+    )
+    root = parse_domain(xml.encode(encoding))
+    guest = read_guest(root)
+    assert (guest.name, [device.host for device in guest.devices]) == ("g\u00e4", ["0000:06:00.0"])
+    assert parse_domain(to_bytes(root)).findtext("name") == "g\u00e4"

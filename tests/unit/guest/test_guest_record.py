@@ -22,6 +22,7 @@ from vfio_preflight.guest.record import (
     write_record,
 )
 from vfio_preflight.guest.traits import Traits
+from vfio_preflight.pci.space import reads_as_vf
 from vfio_preflight.pci.state import EVIDENCE, Bar, ConfigState
 
 KEY = "0000:05:00.0"
@@ -160,7 +161,9 @@ BARS = st.lists(
 ).map(tuple)
 STATES = st.builds(
     ConfigState,
-    st.binary(min_size=256, max_size=256) | st.binary(min_size=4096, max_size=4096),
+    (st.binary(min_size=256, max_size=256) | st.binary(min_size=4096, max_size=4096)).filter(
+        lambda config: not reads_as_vf(config)
+    ),
     BARS,
     st.sampled_from(EVIDENCE),
     st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20),
@@ -202,6 +205,15 @@ def test_damage_costs_only_that_device(attributes: dict[str, str], says: str) ->
     assert list(record.states) == ["good"]
     assert list(damage(record)) == [KEY]
     assert re.search(says, damage(record)[KEY])
+
+
+def test_a_vfs_own_bytes_are_no_state() -> None:
+    """As earlier versions recorded them of a dump."""
+    config = b"\xff\xff\xff\xff" + STATE.config[4:]
+    record = make({"good": STATE, KEY: STATE._replace(config=config)})
+    parsed = parse_record(write_record(record))
+    assert list(parsed.states) == ["good"]
+    assert "its IDs read ffff" in damage(parsed)[KEY]
 
 
 def test_entry_without_key() -> None:

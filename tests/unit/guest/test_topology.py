@@ -7,7 +7,7 @@ import pytest
 from lab.guests import guest_xml, hostdev_pci, vfio_commandline
 from vfio_preflight.guest.domain import parse_domain, read_guest
 from vfio_preflight.guest.topology import read_topology
-from vfio_preflight.guest.xml import GuestError
+from vfio_preflight.guest.xml import QEMU_NS, GuestError
 
 
 def at(bus: int, slot: int = 0, function: int = 0, domain: int = 0) -> str:
@@ -64,6 +64,28 @@ def test_hostdev(address: str, path: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("overrides", "path"),
+    [
+        ({"bus": "pcie.0"}, "0000:00:00.3"),
+        ({"addr": "0x1f.0x1"}, "0000:00:01.2:1f.1"),
+        ({"bus": "pci.3", "addr": "0x2"}, "0000:00:01.2:00.0:01.0:02.0"),
+        ({"bus": "none"}, None),
+        ({"addr": "0x20"}, None),
+    ],
+)
+def test_address_that_is_overridden(overrides: dict[str, str], path: str | None) -> None:
+    lines = "".join(
+        f"<property name='{name}' type='string' value='{value}'/>"
+        for name, value in overrides.items()
+    )
+    override = (
+        f"</devices><override xmlns='{QEMU_NS}'><device alias='hostdev0'><frontend>{lines}"
+        "</frontend></device></override><devices>"
+    )
+    assert path_of("pc-q35-9.0", BUSES, hostdev_pci("0000:06:00.4", at(1, 0, 3)), override) == path
+
+
+@pytest.mark.parametrize(
     ("options", "path"),
     [
         ("bus=pcie.0,addr=0x10", "0000:00:10.0"),
@@ -72,7 +94,10 @@ def test_hostdev(address: str, path: str | None) -> None:
         ("bus=pci.2,addr=0x1f.7", "0000:00:01.2:00.0:1f.7"),
         ("bus=ua-port,addr=0x0", "0000:00:09.0:00.0"),
         ("bus=pci.10,addr=0x0", None),
-        ("bus=pci.1,addr=10", None),  # 0x10 in this notation, and 0x02 in JSON
+        ("bus=pci.1,addr=10", "0000:00:01.2:10.0"),  # hexadecimal
+        ("bus=pci.2,addr=0x1f.0x7", "0000:00:01.2:00.0:1f.7"),  # as libvirt itself writes it
+        ("bus=pci.1,addr=1.", None),
+        ("bus=pci.1,addr=-1", None),
         ("bus=pci.1,addr=0x20", None),
         ("bus=pci.1,addr=0x1.8", None),
         ("bus=pci.1", None),
@@ -82,6 +107,21 @@ def test_hostdev(address: str, path: str | None) -> None:
 def test_command_line(options: str, path: str | None) -> None:
     line = ["-device", f"vfio-pci,host=0000:06:00.4,{options}"]
     assert path_of("pc-q35-9.0", BUSES, commandline=line) == path
+
+
+@pytest.mark.parametrize(
+    ("addr", "path"),
+    [
+        ("10", "0000:00:01.2:01.2"),  # a number is slot and function in one
+        ('"10"', "0000:00:01.2:10.0"),
+        ("-1", None),
+        ("256", None),
+        ("1.5", None),
+    ],
+)
+def test_command_line_in_json(addr: str, path: str | None) -> None:
+    device = f'{{"driver":"vfio-pci","host":"06:00.4","bus":"pci.1","addr":{addr}}}'
+    assert path_of("pc-q35-9.0", BUSES, commandline=["-device", device]) == path
 
 
 def test_i440fx() -> None:

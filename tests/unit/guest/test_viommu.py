@@ -23,6 +23,7 @@ IOMMU = "<iommu model='intel'><driver intremap='on'%s/></iommu>"
         (LINE % ("-device", "intel-iommu,scalable-mode=on,pasid-bits=20"), True),
         (LINE % ("-device", '{"driver":"intel-iommu","pasid-bits":20}'), True),
         (LINE % ("-global", "intel-iommu.pasid-bits=20"), True),
+        (LINE % ("-device", '{"driver":"intel-iommu","\\u0070asid-bits":20}'), True),
         (LINE % ("-device", "intel-iommu,scalable-mode=on"), False),
         (OVERRIDE % "pasid-bits", True),
         (OVERRIDE % "scalable-mode", False),

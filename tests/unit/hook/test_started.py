@@ -11,6 +11,7 @@ import pytest
 from lab.configs import make_config, patched
 from unit import domains
 from unit.domains import KEY
+from unit.hooked import answered
 from unit.makers import HOST, PMC, UUID, VSC_BODY, differing, make_emulator, make_state
 from vfio_preflight.configuration import Configuration
 from vfio_preflight.gather import here
@@ -76,7 +77,7 @@ def presenting(offset: int) -> ConfigState:
 
 
 def start(settings: Configuration, xml: bytes) -> Outcome:
-    return started.started(Gate("g1", settings, time.monotonic() + 5), xml)
+    return answered(started.started(Gate("g1", settings, time.monotonic() + 5), xml), settings)
 
 
 def arrive(settings: Configuration, xml: bytes) -> Outcome:
@@ -112,7 +113,7 @@ def test_device_that_differs_is_refused(settings: Configuration, qemu: Qemu) -> 
     assert (outcome.status, outcome.out) == (1, b"")
     first = outcome.err.decode().splitlines()[0]
     assert first.startswith("vfio-preflight: migration blocked: ")
-    assert "PM at 0x40" in first
+    assert "PM at 0x40" in first and len(first) <= 200
     assert qemu.asked == [False], "a migration is about to begin"
 
 
@@ -153,7 +154,9 @@ def test_what_could_be_mended_is_refused_and_known(
     mending = settings._replace(policy=policy, vsc_tolerant=("10de:*",))
     outcome = arrive(mending, make_domain(RECORD))
     assert outcome.status == 1
-    assert started.MENDED_NEXT in outcome.err.decode()
+    first, *below = outcome.err.decode().splitlines()
+    assert first.endswith(f"; to do: {started.TO_DO[started.MENDED_NEXT]}") and len(first) <= 200
+    assert any(started.MENDED_NEXT in line for line in below)
     assert seen == [(HOST, qemu.state)]
 
 

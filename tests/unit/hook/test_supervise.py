@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from unit.patience import ends
+from unit.patience import appears, ends
 from vfio_preflight.errors import PreflightError
 from vfio_preflight.hook import supervise
 from vfio_preflight.hook.supervise import Outcome, _kill, _reap, _remove, supervised
+from vfio_preflight.osutil import leftovers
 
 LATE = 5.0
 
@@ -70,6 +71,43 @@ def test_deadline(tmp_path: Path) -> None:
     assert not os.path.exists(f"/proc/{pid}"), "not even a zombie"
 
 
+@pytest.mark.parametrize(("starved", "counted"), [(0.2, 0.2), (100.0, 0.4)])
+def test_deadline_does_not_count_what_others_took(
+    monkeypatch: pytest.MonkeyPatch, starved: float, counted: float
+) -> None:
+    """The wait for a processor, up to a bound."""
+    monkeypatch.setattr(supervise, "_starved", lambda _child: starved)
+    monkeypatch.setattr(supervise, "STRETCH", 2.0)
+    begun = time.monotonic()
+    with ends():
+        assert supervised(hang, 0.2).failure == "no result within the deadline"
+    assert time.monotonic() - begun >= 0.2 + counted
+
+
+def test_child_that_gets_a_processor_late_is_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "_starved", lambda _child: 20.0)
+
+    def work() -> Outcome:
+        time.sleep(0.4)
+        return Outcome(0, b"late")
+
+    assert supervised(work, 0.3) == Outcome(0, b"late")
+
+
+def test_starved() -> None:
+    """A process that sleeps is not; of one that is gone nothing is known."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+    os.kill(child, signal.SIGSTOP)
+    first = supervise._starved(child)
+    time.sleep(0.05)
+    assert 0.0 <= supervise._starved(child) - first < 0.05
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert supervise._starved(child) == 0.0
+
+
 def test_deadline_kills_the_child_and_its_children(tmp_path: Path) -> None:
     def spawn() -> Outcome:
         process = subprocess.Popen(["sleep", "30"])
@@ -111,6 +149,15 @@ def test_no_temporary_file_is_left(temporary: Path, work: str) -> None:
     assert list(temporary.iterdir()) == []
 
 
+def test_what_killed_hooks_have_left_is_swept(temporary: Path) -> None:
+    for name, age in (("old", 2 * leftovers.AGE), ("new", 0.0)):
+        directory = temporary / f"{leftovers.SCRATCH}{name}"
+        (directory / "device").mkdir(parents=True)
+        os.utime(directory, (time.time() - age,) * 2)
+    supervised(lambda: Outcome(0), LATE)
+    assert [path.name for path in temporary.iterdir()] == [f"{leftovers.SCRATCH}new"]
+
+
 def test_remove_of_what_cannot_be_removed_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     _remove(str(tmp_path / "file"))
@@ -121,6 +168,27 @@ def test_nowhere_to_put_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("TMPDIR", "/nonexistent")
     outcome = supervised(lambda: Outcome(0, os.environ["TMPDIR"].encode()), LATE)
     assert outcome == Outcome(0, b"/nonexistent")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_child_does_not_outlive_its_parent(temporary: Path, number: signal.Signals) -> None:
+    """Whoever kills that, and whatever the child waits for."""
+    path = temporary / "pid"
+
+    def work() -> Outcome:
+        (temporary / "new").write_text(str(os.getpid()))
+        (temporary / "new").rename(path)
+        return hang()
+
+    parent = os.fork()
+    if parent == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        supervised(work, 60.0)
+        os._exit(0)
+    assert appears(path)
+    os.kill(parent, number)
+    os.waitpid(parent, 0)
+    assert gone(int(path.read_text()))
 
 
 def test_child_that_ignores_signals_is_killed(tmp_path: Path) -> None:
@@ -335,3 +403,33 @@ def test_child_does_not_go_on_for_ever(tmp_path: Path, monkeypatch: pytest.Monke
             time.sleep(0.01)
         while not gone(int((tmp_path / "pid").read_text())):
             time.sleep(0.01)
+
+
+def test_child_whose_end_takes_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may have to reset a device that it had open: its answer is whole by then."""
+    monkeypatch.setattr(os, "waitpid", lambda *_: pytest.fail("it was waited for"))
+    monkeypatch.setattr(os, "waitid", lambda *_: pytest.fail("it was waited for"))
+    assert supervised(lambda: Outcome(1, b"", b"why"), LATE) == Outcome(1, b"", b"why")
+
+
+def test_child_that_ends_without_an_answer_and_cannot_be_reaped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nobody(*_: object) -> tuple[int, int]:
+        raise ChildProcessError
+
+    monkeypatch.setattr(os, "waitpid", nobody)
+    assert supervised(lambda: os._exit(0), LATE) == Outcome(70, failure="ended")
+
+
+def test_line_for_the_log_comes_with_the_answer_or_not_at_all() -> None:
+    told = Outcome(1, b"", b"why", log="g\u00e4st\ud800: fail", warning=True)
+    assert supervised(lambda: told, LATE) == told._replace(log="g\u00e4st?: fail")
+    assert supervised(lambda: Outcome(0, log="pass"), LATE) == Outcome(0, log="pass")
+    assert supervised(lambda: Outcome(70, b"", b"why", log="x"), LATE).log == ""
+
+    def late() -> Outcome:
+        supervise._write(2, b"half")
+        return hang()
+
+    assert supervised(late, 0.2).log == ""

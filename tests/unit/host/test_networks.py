@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vfio_preflight.host.networks import any_hands_out_devices, hands_out_devices
+from vfio_preflight.host.networks import hands_out_devices
 
 HOSTDEV = "<network><name>vfs</name><forward mode='hostdev' managed='yes'/></network>"
 NAT = "<network><name>default</name><forward mode='nat'/></network>"
@@ -25,7 +25,6 @@ def define(root: Path, name: str, xml: str, directory: str = PERSISTENT) -> None
 def test_hands_out_devices(xml: str, expected: bool, directory: str, tmp_path: Path) -> None:
     define(tmp_path, "vfs", xml, directory)
     assert hands_out_devices("vfs", str(tmp_path)) is expected
-    assert any_hands_out_devices(str(tmp_path)) is expected
 
 
 def test_running_network_goes_before_its_definition(tmp_path: Path) -> None:
@@ -45,15 +44,37 @@ def test_name_that_is_a_path(name: str, tmp_path: Path) -> None:
     assert hands_out_devices(name, str(tmp_path)) is None
 
 
-def test_any_of_none(tmp_path: Path) -> None:
-    assert any_hands_out_devices(str(tmp_path)) is False
+@pytest.mark.parametrize("name", [".", "..", ".hidden", "a b", "\u00e4"])
+def test_odd_name_of_a_network_that_is_there(name: str, tmp_path: Path) -> None:
+    define(tmp_path, name, HOSTDEV)
+    assert hands_out_devices(name, str(tmp_path)) is True
 
 
-def test_any_looks_at_definitions_alone(tmp_path: Path) -> None:
-    define(tmp_path, "vfs", HOSTDEV)
-    (tmp_path / PERSISTENT / "vfs.xml").rename(tmp_path / PERSISTENT / "vfs.xml.bak")
-    (tmp_path / PERSISTENT / "autostart.xml").mkdir()
-    assert any_hands_out_devices(str(tmp_path)) is False
+def test_status_of_a_running_network(tmp_path: Path) -> None:
+    """What libvirt keeps of a running network has its definition inside."""
+    for xml, expected in ((HOSTDEV, True), (NAT, False)):
+        define(tmp_path, "vfs", f"<networkstatus><class_id/>{xml}</networkstatus>", RUNNING)
+        assert hands_out_devices("vfs", str(tmp_path)) is expected
+
+
+@pytest.mark.parametrize(
+    ("xml", "expected"),
+    [
+        (NAT.replace("<name>", "<title>as with mode='hostdev'</title><name>"), False),
+        (
+            NAT.replace("<name>", "<metadata><forward mode='hostdev'/></metadata><name>"),
+            False,
+        ),
+        (HOSTDEV.replace("mode='hostdev'", "mode = '&#104;ostdev'"), True),
+        ("<network><name>vfs</name></network>", False),
+        ("", None),
+        ("<network>", None),
+        ("<pool><forward mode='hostdev'/></pool>", None),
+    ],
+)
+def test_it_is_read_not_searched(xml: str, expected: bool | None, tmp_path: Path) -> None:
+    define(tmp_path, "vfs", xml)
+    assert hands_out_devices("vfs", str(tmp_path)) is expected
 
 
 @pytest.mark.parametrize("directory", [PERSISTENT, RUNNING])
@@ -61,4 +82,3 @@ def test_fifo_is_not_waited_for(directory: str, tmp_path: Path) -> None:
     (tmp_path / directory).mkdir(parents=True)
     os.mkfifo(tmp_path / directory / "vfs.xml")
     assert hands_out_devices("vfs", str(tmp_path)) is None
-    assert any_hands_out_devices(str(tmp_path)) is False

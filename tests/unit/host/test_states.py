@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.configs import make_config
+from lab.configs import make_config, patched
+from unit.host.hosts import make_vgpu
 from unit.makers import HOST, make_device, make_state
+from unit.patience import ends
 from vfio_preflight.host import vfio
 from vfio_preflight.host.sources import order
 from vfio_preflight.host.sources.file import find_file
@@ -15,7 +17,7 @@ from vfio_preflight.host.sources.request import Request
 from vfio_preflight.host.states import state_of
 from vfio_preflight.host.sysfs import HostError
 from vfio_preflight.host.vfio import NotFreeError, VfioDevice, VfioError
-from vfio_preflight.pci.formats import FormatError, to_json
+from vfio_preflight.pci.formats import to_json
 from vfio_preflight.pci.state import NOT_MIGRATABLE, UNKNOWN, ConfigState, Missing, State
 
 STATES = "/var/lib/vfio-preflight/states"
@@ -62,12 +64,41 @@ def test_sysfs(tmp_path: Path) -> None:
     assert (state.config, state.evidence) == (make_config(), "sysfs")
 
 
-@pytest.mark.parametrize("suffix", ["", ".bin"])
+@pytest.mark.parametrize("suffix", ["", ".json"])
 def test_operators_file_wins(suffix: str, tmp_path: Path, states: Path) -> None:
     make_sysfs(tmp_path, make_config())
     path = states / f"{HOST}{suffix}"
-    path.write_bytes(THEIRS)
-    assert pci(tmp_path) == ConfigState(THEIRS, (), "file", str(path))
+    path.write_text(to_json(make_state(THEIRS, evidence="file")))
+    state = pci(tmp_path)
+    assert isinstance(state, ConfigState)
+    assert (state.config, state.evidence) == (THEIRS, "file")
+
+
+def test_dump_of_a_device_does_not_outrank_the_device(tmp_path: Path, states: Path) -> None:
+    make_sysfs(tmp_path, make_config())
+    (states / f"{HOST}.bin").write_bytes(THEIRS)
+    state = pci(tmp_path)
+    assert isinstance(state, ConfigState)
+    assert (state.config, state.evidence) == (make_config(), "sysfs")
+    dump = f"{states}/{HOST}.bin, a dump of the physical device, as sysfs shows"
+    assert state.origin.endswith(f"/config; not used: {dump}")
+
+
+def test_dump_of_a_device_that_is_not_here(tmp_path: Path, states: Path) -> None:
+    (states / f"{HOST}.bin").write_bytes(patched(THEIRS, 0x45, 0x81))
+    state = pci(tmp_path)
+    assert isinstance(state, ConfigState)
+    assert (state.config, state.evidence) == (THEIRS, "sysfs")
+
+
+def test_dump_of_a_vf_below_a_vgpu_is_not_the_vgpu(tmp_path: Path, states: Path) -> None:
+    make_vgpu(tmp_path)
+    own = b"\xff" * 4 + THEIRS[4:]
+    (states / f"{HOST}.bin").write_bytes(own)
+    assert isinstance(pci(tmp_path), Missing)
+    (states / f"{HOST}.bin").write_bytes(THEIRS)
+    state = pci(tmp_path)
+    assert isinstance(state, ConfigState) and state.evidence == "file"
 
 
 def test_operators_file_is_a_word_whatever_it_says_of_itself(tmp_path: Path, states: Path) -> None:
@@ -123,7 +154,7 @@ def test_mdev_shows_nothing_by_itself(tmp_path: Path) -> None:
 def test_mdev_that_is_not_there(tmp_path: Path) -> None:
     state = missing(mdev(tmp_path))
     assert f"no mediated device {UUID}" in state.reason
-    assert state.remedy.startswith("create the mediated device there, or choose a device that the")
+    assert state.remedy.startswith("create the mediated device there, or name one that exists by")
 
 
 @pytest.mark.parametrize("side", ["source", "destination"])
@@ -131,7 +162,7 @@ def test_device_that_is_not_there(side: str, tmp_path: Path) -> None:
     state = missing(pci(tmp_path, side))
     assert state.kind == UNKNOWN
     assert state.reason == f"the {side}'s device: this host has no PCI device {HOST}"
-    assert state.remedy.startswith(f"choose a device that the {side} has (virsh migrate --xml")
+    assert state.remedy.startswith(f"name a device that the {side} has, with ")
 
 
 def test_device_that_libvirt_chooses() -> None:
@@ -168,7 +199,7 @@ def test_file_that_others_can_write_is_nobodys_word(
     (states / HOST).write_bytes(THEIRS)
     (states / place).chmod(0o755 | mode)
     state = missing(pci(tmp_path))
-    assert f"{states / place}: is writable by users other than root" in state.reason
+    assert f"{states / place} is writable by users other than root, so it may not" in state.reason
 
 
 def test_file_that_is_anothers(
@@ -176,15 +207,71 @@ def test_file_that_is_anothers(
 ) -> None:
     (states / HOST).write_bytes(THEIRS)
     owned = os.stat_result((0o100644, 1, 1, 1, 4242, 0, 256, 0, 0, 0))
-    monkeypatch.setattr(os, "stat", lambda *_args, **_options: owned)
-    with pytest.raises(HostError, match="is writable by users other than root"):
+    monkeypatch.setattr(os, "lstat", lambda *_args, **_options: owned)
+    with pytest.raises(HostError, match="belongs to user 4242, so it may not be the operator's"):
         order.read(asked(tmp_path, HOST))
+
+
+@pytest.mark.parametrize("link", ["directory", "file", "way", "chain"])
+def test_link_to_where_another_user_can_write_is_nobodys_word(
+    link: str, tmp_path: Path, states: Path
+) -> None:
+    """Whoever can change where it leads, or what is there, says what the device presents."""
+    make_sysfs(tmp_path, make_config())
+    theirs = tmp_path / "home" / "theirs"
+    theirs.mkdir(parents=True)
+    (theirs / "state").write_text(to_json(make_state(THEIRS, evidence="file")))
+    if link == "directory":
+        (states / HOST).symlink_to(theirs / "state")
+        theirs.chmod(0o777)
+    elif link == "file":
+        (states / HOST).symlink_to(os.path.relpath(theirs / "state", states))
+        (theirs / "state").chmod(0o666)
+    elif link == "way":
+        (states / HOST).symlink_to(theirs / "state")
+        theirs.parent.chmod(0o775)
+    else:
+        # The file that is read in the end is root's own, but who chooses it?
+        (theirs / "link").symlink_to(theirs / "state")
+        (states / HOST).symlink_to(theirs / "link")
+        os.chown(theirs / "link", 4242, 4242, follow_symlinks=False)
+    assert "so it may not be the operator's; chown that to root" in missing(pci(tmp_path)).reason
+
+
+def test_link_to_what_is_roots_alone_is_followed(tmp_path: Path, states: Path) -> None:
+    make_sysfs(tmp_path, make_config())
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else/state").write_text(to_json(make_state(THEIRS, evidence="file")))
+    (tmp_path / "else/link").symlink_to(".././else//state")
+    (states / HOST).symlink_to(tmp_path / "else/link")
+    state = pci(tmp_path)
+    assert isinstance(state, ConfigState) and state.config == THEIRS
+
+
+def test_fifo_is_not_waited_for(tmp_path: Path, states: Path) -> None:
+    """It held the hook for its whole deadline, and the guest was let pass."""
+    make_sysfs(tmp_path, make_config())
+    os.mkfifo(states / HOST)
+    with ends():
+        assert "cannot be read: it is not a regular file" in missing(pci(tmp_path)).reason
+
+
+def test_device_and_endless_file_are_not_read(tmp_path: Path, states: Path) -> None:
+    make_sysfs(tmp_path, make_config())
+    (states / HOST).symlink_to("/dev/zero")
+    with ends():
+        assert "so it may not be the operator's" in missing(pci(tmp_path)).reason
+    (states / HOST).unlink()
+    with (states / HOST).open("wb") as file:
+        file.truncate(1 << 40)
+    with ends():
+        assert "cannot be read: it has over 1048576 bytes" in missing(pci(tmp_path)).reason
 
 
 def test_file_that_cannot_be_read(tmp_path: Path, states: Path) -> None:
     make_sysfs(tmp_path, make_config())
     (states / HOST).symlink_to("nowhere")
-    with pytest.raises(FormatError, match="cannot be read"):
+    with pytest.raises(HostError, match="cannot be read"):
         order.read(asked(tmp_path, HOST))
 
 

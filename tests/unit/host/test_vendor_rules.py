@@ -194,7 +194,7 @@ def test_file_of_somebody_else(place: Path) -> None:
     (place / "a.ini").chmod(0o664)
     found = read(place)
     assert found.rules == ()
-    assert f"{place}/a.ini: is writable by users other than root" in found.problems[0]
+    assert f"{place}/a.ini is writable by users other than root" in found.problems[0]
 
 
 def test_directory_of_somebody_else(place: Path) -> None:
@@ -202,7 +202,7 @@ def test_directory_of_somebody_else(place: Path) -> None:
     place.chmod(0o777)
     found = read(place)
     assert found.rules == ()
-    assert f"{place}: is writable by users other than root" in found.problems[0]
+    assert f"{place} is writable by users other than root" in found.problems[0]
 
 
 def test_file_where_the_directory_should_be(tmp_path: Path) -> None:

@@ -371,6 +371,7 @@ UNENDED = make_image(STREAM, xml=b"<domain/>" * 9, cookie=b"")
 WRONG = {
     "partial": (make_image(STREAM, magic=b"LibvirtQemudPart"), "incomplete"),
     "other magic": (make_image(STREAM, magic=b"LibvirtQemudSafe"), "neither a libvirt save image"),
+    "qcow2": (b"QFI\xfb" + bytes(200), "cannot be read; only a file of its own can"),
     "empty": (b"", "neither a libvirt save image"),
     "short header": (HEADER[:91], "neither a libvirt save image"),
     "header alone": (HEADER, "ends within its XML"),

@@ -245,8 +245,8 @@ def test_assumed_placement_is_told() -> None:
     device = make_device()._replace(assumption="the device has no PCI <address>")
     report = judged(make_state(patched(make_config(), 0x84, 0xEE)), make_guest(device))
     assert report.findings[0].text == (
-        "the device has no PCI <address>: root-port would be assumed, but the verdict depends on"
-        " it: fail at root-port, pass at root-complex, pass at conventional"
+        "the verdict depends on where the guest sees the device (the device has no PCI <address>):"
+        " fail at root-port, pass at root-complex, pass at conventional"
     )
     assert (report.quote, report.mendable) == ("", False)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from lab.configs import make_config
@@ -220,10 +222,44 @@ def test_mending_minds_no_findings_that_pass() -> None:
 # --- the guest's own policy ----------------------------------------------------------------------
 
 
-def test_guest_policy_overrides_the_hosts() -> None:
-    report, policy = with_guest_policy(make_report(), DEFAULT_POLICY, {"unknown": "block"})
+@pytest.mark.parametrize("override", ["stricter", "yes"])
+def test_guest_policy_overrides_the_hosts(override: str) -> None:
+    asked = {"unknown": "block"}
+    report, policy = with_guest_policy(make_report(), DEFAULT_POLICY, asked, override)
     assert report == make_report()
     assert policy == {**DEFAULT_POLICY, "unknown": "block"}
+
+
+def test_guest_policy_does_not_count_where_the_operator_says_so() -> None:
+    for asked in ({"unknown": "block"}, {"fail": "allow"}, {"fial": "x"}):
+        told = with_guest_policy(make_report(), {"fail": "block"}, asked, "no")
+        assert told == (make_report(), {"fail": "block"})
+
+
+@pytest.mark.parametrize("verdict", CHOICES)
+def test_guest_may_ask_for_more_and_never_for_less(verdict: str) -> None:
+    """Every action that a host can have, against every one that a guest can ask for."""
+    for host, asked in product(CHOICES[verdict], repeat=2):
+        policy = {**DEFAULT_POLICY, verdict: host}
+        report, found = with_guest_policy(make_report(), policy, {verdict: asked}, "stricter")
+        is_less = STRICTNESS.index(asked) < STRICTNESS.index(host)
+        assert found == ({**policy, verdict: host} if is_less else {**policy, verdict: asked})
+        assert [f.code for f in report.findings] == ["guest-policy-refused"] * is_less
+        assert with_guest_policy(make_report(), policy, {verdict: asked}, "yes") == (
+            make_report(),
+            {**policy, verdict: asked},
+        )
+
+
+def test_what_a_guest_asked_for_in_vain_is_told() -> None:
+    """And what it asks for beside that counts; a host's policy may leave verdicts out."""
+    asked = {"fail": "allow", "unknown": "block", "pass": "allow"}
+    report, policy = with_guest_policy(make_report(), {}, asked, "stricter")
+    assert policy == {"unknown": "block"}
+    (finding,) = report.findings
+    assert "asks for fail=allow, pass=allow, which is less strict than" in finding.text
+    assert "host's fail=block, pass=annotate" in finding.text
+    assert finding.verdict == "pass" and "guest-override = yes" in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -237,7 +273,7 @@ def test_guest_policy_overrides_the_hosts() -> None:
 def test_guest_policy_that_does_not_exist_is_ignored(
     requested: dict[str, str], named: str, others: str
 ) -> None:
-    report, policy = with_guest_policy(make_report(), DEFAULT_POLICY, requested)
+    report, policy = with_guest_policy(make_report(), DEFAULT_POLICY, requested, "yes")
     usable = {"fail": "allow"} if requested.get("fail") == "allow" else {}
     assert policy == {**DEFAULT_POLICY, **usable}
     (finding,) = report.findings
@@ -293,6 +329,7 @@ def test_blocked_guest_is_not_mended_ahead() -> None:
 
 def test_guest_policy_is_quoted_in_part() -> None:
     """The guest's XML may hold a name or an action of any length."""
-    report, _ = with_guest_policy(make_report(), DEFAULT_POLICY, {"v" * 90: "a" * 90})
+    asked = {"v" * 90: "a" * 90}
+    report, _ = with_guest_policy(make_report(), DEFAULT_POLICY, asked, "stricter")
     (finding,) = report.findings
     assert finding.text.startswith(f"<policy {'v' * 40}='{'a' * 40}'> ")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -81,10 +82,19 @@ def test_store_is_bounded(directory: Path) -> None:
     for number in range(40):
         jsondir.store(str(directory), f"{number:02}", number)
         os.utime(directory / f"{number:02}.json", (number, number))
-        (directory / f".{number}.tmp").touch()
-    assert len(os.listdir(directory)) <= 40
+    assert len(os.listdir(directory)) <= 17
     assert jsondir.load(str(directory), "39") == 39
     assert jsondir.load(str(directory), "00") is None
+
+
+@pytest.mark.parametrize("age", [-3600, 3600], ids=["the clock was set back", "old"])
+def test_what_a_killed_writer_left_goes_with_the_next_one(age: int, directory: Path) -> None:
+    jsondir.store(str(directory), "a", 1)
+    for name, seconds in (("old", age), ("new", 0)):
+        (directory / f".{name}.tmp").touch()
+        os.utime(directory / f".{name}.tmp", (time.time() - seconds,) * 2)
+    jsondir.store(str(directory), "b", 1)
+    assert sorted(os.listdir(directory)) == [".new.tmp", "a.json", "b.json"]
 
 
 def test_entries_in_use_outlive_others(directory: Path) -> None:

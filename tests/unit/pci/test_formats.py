@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lab.configs import make_config
 from unit.makers import make_extended
 from vfio_preflight.errors import PreflightError
-from vfio_preflight.pci.formats import FormatError, parse, read_file
+from vfio_preflight.pci.formats import PHYSICAL, FormatError, Reading, parse, read_file
 from vfio_preflight.pci.space import ConfigSpaceError
 from vfio_preflight.pci.state import Bar, ConfigState
 
@@ -31,7 +31,7 @@ LSPCI_HEAD = """\
 \tControl: I/O- Mem+ BusMaster+ SpecCycle- MemWINV- VGASnoop- ParErr- Stepping- SERR- FastB2B-
 \tRegion 0: Memory at f6000000 (32-bit, non-prefetchable) [size=16M]
 \tRegion 1: Memory at e0000000 (64-bit, prefetchable) [size=256M]
-\tRegion 3: Memory at <unassigned> (64-bit, prefetchable) [virtual] [size=32M]
+\tRegion 3: [virtual] Memory at d0000000 (64-bit, prefetchable) [size=32M]
 \tRegion 5: I/O ports at e000 [disabled] [size=128]
 \tExpansion ROM at f7000000 [disabled] [size=512K]
 \tCapabilities: [60] Power Management version 3
@@ -71,7 +71,7 @@ def hexdump_canonical(config: bytes) -> str:
 
 
 def read(text: str | bytes) -> ConfigState:
-    return parse(text.encode() if isinstance(text, str) else text, "dump.txt")
+    return parse(text.encode() if isinstance(text, str) else text, "dump.txt").state
 
 
 def complaint(text: str | bytes) -> str:
@@ -84,11 +84,14 @@ def complaint(text: str | bytes) -> str:
 
 @SIZES
 def test_raw(config: bytes) -> None:
-    assert parse(config, "/sys/config", "sysfs") == ConfigState(config, (), "sysfs", "/sys/config")
+    state = ConfigState(config, (), "sysfs", "/sys/config")
+    assert parse(config, "/sys/config", "sysfs") == Reading(state, PHYSICAL)
 
 
-def test_raw_of_a_device_that_fell_off_the_bus() -> None:
-    assert read(b"\xff" * 256).config == b"\xff" * 256
+@pytest.mark.parametrize("data", [b"\xff" * 256, b"\xff" * 64 + bytes(4032)], ids=["256", "4096"])
+def test_device_that_does_not_answer(data: bytes) -> None:
+    for dump in (data, lspci(data)):
+        assert "every byte reads ff: the device does not answer" in complaint(dump)
 
 
 @SIZES
@@ -140,6 +143,22 @@ def test_hexdump_canonical_with_folded_rows(config: bytes) -> None:
         ("od", "-Ax", "-tx1"),
         ("od", "-Ax", "-tx1", "-v"),
         ("od", "-A", "x", "-t", "x1z"),
+        # Numbers of 16 and 32 bits, offsets in octal and decimal, and no offsets at all.
+        ("hexdump",),
+        ("hexdump", "-v"),
+        ("hexdump", "-x"),
+        ("od", "-x"),
+        ("od", "-xv"),
+        ("od", "-Ax", "-tx2"),
+        ("od", "-Ax", "-tx4"),
+        ("od", "-Ad", "-tx1"),
+        ("od", "-tx1"),
+        ("od", "-An", "-v", "-tx1"),
+        ("od", "-An", "-v", "-tx2"),
+        ("xxd", "-p"),
+        ("xxd", "-e"),
+        ("xxd", "-e", "-g2"),
+        ("xxd", "-g4"),
     ],
     ids=" ".join,
 )
@@ -151,18 +170,14 @@ def test_what_a_tool_prints(command: tuple[str, ...], config: bytes) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ("hexdump",),
-        ("hexdump", "-x"),
+        ("hexdump", "-b"),
+        ("hexdump", "-d"),
         ("od",),
-        ("od", "-x"),
-        ("od", "-Ax", "-tx2"),
-        ("od", "-Ad", "-tx1"),
-        ("od", "-tx1"),
-        ("xxd", "-e"),
+        ("od", "-b"),
+        ("od", "-td1"),
         ("xxd", "-b"),
-        ("xxd", "-p"),
         ("xxd", "-c32"),
-        ("xxd", "-g4"),
+        ("xxd", "-g8"),
     ],
     ids=" ".join,
 )
@@ -183,7 +198,8 @@ def printed(command: tuple[str, ...], config: bytes) -> bytes:
     ("text", "part"),
     [
         (b"", "0 bytes in no known format"),
-        (bytes(64), "64 bytes in no known format"),
+        (bytes(64), "64 bytes are not a PCI configuration space"),
+        (bytes(64), "read it as root"),
         (bytes(257), "257 bytes in no known format"),
         ("\n \n", "3 bytes in no known format"),
         ("hello\n", "no bytes found"),
@@ -221,8 +237,8 @@ def test_padding_costs_no_time(character: str) -> None:
 def test_read_file(tmp_path: Path) -> None:
     path = tmp_path / "gpu.txt"
     path.write_text(lspci(SMALL))
-    assert read_file(str(path))[::2] == (SMALL, "file")
-    assert read_file(str(path)).origin == str(path)
+    state = read_file(str(path)).state
+    assert (state.config, state.evidence, state.origin) == (SMALL, "file", str(path))
 
 
 def test_read_file_that_is_not_there(tmp_path: Path) -> None:
@@ -268,7 +284,7 @@ def test_read_file_of_any_size_reads_little(tmp_path: Path) -> None:
 )
 def test_anything_gives_a_state_or_an_error_of_ours(data: bytes) -> None:
     try:
-        state = parse(data, "x")
+        state = parse(data, "x").state
     except (FormatError, ConfigSpaceError) as error:
         assert str(error).startswith("x: ")
     else:

@@ -16,7 +16,7 @@ SMALL = make_config()
 
 
 def read(text: str | bytes) -> ConfigState:
-    return parse(text.encode() if isinstance(text, str) else text, "dump.txt")
+    return parse(text.encode() if isinstance(text, str) else text, "dump.txt").state
 
 
 def complaint(text: str | bytes) -> str:
@@ -103,6 +103,6 @@ def test_json_text_can_be_printed() -> None:
 )
 def test_json_round_trip(config: bytes, bars: list[Bar], evidence: str) -> None:
     state = make_state(config, tuple(bars), evidence)
-    again = parse(to_json(state).encode(), "x.json")
+    again = parse(to_json(state).encode(), "x.json").state
     assert again[:3] == state[:3]
     assert again.origin == f"{state.origin} (from x.json)"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lab import make_config
+from messages.scan import RELEASES
 from unit.patience import ends
 from vfio_preflight.qemu.messages.explain import explain, guest_device
-from vfio_preflight.qemu.messages.table import MESSAGES, Message
+from vfio_preflight.qemu.messages.message import CLASSES, ROLES, core, parts, whole
+from vfio_preflight.qemu.messages.table import MESSAGES
 
 BAD = (
     "get_pci_config_device: Bad config data: i=0x{:x} read: {:x} device: {:x}"
@@ -162,29 +166,50 @@ def test_known_lines(line: str, kind: str, part: str) -> None:
     assert part in f"{found[0].what} {found[0].why}"
 
 
-def test_every_message_has_texts_that_its_pattern_can_fill() -> None:
+LINES = [(message, line) for message in MESSAGES for line in message.lines]
+
+
+def test_texts_take_only_what_lines_name() -> None:
+    """And what no line of theirs names is a device, which the words before it tell."""
     for message in MESSAGES:
-        groups = dict.fromkeys(message.pattern.groupindex, "x")
+        named = {part.name for line in message.lines for part in parts(line.template)}
         for text in (message.what, message.why, message.remedy):
-            assert text.format(**groups)
+            wanted = {part.name for part in parts(text) if part.name}
+            assert wanted <= {*named, "device"}, message
+            assert text.strip()
+        assert message.role in ROLES
+
+
+def test_no_repetition_is_without_a_bound() -> None:
+    for pattern in CLASSES.values():
+        assert not re.search(r"(?<!\\)[*+](?!\])", re.sub(r"\[[^]]*\]", "x", pattern))
+    for _, line in LINES:
+        for part in parts(line.template):
+            assert not part.name or part.text in CLASSES.values()
+
+
+def test_every_line_can_be_told_by_its_longest_piece() -> None:
+    for _, line in LINES:
+        assert len(core(line.template)) >= 8
+        assert whole(line.template)
+
+
+def test_releases_are_ones() -> None:
+    for _, line in LINES:
+        assert line.since in ("", *RELEASES)
+        assert line.until in ("", *RELEASES)
+        assert bool(line.since) or not line.until
 
 
 LONG = 1 << 20
 UNBOUNDED = ("0", "a:", "-M a,", "' ", "(", "\x0b", "error while loading state section id 1 (")
 
 
-@pytest.mark.parametrize("filling", [*UNBOUNDED, *(message.literal for message in MESSAGES)])
-@pytest.mark.parametrize("message", [*MESSAGES[::4], MESSAGES[-1]])
-def test_long_lines_take_no_time(message: Message, filling: str) -> None:
-    line = filling * (LONG // len(filling))
+@pytest.mark.parametrize("filling", [*UNBOUNDED, *(line.template for _, line in LINES[::40])])
+def test_long_lines_take_no_time(filling: str) -> None:
+    text = filling * (LONG // len(filling))
     with ends():
-        list(explain(f"{line}\n{line}{message.literal}\n{message.literal}{line}"))
-
-
-def test_every_pattern_holds_its_literal() -> None:
-    for message in MESSAGES:
-        plain = message.pattern.pattern.replace("[Uu]", "U").replace("\\", "")
-        assert message.literal in plain or message.literal.rstrip() in plain
+        list(explain(f"{text}\n{text}{LINES[0][1].template}\n{LINES[-1][1].template}{text}"))
 
 
 def test_only_line_feeds_end_lines() -> None:

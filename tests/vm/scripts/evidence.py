@@ -6,6 +6,9 @@ copy of the configuration space was made from. That copy is taken from a migrati
 under vfio-pci cannot migrate: there it is searched for in QEMU's memory. Every device is marked,
 by writing a number to its interrupt line as a guest would, so that no two are mistaken.
 
+And of the PCI devices, a VF and a physical function, the dumps that an operator can make of them
+must be the same to QEMU as what VFIO shows and QEMU has.
+
 Prints CHECK lines, a KERNEL line, and the lines of the table in docs/KERNELS.md::
 
     ROW kernel | container | device | evidence | grade | equal to the stream
@@ -33,11 +36,12 @@ from vfio_preflight.host.vfio import VfioError, read_free, read_in_use  # noqa: 
 from vfio_preflight.images.save_image import read_image  # noqa: E402
 from vfio_preflight.pci.state import ConfigState  # noqa: E402
 from vfio_preflight.qemu.model.vfio_pci import VirtualConfig, realise  # noqa: E402
+from vm import raw  # noqa: E402
 from vm.copies import copies, differing, fixed, writable  # noqa: E402
 from vm.guest import INTERRUPT_LINE, MDEVS, PCI, SOCKET, Case, Guest, arguments, mark, running  # noqa: E402
 from vm.scripts.migrate import migrate  # noqa: E402
 
-CARD = PCI / "0000:01:00.0"
+CARD, PLAIN = PCI / "0000:01:00.0", PCI / "0000:02:00.0"
 TYPE = Path("/sys/class/mdev_bus/preflight_mdev/mdev_supported_types/preflight_mdev-one")
 UUIDS = tuple(f"11111111-0000-4000-8000-0000000000{end}" for end in ("e1", "e2", "e3"))
 STREAM = "/tmp/evidence.stream"
@@ -75,14 +79,18 @@ def make_vfs() -> tuple[str, ...]:
     (CARD / "sriov_numvfs").write_text("2")
     names = []
     for link in sorted(CARD.glob("virtfn*")):
-        device = link.resolve()
-        (device / "driver_override").write_text("vfio-pci")
-        if (device / "driver").exists():
-            (device / "driver/unbind").write_text(device.name)
-        Path("/sys/bus/pci/drivers_probe").write_text(device.name)
-        check(f"{device.name} is vfio-pci's", (device / "driver").resolve().name == "vfio-pci")
-        names.append(device.name)
+        bind(link.resolve())
+        names.append(link.resolve().name)
     return tuple(names)
+
+
+def bind(device: Path) -> None:
+    """Give a PCI device to vfio-pci."""
+    (device / "driver_override").write_text("vfio-pci")
+    if (device / "driver").exists():
+        (device / "driver/unbind").write_text(device.name)
+    Path("/sys/bus/pci/drivers_probe").write_text(device.name)
+    check(f"{device.name} is vfio-pci's", (device / "driver").resolve().name == "vfio-pci")
 
 
 def make_mdev(uuid: str, config: bytes) -> None:
@@ -175,6 +183,30 @@ def compared(state: ConfigState, expected: VirtualConfig, real: bytes) -> Seen:
     return Seen(state, real, differing(real, expected.config, fixed(expected)), written)
 
 
+# --- dumps ------------------------------------------------------------------------------------
+
+
+def dumps_agree(name: str, made: dict[str, bytes], shown: Sequence[ConfigState]) -> None:
+    """Each dump that was made of the device against each state that it is known to have."""
+    states, refused = raw.read(made)
+    print(f"DUMPS {name}: {', '.join(states)}; refused: {', '.join(refused) or 'none'}")
+    # The bytes of a VF have no IDs, and lspci prints numbers only if it is told to.
+    check(f"{name}: dumps without IDs are refused, if it is a VF", bool(refused) == raw.is_vf(name))
+    for label, dump in states.items():
+        wrong = [text for state in shown for text in raw.differing(dump, state)]
+        check(f"{name}: the dump by {label} is the device: {wrong or 'yes'}", not wrong)
+
+
+def plain_function(device: Path) -> None:
+    """A physical function, dumped while its own driver has it, and asleep on vfio-pci."""
+    check(f"{device.name} is not vfio-pci's", (device / "driver").resolve().name != "vfio-pci")
+    driven = raw.dumps(device.name)
+    bind(device)
+    shown = [read_free(device.name).state]
+    dumps_agree(device.name, driven, shown)
+    dumps_agree(device.name, raw.dumps(device.name), shown)
+
+
 # --- the table --------------------------------------------------------------------------------
 
 
@@ -245,6 +277,7 @@ def verdict(guest: Guest, early: Sequence[Seen], late: Sequence[Seen]) -> str:
 def row(kernel: str, container: str, case: Case) -> None:
     """Measure one line of the table."""
     iommufd = container == "iommufd"
+    made = {} if case.mdev else {name: raw.dumps(name) for name in case.names}
     with running(case, iommufd) as guest:
         early = look(guest, 0x21)
         ways = sorted({way(case, name, guest.pid) for name in case.names})
@@ -252,8 +285,11 @@ def row(kernel: str, container: str, case: Case) -> None:
         late = look(guest, 0x31)
         if not case.mdev:
             cannot_migrate(guest)
-    for name, seen in zip(case.names, early):
+    for name, seen, written in zip(case.names, early, late):
         read_again(guest, name, seen.state)
+        if name in made:
+            sent_late = ConfigState(written.sent, (), "stream", "QEMU's memory")
+            dumps_agree(name, made[name], (seen.state, sent_late))
     if not case.mdev:
         forced(case, iommufd)
     grades = sorted({one.state.evidence for one in (*early, *late)})
@@ -280,6 +316,7 @@ def main() -> int:
     kernel = os.uname().release
     subprocess.run(["modprobe", "iommufd"], check=False)
     cases = make_cases()
+    plain_function(PLAIN)
     for case in (cases[0], cases[2]):
         offers(kernel, case)
     for container in ("legacy", "iommufd"):

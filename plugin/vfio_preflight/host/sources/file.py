@@ -4,18 +4,26 @@ It is named by PCI address, mdev UUID, or mdev or vGPU type, with any of the suf
 :data:`SUFFIXES`, in any format of ``pci.formats``. It takes precedence over all other sources,
 because the operator put it there; its evidence is ``file``, whatever it claims, as nothing proves
 that it is still right.
+
+Not so a dump of the physical device: it says no more than sysfs, which says it of now. It is for a
+device that is not here; its evidence is then ``sysfs``. What sysfs does not show, an mdev or a
+vGPU, has no physical view, so that a dump is what VFIO presents.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 
 from ...guest.addresses import is_mdev
+from ...osutil.light import TYPE_CHECKING
+from ...osutil.regular import read_regular, whose
 from ...pci.state import ConfigState
 from .. import sysfs
-from .request import NOTHING, Answer, Request
+from .request import NOTHING, PASSED_OVER, Answer, Request
+
+if TYPE_CHECKING:
+    from ...pci.formats import Reading
 
 SUFFIXES = ("", ".json", ".txt", ".bin")
 
@@ -23,7 +31,28 @@ SUFFIXES = ("", ".json", ".txt", ".bin")
 def read(request: Request) -> Answer:
     """The file's state. Raises ``HostError``, ``FormatError``, ``ConfigSpaceError``."""
     path = find_file(request.name, request.states, request.root)
-    return NOTHING if path is None else Answer(_read(path))
+    if path is None:
+        return NOTHING
+    reading = _read(path)
+    # A word in our own form, or of a device that sysfs shows nothing of.
+    if _is_presented(reading, request):
+        return Answer(_as_word(reading.state))
+    if sysfs.has_pci(request.name, request.root):
+        return Answer(None, f"{PASSED_OVER}: {path}, a dump of the physical device, as sysfs shows")
+    from .physical import presented
+
+    return Answer(presented(reading))
+
+
+def _is_presented(reading: Reading, request: Request) -> bool:
+    from ...pci.formats import VFIO
+    from ...pci.space import reads_as_vf
+
+    if reading.view == VFIO:
+        return True
+    shown = sysfs.shows_config(request.name, request.root)
+    # A VF's own IDs are of the VF below a vGPU, which VFIO does not present.
+    return not shown and not reads_as_vf(reading.state.config)
 
 
 def find_file(name: str, states: str, root: str = "/") -> str | None:
@@ -42,13 +71,18 @@ def _candidates(directory: str, names: tuple[str | None, ...]) -> Iterator[str]:
             yield os.path.join(directory, f"{name}{suffix}")
 
 
-def _read(path: str) -> ConfigState:
-    from ...pci.formats import read_file
+def _read(path: str) -> Reading:
+    from ...pci.formats import MAX_FILE, parse
 
-    # The directory, too: whoever can write to it can replace the file.
-    for place in (os.path.dirname(path), path):
-        require_operators(place)
-    state = read_file(path)
+    require_operators(path)
+    try:
+        data = read_regular(path, MAX_FILE)
+    except OSError as error:
+        raise sysfs.HostError(f"{path}: cannot be read: {error.strerror}") from error
+    return parse(data, path)
+
+
+def _as_word(state: ConfigState) -> ConfigState:
     if state.evidence == "file":
         return state
     # Its claimed evidence is kept as part of the origin, for the operator to see.
@@ -58,12 +92,11 @@ def _read(path: str) -> ConfigState:
 def require_operators(place: str) -> None:
     """Raise HostError if a user other than root or the caller could have written there."""
     try:
-        # stat(), not lstat(): a link to a file of the operator's is allowed, its target is checked.
-        info = os.stat(place)
+        problem = whose(place)
     except OSError:
         return  # reading it fails as well, and reports the reason
-    if info.st_uid not in (0, os.geteuid()) or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if problem:
         raise sysfs.HostError(
-            f"{place}: is writable by users other than root, so it may not be the operator's; chown"
-            " it to root, and chmod go-w"
+            f"{place}: {problem}, so it may not be the operator's; chown that to root, and chmod"
+            " go-w"
         )

@@ -7,7 +7,7 @@ from importlib import import_module
 from ...pci.state import ConfigState
 from ..sysfs import HostError
 from . import file, sysfs
-from .request import FAILED, Answer, Request, Source
+from .request import FAILED, PASSED_OVER, Answer, Request, Source
 
 
 def _late(name: str) -> Source:
@@ -43,7 +43,7 @@ def read(request: Request, sources: tuple[Source, ...] | None = None) -> Answer:
         except HostError as error:
             raise HostError("; ".join([*reasons, str(error)])) from error
         if answer.state is not None:
-            return _with_failure(answer.state, answer.offers, reasons)
+            return _with_reasons(answer.state, answer.offers, reasons)
         if answer.reason:
             # Kept for the error: each source says why it has nothing, which is what an operator can
             # act on.
@@ -51,8 +51,8 @@ def read(request: Request, sources: tuple[Source, ...] | None = None) -> Answer:
     raise HostError("; ".join(reasons))
 
 
-def _with_failure(state: ConfigState, offers: str, reasons: list[str]) -> Answer:
-    """A failure to open a device that the operator listed is mentioned in the origin."""
-    failures = [reason for reason in reasons if reason.startswith(FAILED)]
-    origin = "; ".join([state.origin, *failures])
+def _with_reasons(state: ConfigState, offers: str, reasons: list[str]) -> Answer:
+    """In the origin: a failure to open a device that the operator listed, a file not taken."""
+    told = [reason for reason in reasons if reason.startswith((FAILED, PASSED_OVER))]
+    origin = "; ".join([state.origin, *told])
     return Answer(state._replace(origin=origin), offers=offers)

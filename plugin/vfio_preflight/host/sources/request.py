@@ -51,4 +51,6 @@ class Answer(NamedTuple):
 NOTHING = Answer(None)
 # How the reason begins where a device was to be opened and could not be.
 FAILED = "could not be opened through VFIO"
+# And where an operator's file was not taken, as another source says the same with more right.
+PASSED_OVER = "not used"
 Source = Callable[[Request], Answer]

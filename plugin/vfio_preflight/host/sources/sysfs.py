@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 
 from ...guest.addresses import is_mdev
+from ...osutil.regular import read_start
 from ...pci.space import validate
 from ...pci.state import Bar, ConfigState
 from .. import sysfs
@@ -75,7 +76,7 @@ def read_pci(address: str, root: str = "/") -> ConfigState:
     if virtual_function:
         config[0:2] = _hex16(directory, "vendor")
         config[2:4] = _hex16(directory, "device")
-    _virtualise_bars(config, bars)
+    virtualise_bars(config, bars)
     # Imported late: of an mdev, or beside a file, there is nothing to convert.
     from .vfio_view import vfio_view
 
@@ -93,8 +94,7 @@ def shows_own_ids(address: str, root: str = "/") -> bool:
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read(4097)
+        return read_start(path, 4097)
     except OSError as error:
         raise HostError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -139,7 +139,8 @@ def _kind(flags: int) -> str:
 _TYPE_BITS = {"io": 0x1, "mem32": 0x0, "mem64": 0x4}
 
 
-def _virtualise_bars(config: bytearray, bars: tuple[Bar, ...]) -> None:
+def virtualise_bars(config: bytearray, bars: tuple[Bar, ...]) -> None:
+    """Make the BARs' registers in ``config`` those that VFIO shows, but for addresses."""
     # VFIO starts with empty BAR registers; QEMU and the guest program addresses of their own.
     config[0x10:0x28] = bytes(24)
     config[PCI_ROM_ADDRESS : PCI_ROM_ADDRESS + 4] = bytes(4)

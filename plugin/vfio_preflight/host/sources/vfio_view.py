@@ -7,12 +7,13 @@ on the same core (mlx5, pds, qat, …) all do it.
     >>> capabilities(physical), capabilities(vfio_view(physical))     # offsets of the lists
     [0x60, 0x68, 0x78], [0x60, 0x78]                                  # id 00 at 0x68 is hidden
 
-Of the power management capability it clears what has to do with PME, which no guest could handle.
+Of the power management capability it clears what has to do with PME, which no guest could handle;
+and opening the device puts it into D0, from D3hot, in which the driver leaves it.
 
 Source: Linux ``drivers/vfio/pci/vfio_pci_config.c``: ``pci_cap_length``, ``pci_ext_cap_length``,
 ``vfio_cap_init``, ``vfio_ecap_init``, ``vfio_config_init``, ``vfio_direct_config_read``,
-``vfio_update_pm_vconfig_bytes``. As of Linux 6.4; before, DVSEC was hidden too, and before 5.19 the
-PME bits were the device's.
+``vfio_update_pm_vconfig_bytes``; ``vfio_pci_core_enable`` in ``vfio_pci_core.c``. As of Linux 6.4;
+before, DVSEC was hidden too, and before 5.19 the PME bits were the device's.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ PCI_X_CMD_VERSION = 0x3000
 # Of the upper byte of PMC and of PMCSR.
 PCI_PM_CAP_PME_MASK = 0xF800 >> 8
 PCI_PM_CTRL_PME = 0x8100 >> 8  # PME_Status, PME_En
+PCI_PM_CTRL_STATE_MASK = 0x03
 PCI_EXT_CAP_ID_VNDR = 0x0B
 PCI_EXT_CAP_ID_DVSEC = 0x23
 
@@ -133,13 +135,17 @@ def _hide(config: bytes, view: bytearray) -> bool:
         if _starts(owners, position, PCI_CONFIG_HEADER_SIZE) and owners[position + 1]:
             view[position + 1] = following
             if config[position] == PCI_CAP_ID_PM:
-                _clear_pme(view, owners, position)
+                _wake(view, owners, position)
     return extended
 
 
-def _clear_pme(view: bytearray, owners: bytearray, position: int) -> None:
-    """``vfio_update_pm_vconfig_bytes``; bytes that a later capability has taken are not PM's."""
-    for offset, bits in ((position + 3, PCI_PM_CAP_PME_MASK), (position + 5, PCI_PM_CTRL_PME)):
+# Offset and bits: PME support, the power state, PME_Status and PME_En.
+_CLEARED = ((3, PCI_PM_CAP_PME_MASK), (4, PCI_PM_CTRL_STATE_MASK), (5, PCI_PM_CTRL_PME))
+
+
+def _wake(view: bytearray, owners: bytearray, position: int) -> None:
+    """``vfio_update_pm_vconfig_bytes``, and D0; what a later capability has taken is not PM's."""
+    for offset, bits in ((position + at, bits) for at, bits in _CLEARED):
         if offset < PCI_CONFIG_SPACE_SIZE and owners[offset] == PCI_CAP_ID_PM:
             view[offset] &= ~bits
 

@@ -132,7 +132,7 @@ class _Sent(NamedTuple):
 
     @property
     def name(self) -> str:
-        return self.context.device.alias or self.context.device.key
+        return self.context.device.name
 
 
 def check_blockers(facts: Facts, contexts: Sequence[Context]) -> tuple[Finding, ...]:
@@ -224,13 +224,22 @@ def _findings(code: Code, devices: Sequence[_Sent], fact: str, doubt: str) -> It
     for refusal in reversed([row for row in REFUSALS if row.code is code]):
         versions = [device.qemu for device in devices if refusal.holds(device.qemu)]
         if versions:
-            yield _finding(refusal, max(versions, key=refusal.is_certain), fact, doubt)
+            version = max(versions, key=refusal.is_certain)
+            yield _finding(refusal, version, fact, doubt, _here(refusal, devices[0]))
             return
 
 
-def _finding(refusal: Refusal, version: str, fact: str, doubt: str) -> Finding:
+def _here(refusal: Refusal, device: _Sent) -> str:
+    """What the destination's QEMU would do, as a hint where the source's is not known."""
+    emulator = device.context.emulator
+    if emulator is None or not refusal.is_certain(emulator.version):
+        return ""
+    return f"; the destination's, {emulator.version}, would refuse"
+
+
+def _finding(refusal: Refusal, version: str, fact: str, doubt: str, here: str) -> Finding:
     if not version:
-        doubt = doubt or "the guest's record does not say which QEMU runs it"
+        doubt = doubt or f"the guest's record does not say which QEMU runs it{here}"
     elif not refusal.is_certain(version):
         doubt = doubt or refusal.doubt
     whose = f"the source's QEMU {version}".rstrip()

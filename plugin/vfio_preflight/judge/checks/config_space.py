@@ -49,6 +49,8 @@ REMEDY_NO_PROPERTY = (
     "use equal drivers on both hosts, or migrate to a host with QEMU 9.1 or newer, which can skip"
     " these bytes"
 )
+# Nothing is mended by a property whose value is not known: a trial shows it.
+REMEDY_TRY = "have the emulator itself tried, which decides it (trial = always in [hook]); then: "
 REMEDY_HARD = (
     "no setting lifts this, mend does not help: use equal drivers, firmware and device"
     " configuration on both hosts, or choose another destination"
@@ -197,7 +199,7 @@ def _refused(refusal: Refusal) -> Verdict:
 def _source_refused(refusal: Refusal) -> Verdict:
     finding = Finding(
         codes.SOURCE_NOT_REALISABLE,
-        f"the source's config state is not one a guest can be running with: {refusal.reason}",
+        f"no guest can run with what is known of the source's device: {refusal.reason}",
         "capture the state of the source's device again",
     )
     return Verdict((finding,), prediction=Prediction(NOT_REALISED, SOURCE, findings=(finding,)))
@@ -228,7 +230,8 @@ def _soft_findings(
         return [Finding(codes.VSC_BODY_TOLERATED, f"{text}; skip-vsc-check exempts it", "", soft)]
     if skip_vsc_check is None:
         note = f'; unless skip-vsc-check is in force, QEMU would fail with "{soft[0].line}"'
-        return [Finding(codes.VSC_CHECK_UNDECIDED, text + note, remedy, soft)]
+        undecided = f"{REMEDY_TRY}{remedy}" if remedy else ""
+        return [Finding(codes.VSC_CHECK_UNDECIDED, text + note, undecided, soft)]
     return [Finding(codes.VSC_BODY_DIFFERS, text, remedy, soft)]
 
 
@@ -258,14 +261,14 @@ def _load_findings(
     pins = (stream[PCI_INTERRUPT_PIN], device.config[PCI_INTERRUPT_PIN])
     text = (
         f"{place.where}, {place.register}, offset {PCI_INTERRUPT_PIN:#x}: source {pins[0]:02x},"
-        f" destination {pins[1]:02x}; QEMU on the destination would abort {when}"
+        f" destination {pins[1]:02x}: QEMU there would abort; that is {when}"
         f' ("{PIN_ASSERTION}")'
     )
     return (Finding(codes.LOAD_ABORT, text, REMEDY_HARD),)
 
 
 def _bar_findings(source: ConfigState, destination: ConfigState) -> list[Finding]:
-    # A state without BAR sizes (raw bytes) must not decide anything about them.
+    # Of a state without BAR sizes nothing is said here; judge.undecided gives it the other's.
     if not source.bars or not destination.bars:
         return []
     theirs = {bar.number: bar for bar in destination.bars}

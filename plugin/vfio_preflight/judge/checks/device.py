@@ -51,9 +51,9 @@ def _unknown_properties(context: Context) -> Iterator[Finding]:
         if name not in known and not option:
             yield Finding(
                 codes.PROPERTY_UNKNOWN,
-                f"property {name} (from {value.origin}) does not exist for {driver} in the"
-                " destination's emulator, which will not start with it",
-                f"remove {name} from the guest, or choose a destination with a newer QEMU",
+                f"property {name} (from {value.origin}) does not exist for {driver} in QEMU there;"
+                " it will not start with it",
+                f"remove {name} from the guest, or choose a host with a newer QEMU",
             )
 
 

@@ -13,6 +13,7 @@ from .. import codes
 from ..context import Context
 from ..facts import DeviceFacts
 from ..findings import Finding
+from ..undecided import settle
 
 REMEDY_CONTRADICTS = (
     "find out which is right; capture the state again, or remove the file that belongs to another"
@@ -91,8 +92,8 @@ def _reservations(facts: DeviceFacts, context: Context) -> Iterator[Finding]:
         # The source's QEMU refuses to migrate or save such a guest (vfio_migration_realize).
         yield Finding(
             codes.DEVICE_NOT_MIGRATABLE,
-            "according to the guest's record, the driver of the source's device does not support"
-            " migration (VFIO_DEVICE_FEATURE_MIGRATION)",
+            "the driver of the source's device does not support migration, by the guest's record"
+            " (VFIO_DEVICE_FEATURE_MIGRATION)",
             REMEDY_NOT_MIGRATABLE,
         )
 
@@ -135,7 +136,7 @@ def contradictions(side: str, used: ConfigState, other: ConfigState) -> tuple[Fi
         ("size", f"{len(used.config)} bytes", f"{len(other.config)} bytes"),
     )
     differing = [f"{what} {a} and {b}" for what, a, b in pairs if a != b]
-    return (_contradict(side, used, other, "; ".join(differing)),) if differing else ()
+    return (_contradict(side, used, other, ", ".join(differing)),) if differing else ()
 
 
 def contradicts_record(
@@ -152,26 +153,28 @@ def contradicts_record(
     if found or used.evidence != "stream" or record.evidence == "sysfs":
         return found
     # Without the exemption, because the record's VSC must be the stream's as well.
-    realised = realise(record, there._replace(skip_vsc_check=False))
+    realised = realise(settle(used, record).destination, there._replace(skip_vsc_check=False))
     # A refusal means that the guest could not have been started with the recorded bytes.
     if isinstance(realised, Refusal):
-        reason = f"QEMU would not have realised the latter: {realised.reason}"
+        reason = f"QEMU would not have realised the recorded one ({realised.reason})"
         return (_contradict("source", used, record, reason),)
     differing = compare(used.config, realised)
     if not differing:
         return ()
     first = differing[0]
     place = locate(realised.config, first.offset)
-    more = f", and {len(differing) - 1} more bytes" if len(differing) > 1 else ""
+    others = len(differing) - 1
+    more = f" (and {others} more byte{'s' if others > 1 else ''})" if others else ""
     where = f"{place.where}, {place.register}, offset {first.offset:#x}"
     values = f"{first.stream:02x} and {first.device:02x}"
     return (_contradict("source", used, record, f"{where}: {values}{more}"),)
 
 
 def _contradict(side: str, used: ConfigState, other: ConfigState, difference: str) -> Finding:
+    # The difference first: what stands behind may not fit into a refusal's first line.
     text = (
-        f"the {side}'s state has evidence {used.evidence} ({used.origin}) and {other.evidence}"
-        f" ({other.origin}), which contradict each other: {difference}"
+        f"{difference}: two states of the {side}'s device disagree; one is of evidence"
+        f" {used.evidence} ({used.origin}), the other of {other.evidence} ({other.origin})"
     )
     return Finding(codes.EVIDENCE_CONTRADICTS, text, REMEDY_CONTRADICTS)
 

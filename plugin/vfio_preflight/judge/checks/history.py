@@ -20,8 +20,8 @@ def check_history(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]:
     latest = facts.refused[-1]
     although = ", although skip-vsc-check was set" if latest.mended else ""
     text = (
-        f"at {latest.time} QEMU on the destination refused a device with the same model, type,"
-        f' driver and firmware on both hosts, on this machine type{although}: "{latest.line}"'
+        f'QEMU there refused such a device before: "{latest.line}" (at {latest.time}{although}; the'
+        " same model, type, driver and firmware on both hosts, the same machine type)"
     )
     names = " ".join(refused.name for refused in facts.refused)
     return (Finding(codes.REFUSED_BEFORE, text, REMEDY.format(names)),)

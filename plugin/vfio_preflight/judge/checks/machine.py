@@ -45,7 +45,7 @@ def check_machine(guest: Guest, emulator: EmulatorFacts | Missing) -> tuple[Find
     # Aliases such as "q35" are resolved by the destination's emulator, as QEMU would.
     machine = emulator.resolve(guest.machine)
     if machine is None:
-        whose = f"{emulator.path} (QEMU {emulator.version})"
+        whose = f"QEMU {emulator.version}, {emulator.path}"
         return (machine_missing(guest, emulator, whose),)
     return (*_too_old(emulator), *_notices(guest, machine, emulator))
 
@@ -69,7 +69,7 @@ def machine_missing(guest: Guest, emulator: EmulatorFacts, whose: str) -> Findin
     newer = newest is not None and is_newer(guest.machine, than=newest.name)
     return Finding(
         codes.MACHINE_MISSING,
-        f"{whose} has no machine type {guest.machine}{offer}",
+        f"the destination has no machine type {guest.machine}{offer} ({whose})",
         f"{REMEDY_NEWER if newer else REMEDY_ELSEWHERE}; a running guest cannot change its machine"
         " type",
     )
@@ -93,7 +93,8 @@ def _notices(guest: Guest, machine: MachineType, emulator: EmulatorFacts) -> Ite
     if not emulator.compat_props_known:
         yield Finding(
             codes.COMPAT_UNKNOWN,
-            f"QEMU {emulator.version} does not report what its machine types set",
+            f"QEMU {emulator.version} does not report what its machine types set; what depends on"
+            " that is not known without a trial",
         )
 
 

@@ -31,9 +31,9 @@ def check_pasid(context: Context) -> tuple[Finding, ...]:
     if OFFSET not in emulator.properties.get(device.driver, {}):
         return ()
     text = (
-        "the device uses iommufd, and the guest's virtual IOMMU may offer PASID: QEMU adds a"
-        " capability for it if the host's IOMMU supports it, and compares it; the config states do"
-        " not show it"
+        "whether QEMU adds a PASID capability on both hosts is not known; it does, and compares it,"
+        " if the device uses iommufd, the guest's virtual IOMMU offers PASID and the host's has it;"
+        " no config state shows that"
     )
     remedy = "make sure that the IOMMUs of both hosts have the same PASID support, or disable PASID"
     return (Finding(codes.PASID_UNDECIDED, text, remedy),)

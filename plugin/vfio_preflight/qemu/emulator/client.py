@@ -5,8 +5,7 @@
     ...     wait(lambda: emulator.ended or emulator.replies, [emulator], deadline)
 
 Several emulators are watched by one :func:`wait`, which reads whatever any of them writes, so that
-none blocks on a full pipe. Of a wrapper script that does not ``exec`` its emulator only the script
-is killed here: the emulator ends on ``quit``, or with the caller's process group.
+none blocks on a full pipe. A wrapper script that does not ``exec`` its emulator is ended with it.
 
 Source: docs/interop/qmp-spec.rst of QEMU.
 """
@@ -70,11 +69,12 @@ class Emulator:
         self._pending = b""
         self._received = 0
         try:
-            self._process = program.start(
+            self._program = program.start(
                 argv, user, Limits(cpu=cpu), environment=environment, descriptors=descriptors
             )
         except ProgramError as error:
             raise ProcessError(str(error)) from error
+        self._process = self._program.process
 
     def __enter__(self) -> Emulator:
         return self
@@ -134,8 +134,7 @@ class Emulator:
 
     def kill(self) -> None:
         """End it, whatever it is doing; it has nothing to lose."""
-        self.send("quit")  # for an emulator that a wrapper script started and waits for
-        program.end(self._process)
+        program.end(self._program)
 
     @property
     def is_silent(self) -> bool:
@@ -150,7 +149,7 @@ class Emulator:
         what = "did not answer in time and was stopped"
         if self.is_silent:
             # Its pipes are closed before it can be waited for.
-            status = program.wait(self._process)
+            status = program.wait(self._program)
             self._drain()
             if status is None:
                 what = "closed its output before it had answered"

@@ -8,10 +8,13 @@ Version numbers prove nothing: distributions have machine types and backports of
 binary is asked over QMP, once for as long as it is the same file. A wrapper script is
 asked every time, since it stays the same file when what it starts changes. QEMU's loadable modules
 are not part of the identity: they are of the same build, and no VFIO device comes from one.
+
+Of many processes that want to know the same at once, one asks and the others wait for its answer.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EmulatorError", "EmulatorFacts", "MachineType", "Property", "emulator_facts"]
 
-_SCHEMA = 1  # of a cached entry: raise it whenever _pack() changes
+_SCHEMA = 2  # of a cached entry: raise it whenever _pack() changes
 _ARGUMENTS = (
     # The same form as libvirt's own probe, so that wrapper scripts cope; TCG first, since it needs
     # no device and makes no virtual machine.
@@ -39,6 +42,10 @@ _ARGUMENTS = (
     # No configuration file of the host's may have a part in the answers.
     *("-S", "-no-user-config", "-nodefaults", "-display", "none", "-qmp", "stdio"),
 )
+# Seconds of a deadline that are left for asking oneself if another process does not come to an end;
+# asking takes some 0.1.
+_OWN_TIME = 3.0
+_POLL = 0.01  # seconds between two looks at what another process is asking
 # What taking an answer of another shape apart can raise.
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
 
@@ -55,6 +62,7 @@ class _Replies(NamedTuple):
     types: Mapping[str, Any]
     properties: Mapping[str, Any]
     nohotplug_properties: Mapping[str, Any]
+    target: Mapping[str, Any]
 
 
 def emulator_facts(
@@ -76,12 +84,53 @@ def emulator_facts(
         ) from error
     # A script stays the same file when what it starts is upgraded.
     usable_cache = None if executable.script else cache_dir
-    facts = _cached(usable_cache, executable)
-    if facts is None:
-        facts = _ask(executable, deadline)
-        if usable_cache is not None:
-            jsondir.store(usable_cache, _cache_name(executable), _pack(executable, facts))
-    return facts
+    if usable_cache is None:
+        return _ask(executable, deadline)
+    return _cached(usable_cache, executable) or _answered(usable_cache, executable, deadline)
+
+
+def cached_emulators(cache_dir: str) -> list[str]:
+    """The paths of the emulators whose answers were kept, be they current or not."""
+    return [f"/{name.replace('!', '/')}" for name in jsondir.names(cache_dir)]
+
+
+def _answered(cache_dir: str, executable: Executable, deadline: float) -> EmulatorFacts:
+    """The answer of the emulator, to this process or to another that is asking already."""
+    from ...osutil.locks import lock_file
+
+    try:
+        lock = lock_file(cache_dir, f".{_cache_name(executable)}.lock")
+    except OSError:
+        # Nor could another process leave its answer there.
+        return _ask(executable, deadline)
+    try:
+        facts = _awaited(lock, cache_dir, executable, deadline)
+        if facts is None:
+            facts = _ask(executable, deadline)
+            jsondir.store(cache_dir, _cache_name(executable), _pack(executable, facts))
+        return facts
+    finally:
+        os.close(lock)
+
+
+def _awaited(
+    lock: int, cache_dir: str, executable: Executable, deadline: float
+) -> EmulatorFacts | None:
+    """What another process was answered; None if it is up to this one to ask.
+
+    That is with the lock held; or without, where another holds it for too long: it may have been
+    stopped by somebody.
+    """
+    from ...osutil.locks import is_taken
+
+    now = time.monotonic()
+    end = max(deadline - _OWN_TIME, now + (deadline - now) / 2)
+    while time.monotonic() < end:
+        if is_taken(lock):
+            # By one that held it before, which may also have failed or been killed.
+            return _cached(cache_dir, executable)
+        time.sleep(_POLL)
+    return None
 
 
 def _ask(executable: Executable, deadline: float) -> EmulatorFacts:
@@ -138,6 +187,7 @@ def _queries() -> list[tuple[str, Mapping[str, object]]]:
         # Abstract types too: a compat entry may name an ancestor, such as pci-device.
         ("qom-list-types", {"implements": "pci-device", "abstract": True}),
         *(("device-list-properties", {"typename": name}) for name in VFIO_TYPES),
+        ("query-target", {}),
     ]
 
 
@@ -160,12 +210,13 @@ def _facts(path: str, version: Mapping[str, Any], replies: _Replies) -> Emulator
         },
         properties={
             name: _properties(reply["return"])
-            for name, reply in zip(VFIO_TYPES, replies[-len(VFIO_TYPES) :])
+            for name, reply in zip(VFIO_TYPES, (replies.properties, replies.nohotplug_properties))
             # A build without VFIO answers an error for the type.
             if "return" in reply
         },
         lineage=lineage,
         compat_props_known=known,
+        target=str(replies.target["return"]["arch"]),
     )
 
 
@@ -237,6 +288,7 @@ def _pack(executable: Executable, facts: EmulatorFacts) -> dict[str, Any]:
         "version": facts.version,
         "package": facts.package,
         "compat-props-known": facts.compat_props_known,
+        "target": facts.target,
         "lineage": facts.lineage,
         "properties": facts.properties,
         "compat-entries": entries,
@@ -264,4 +316,5 @@ def _unpack(path: str, packed: Mapping[str, Any]) -> EmulatorFacts:
         },
         lineage={name: tuple(ancestors) for name, ancestors in packed["lineage"].items()},
         compat_props_known=packed["compat-props-known"],
+        target=packed["target"],
     )

@@ -53,7 +53,8 @@ class EmulatorFacts(NamedTuple):
     own version or "". ``properties`` and ``lineage`` (a QOM type and its ancestors) are keyed by
     the QOM types in ``VFIO_TYPES`` that the emulator has. ``compat_props_known`` is False for an
     emulator that does not list compatibility properties (QEMU before 9.1): then what a machine
-    type sets is not known, which is not the same as nothing.
+    type sets is not known, which is not the same as nothing. ``target`` is the architecture that
+    it emulates, by QEMU's name (``SysEmuTarget``), empty where it was not asked.
     """
 
     path: str
@@ -63,6 +64,7 @@ class EmulatorFacts(NamedTuple):
     properties: Mapping[str, Mapping[str, Property]]
     lineage: Mapping[str, tuple[str, ...]]
     compat_props_known: bool
+    target: str = ""
 
     def resolve(self, name: str) -> MachineType | None:
         """Return the machine type with this name or alias, or None if the emulator has none."""

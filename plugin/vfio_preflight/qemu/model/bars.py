@@ -1,12 +1,14 @@
 """Base address registers, as QEMU takes them (``vfio_bar_prepare``, hw/vfio/pci.c).
 
 What a BAR is, QEMU learns from the low bits of its register; its size, from VFIO. Where sizes are
-not known, model and trial go by the same guess, in which nothing is too small.
+not known, model and trial go by the same guess: the smallest that the device can have. Address bits
+below a BAR's size are compared, and read 0 wherever there is a guest; so what a guess adds to them
+beyond doubt is nothing, and no bit decides that might be an address bit above the real size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ...osutil.light import NamedTuple
 from ...pci.ids import PCI_CAP_ID_MSIX
@@ -14,7 +16,8 @@ from ...pci.space import PCI_CAPABILITY_LIST, PCI_STATUS, PCI_STATUS_CAP_LIST, d
 from ...pci.state import Bar, ConfigState
 
 ROM_BAR = 6
-_MEMORY, _PORTS, _ROM = 0x10000, 0x80, 0x10000  # bytes of what has a size we do not know
+# 6.2.5.1, 6.2.5.2: the least that the register of a BAR or of the ROM can express, in bytes.
+_MEMORY, _PORTS, _ROM = 16, 4, 0x800
 
 
 class Region(NamedTuple):
@@ -85,17 +88,18 @@ def likely_bars(state: ConfigState) -> tuple[Bar, ...]:
     """The state's BARs. Where they are not known: registers that are not zero, and, since one may
     be there that reads as zero, BAR 0 and what an MSI-X capability lies in.
     """
-    if state.bars:
-        return state.bars
-    needs = dict(_msix_needs(state.config))
-    found = dict(_registers(state.config))
+    return state.bars or guess(state.config, dict(registers(state.config)))
+
+
+def guess(config: bytes, found: Mapping[int, Bar]) -> tuple[Bar, ...]:
+    """The BARs ``found``, and those that ``config`` needs, as large as it needs them."""
+    needs = dict(_msix_needs(config))
     # A 32-bit BAR that is unassigned and not prefetchable reads as zero, like an absent one.
-    for number in (0, *needs):
-        found.setdefault(number, Bar(number, _MEMORY, "mem32"))
+    least = {number: Bar(number, _MEMORY, "mem32") for number in (0, *needs)}
     return tuple(
         # The next power of two (6.2.5.1) that table and PBA fit into.
         bar._replace(size=max(bar.size, 1 << (needs.get(number, 0) - 1).bit_length()))
-        for number, bar in sorted(found.items())
+        for number, bar in sorted({**least, **found}.items())
     )
 
 
@@ -104,7 +108,8 @@ def _region(size: int, low: int) -> Region:
     return Region(size, low & (0x3 if low & 1 else 0xF))
 
 
-def _registers(config: bytes) -> Iterator[tuple[int, Bar]]:
+def registers(config: bytes) -> Iterator[tuple[int, Bar]]:
+    """The BARs whose registers are not zero, by number, as small as they can be."""
     number = 0
     while number < ROM_BAR:
         value = dword(config, 0x10 + 4 * number)
@@ -112,7 +117,9 @@ def _registers(config: bytes) -> Iterator[tuple[int, Bar]]:
         if region.is_io:
             yield number, Bar(number, _PORTS, "io")
         elif value:
-            yield number, Bar(number, _MEMORY, "mem64" if region.is_64bit else "mem32")
+            # Bit 3, in memory's registers alone (6.2.5.1).
+            kind, prefetchable = "mem64" if region.is_64bit else "mem32", bool(region.type & 8)
+            yield number, Bar(number, _MEMORY, kind, prefetchable)
         # 6.2.5.1: the next register is the upper half of a 64-bit BAR, whatever it holds.
         number += 2 if region.is_64bit else 1
     if dword(config, 0x30):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 
 from ...errors import PreflightError
+from ...osutil import program
+from ...osutil.leftovers import SCRATCH, sweep
 from ...pci.state import ConfigState
 from ..model.bars import likely_bars
 
@@ -40,23 +42,42 @@ def build(target: str = LIBRARY) -> str:
 
     Raises :class:`ShimError` if there is no compiler, no kernel header, or no room.
     """
-    import subprocess
+    import shutil
+    import tempfile
 
-    new = f"{target}.{os.getpid()}"
-    command = (COMPILER, *_OPTIONS, "-o", new, SOURCE, *_LIBRARIES)
+    directory, name = os.path.split(os.path.abspath(target))
+    # What an installation that was killed has left.
+    sweep()
+    sweep(directory, f"{name}.")
+    new = os.path.join(directory, f"{name}.{os.getpid()}")
+    scratch = tempfile.mkdtemp(prefix=SCRATCH)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-        if done.returncode:
-            raise ShimError(f"{SOURCE} does not compile: {done.stderr.strip()}")
+        _compile((COMPILER, *_OPTIONS, "-o", new, SOURCE, *_LIBRARIES), scratch)
         # rename(2) within one directory: who starts an emulator now maps the old file or the new
         # one whole.
         os.replace(new, target)
     except OSError as error:
-        raise ShimError(f"{' '.join(command)}: {error.strerror}") from error
+        raise ShimError(f"{target}: {error.strerror}") from error
     finally:
+        shutil.rmtree(scratch, ignore_errors=True)
         if os.path.exists(new):
             os.unlink(new)
     return target
+
+
+def _compile(command: tuple[str, ...], scratch: str) -> None:
+    """Run the compiler, which ends with this process, and whose files lie in ``scratch``."""
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": scratch}
+    try:
+        started = program.start(command, None, program.Limits(), environment=environment)
+    except program.ProgramError as error:
+        raise ShimError(f"{' '.join(command)}: {error}") from error
+    try:
+        errors = started.process.communicate()[1].decode(errors="replace")
+    finally:
+        program.end(started)
+    if started.process.returncode:
+        raise ShimError(f"{SOURCE} does not compile: {errors.strip()}")
 
 
 def describe(directory: str, name: str, state: ConfigState, group: int, mdev: bool = False) -> str:

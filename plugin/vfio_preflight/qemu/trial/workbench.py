@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from ...osutil.executable import Executable, User, unprivileged_user
+from ...osutil.leftovers import SCRATCH, sweep
 from ...osutil.light import NamedTuple
 from ...pci.state import ConfigState
 from ..emulator.client import Emulator
@@ -92,7 +93,9 @@ def workbench(library: str | None = None) -> Iterator[Workbench]:
     with ExitStack() as ends:
         descriptor = os.open(library or shim.library(), os.O_RDONLY | os.O_CLOEXEC)
         ends.callback(os.close, descriptor)
-        directory = tempfile.mkdtemp(prefix="vfio-preflight-")
+        # What a command that was killed has left; hooks sweep by themselves.
+        sweep()
+        directory = tempfile.mkdtemp(prefix=SCRATCH)
         ends.callback(shutil.rmtree, directory, ignore_errors=True)
         os.chmod(directory, 0o711)  # noqa: S103 - to be passed through by the emulators' user
         yield Workbench(directory, descriptor, unprivileged_user())

@@ -103,12 +103,15 @@ def test_vsc_that_abuts_another_leads_where_it_leads() -> None:
     assert ids(vfio_view(make_list(*apart))) == [0x09, 0x09, 0x11]
 
 
-def test_pme_is_not_shown() -> None:
+def test_pme_is_not_shown_and_the_device_is_awake() -> None:
     """``vfio_update_pm_vconfig_bytes``: PME_Support, PME_En and PME_Status are the host's."""
     config = make_list((0x40, 0x14, b""), (0x50, 0x01, b"\xff" * 6), (0x80, 0x11, b""))
     view = vfio_view(config)
-    assert view[0x52:0x58] == b"\xff\x07\xff\x7e\xff\xff"
-    assert view == patched(patched(patched(config, 0x34, 0x50), 0x53, 0x07), 0x55, 0x7E)
+    assert view[0x52:0x58] == b"\xff\x07\xfc\x7e\xff\xff"
+    changed = {0x34: 0x50, 0x53: 0x07, 0x54: 0xFC, 0x55: 0x7E}
+    for offset, value in changed.items():
+        config = patched(config, offset, value)
+    assert view == config
 
 
 def test_pme_of_what_is_not_the_pm_capability_is_shown() -> None:

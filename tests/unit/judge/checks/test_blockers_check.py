@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from unit.makers import make_context, make_device, make_facts, make_guest, make_state
+from unit.makers import (
+    make_context,
+    make_device,
+    make_emulator,
+    make_facts,
+    make_guest,
+    make_state,
+)
 from vfio_preflight.guest.domain import GuestDevice
 from vfio_preflight.guest.record import RecordEntry
 from vfio_preflight.guest.viommu import Viommu
@@ -70,6 +77,17 @@ def codes(facts: Facts) -> list[str]:
 )
 def test_viommu_by_release(qemu: str, expected: list[str]) -> None:
     assert codes(facts_of([P2P], qemu, INTEL)) == expected
+
+
+@pytest.mark.parametrize(("here", "said"), [("10.0.2", True), ("11.1.3", False), ("7.2.0", False)])
+def test_viommu_of_a_guest_without_a_record_has_the_destinations_qemu_as_a_hint(
+    here: str, said: bool
+) -> None:
+    facts = facts_of([P2P], "", INTEL)
+    context = make_context(facts.guest, emulator=make_emulator(version=here))
+    (finding,) = check_blockers(facts, [context])
+    assert finding.verdict == "unknown"
+    assert (f"the destination's, {here}, would refuse" in finding.text) == said
 
 
 def test_viommu_in_words() -> None:

@@ -7,6 +7,7 @@ from unit.makers import BAR0, PMC, VSC_BODY, VSC_LENGTH, differing, make_extende
 from unit.realised import CONVENTIONAL, ROOT_COMPLEX, ROOT_PORT
 from vfio_preflight.judge.checks.config_space import (
     REMEDY_HARD,
+    REMEDY_TRY,
     Verdict,
     check_config_space,
     describe,
@@ -71,7 +72,7 @@ def test_vsc_body_undecided() -> None:
     found = check(differing(VSC_BODY), None)
     assert (codes(found), found.mendable, found.quote) == (["vsc-check-undecided"], True, "")
     assert '"get_pci_config_device: Bad config data: i=0x63' in found.findings[0].text
-    assert found.findings[0].remedy == REMEDY
+    assert found.findings[0].remedy == f"{REMEDY_TRY}{REMEDY}"
 
 
 def test_vsc_bytes_are_counted() -> None:
@@ -243,8 +244,8 @@ def test_pin_that_the_source_has_not(destination: int) -> None:
     assert (codes(found), found.mendable, found.quote) == (["load-abort"], False, "")
     (finding,) = found.findings
     assert finding.text.startswith(
-        f"header, Interrupt pin, offset 0x3d: source 00, destination 0{destination};"
-        " QEMU on the destination would abort while loading if the guest has MSI or MSI-X on, as"
+        f"header, Interrupt pin, offset 0x3d: source 00, destination 0{destination}: QEMU there"
+        " would abort; that is while loading if the guest has MSI or MSI-X on, as"
     )
     assert (finding.verdict, finding.remedy) == ("fail", REMEDY_HARD)
 
@@ -252,9 +253,9 @@ def test_pin_that_the_source_has_not(destination: int) -> None:
 @pytest.mark.parametrize(
     ("enabled", "when"),
     [
-        ({}, "abort when the guest turns on MSI or MSI-X or is reset"),
-        ({"msi": MSI_FLAGS}, "abort while loading, since"),
-        ({"msix": MSIX_FLAGS}, "abort while loading, since"),
+        ({}, "abort; that is when the guest turns on MSI or MSI-X or is reset"),
+        ({"msi": MSI_FLAGS}, "abort; that is while loading, since"),
+        ({"msix": MSIX_FLAGS}, "abort; that is while loading, since"),
     ],
 )
 @pytest.mark.parametrize("pin", [0, 5, 0xFF])

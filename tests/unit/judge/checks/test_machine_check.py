@@ -29,8 +29,8 @@ def test_machine_missing_names_the_newest_of_its_family() -> None:
     (finding,) = check_machine(make_guest(machine="pc-q35-11.1"), make_emulator())
     assert finding.code == "machine-missing"
     assert finding.text == (
-        "/usr/bin/qemu-system-x86_64 (QEMU 10.0.2) has no machine type pc-q35-11.1; the newest of"
-        " its family there is pc-q35-10.0"
+        "the destination has no machine type pc-q35-11.1; the newest of its family there is"
+        " pc-q35-10.0 (QEMU 10.0.2, /usr/bin/qemu-system-x86_64)"
     )
     assert "QEMU version that introduced the machine type" in finding.remedy
     assert "cannot change its machine type" in finding.remedy
@@ -39,14 +39,14 @@ def test_machine_missing_names_the_newest_of_its_family() -> None:
 @pytest.mark.parametrize("machine", ["pc-q35-2.4", "pc-q35-rhel9.6.0"])
 def test_newer_qemu_does_not_help_a_machine_type_that_is_not_newer(machine: str) -> None:
     (finding,) = check_machine(make_guest(machine=machine), make_emulator())
-    assert finding.text.endswith("the newest of its family there is pc-q35-10.0")
+    assert "; the newest of its family there is pc-q35-10.0 (QEMU" in finding.text
     assert "introduced" not in finding.remedy
     assert "QEMU drops old ones" in finding.remedy
 
 
 def test_machine_missing_of_a_family_that_is_not_there() -> None:
     (finding,) = check_machine(make_guest(machine="virt-10.0"), make_emulator())
-    assert finding.text.endswith("has no machine type virt-10.0")
+    assert finding.text.startswith("the destination has no machine type virt-10.0 (QEMU")
     assert "introduced" not in finding.remedy
 
 

@@ -138,4 +138,4 @@ def test_in_a_report(undecided: bool, verdict: str) -> None:
     assert report.devices[0].findings[1].text.startswith("firmware is 22.36.1010")
     (unread,) = report.findings
     assert (unread.code, unread.verdict) == ("vendor-rules-unread", "pass")
-    assert unread.text == "vendors' rules that are ignored: /x.ini: broken"
+    assert unread.text == "vendors' rules are ignored: /x.ini: broken"

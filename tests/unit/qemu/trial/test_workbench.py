@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from lab.configs import make_config
+from vfio_preflight.osutil.leftovers import AGE
 from vfio_preflight.pci.state import Bar, ConfigState
 from vfio_preflight.qemu.model.vfio_pci import Environment
 from vfio_preflight.qemu.trial import shim
@@ -122,6 +125,28 @@ def test_build(tmp_path: Path) -> None:
     assert shim.build(str(target)) == str(target)
     assert target.read_bytes()[:4] == b"\x7fELF"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="lacks a C compiler")
+def test_build_sweeps_what_a_killed_one_has_left(tmp_path: Path) -> None:
+    target = tmp_path / "fakevfio.so"
+    for name, age in (("old", 2 * AGE), ("new", 0.0)):
+        path = tmp_path / f"fakevfio.so.{name}"
+        path.write_text("half")
+        os.utime(path, (time.time() - age,) * 2)
+    shim.build(str(target))
+    assert {*tmp_path.iterdir()} == {target, tmp_path / "fakevfio.so.new"}
+
+
+def test_compilers_files_lie_with_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So they go with the directory, be it by a later process."""
+    (tmp_path / "cc").write_text("#!/bin/sh\necho it is $TMPDIR >&2; ls -d $TMPDIR >&2; exit 1\n")
+    (tmp_path / "cc").chmod(0o755)
+    monkeypatch.setattr(shim, "COMPILER", str(tmp_path / "cc"))
+    with pytest.raises(ShimError, match=r"it is \S*/vfio-preflight-\S+\n") as caught:
+        shim.build(str(tmp_path / "fakevfio.so"))
+    assert not Path(str(caught.value).split()[-1]).exists()
+    assert list(tmp_path.iterdir()) == [tmp_path / "cc"]
 
 
 def test_build_without_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

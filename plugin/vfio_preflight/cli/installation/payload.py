@@ -1,0 +1,134 @@
+"""What an installation consists of: each file, where it belongs, and the directories beside them.
+
+The package lies in a directory of its own for each version, and one symbolic link names the version
+in force, so that an upgrade is one rename and a hook that runs meanwhile imports from one version:
+
+    usr/lib/vfio-preflight/current -> 0.1.0-1f0c9d2e        what the hook and the command go by
+    usr/lib/vfio-preflight/vfio_preflight -> current/vfio_preflight    for people
+    usr/lib/vfio-preflight/0.1.0-1f0c9d2e/{hook,manifest.json,vfio_preflight/}
+
+All paths are relative to the root that is installed to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+
+from ... import __version__
+from ...errors import PreflightError
+from ...osutil.light import NamedTuple
+
+LIBRARY = "usr/lib/vfio-preflight"
+CURRENT = f"{LIBRARY}/current"
+# The package itself, a directory, before versions had directories of their own; now a link.
+PACKAGE_LINK = f"{LIBRARY}/vfio_preflight"
+COMMAND = "usr/bin/vfio-preflight"
+HOOKS = "etc/libvirt/hooks"
+HOOK = f"{HOOKS}/qemu.d/50-vfio-preflight"
+# Where packages put units; units in /etc/systemd/system, the operator's, take precedence.
+UNIT = "usr/lib/systemd/system/vfio-preflight-watch.service"
+WANTED = f"etc/systemd/system/multi-user.target.wants/{os.path.basename(UNIT)}"
+CONFIGURATION = "etc/vfio-preflight.conf"
+RULES = "etc/vfio-preflight/vendor-rules.d"
+RULE_FILES = ("hisilicon.ini", "intel.ini", "mellanox.ini", "nvidia.ini")
+CACHE = "var/cache/vfio-preflight"
+STATES = "var/lib/vfio-preflight/states"
+DIRECTORIES = ((CACHE, 0o700), (STATES, 0o755))
+
+# In a version's directory.
+MANIFEST_NAME = "manifest.json"
+HOOK_NAME = "hook"
+SHIM_NAME = "vfio_preflight/qemu/trial/fakevfio.so"
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# Where hooks/ and etc/ are: beside plugin/ in a checkout, below the prefix after pip.
+DATA = (
+    os.path.join(PACKAGE, "..", ".."),
+    os.path.join(sys.prefix, "share", "vfio-preflight"),
+    os.path.join(PACKAGE, "..", "share"),
+)
+# The directory that the hook imports from, in a checkout.
+IMPORTED = re.compile(rb"/usr/lib/vfio-preflight(?![\w.-])")
+
+# What libvirt runs. It never changes, so that the link "current" alone decides what runs.
+ENTRY = """#!/bin/sh
+# libvirt qemu hook of vfio-preflight, put here by "vfio-preflight install". What it does lies in
+# the version that is in force.
+hook=/usr/lib/vfio-preflight/current/hook
+# Without a package, guests go on as without a hook. "command": an error of "." ends no shell.
+[ -r "$hook" ] || exit 0
+command . "$hook" || exit 0
+"""
+# -I: neither the working directory nor PYTHONPATH may decide what root imports. The link is
+# followed once: a process imports from one version, whatever is installed while it runs.
+LAUNCHER = """#!/usr/bin/python3 -I
+import os
+import sys
+
+sys.path.insert(0, os.path.realpath("/usr/lib/vfio-preflight/current"))
+from vfio_preflight.__main__ import main
+
+sys.exit(main())
+"""
+
+
+class InstallError(PreflightError):
+    """Files that cannot be put in place, or removed, without harm to others."""
+
+
+class Payload(NamedTuple):
+    """A file to install: where (relative to the root), what, with which mode."""
+
+    path: str
+    data: bytes
+    mode: int = 0o644
+
+
+def entries() -> tuple[Payload, ...]:
+    """What is run by others and lies among their files, the hook first. Raises InstallError."""
+    return (
+        Payload(HOOK, ENTRY.encode(), 0o755),
+        Payload(COMMAND, LAUNCHER.encode(), 0o755),
+        Payload(UNIT, data_file(f"etc/{os.path.basename(UNIT)}")),
+    )
+
+
+def version_name() -> str:
+    """A name that no other installation of this or another version has."""
+    return f"{__version__}-{os.urandom(4).hex()}"
+
+
+def package(version: str) -> Iterator[Payload]:
+    """Every file of the directory of a ``version``, relative to that. Raises InstallError."""
+    hook, found = IMPORTED.subn(f"/{LIBRARY}/{version}".encode(), data_file("hooks/vfio-preflight"))
+    if not found:
+        raise InstallError("hooks/vfio-preflight imports from another place than is installed to")
+    yield Payload(HOOK_NAME, hook)
+    for directory, subdirectories, files in os.walk(PACKAGE):
+        # Compiled files are made on the host, for its own Python.
+        subdirectories[:] = sorted(name for name in subdirectories if name != "__pycache__")
+        for name in sorted(files):
+            path = os.path.join(directory, name)
+            inside = os.path.relpath(path, os.path.dirname(PACKAGE))
+            if name.endswith((".py", ".c", ".json")):
+                with open(path, "rb") as file:
+                    yield Payload(inside, file.read())
+
+
+def vendor_rules() -> Iterator[Payload]:
+    """The files of vendors' rules. Raises InstallError."""
+    for name in RULE_FILES:
+        yield Payload(f"{RULES}/{name}", data_file(f"etc/vendor-rules.d/{name}"))
+
+
+def data_file(name: str) -> bytes:
+    """A file of hooks/ or etc/. Raises InstallError where it cannot be found."""
+    for directory in DATA:
+        path = os.path.join(directory, name)
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                return file.read()
+    raise InstallError(f"{name} is not in this installation; install from a checkout or a wheel")

@@ -1,0 +1,108 @@
+"""Whether libvirt has to look for hooks anew before it runs ours.
+
+libvirt looks when its daemon starts, and when that is reloaded: there is a qemu hook if ``qemu``,
+or anything in ``qemu.d``, is an executable regular file, links followed (``virHookCheck`` in
+src/util/virhook.c, ``virFileIsExecutable``). If there was one, it looks for all of them at every
+call; if there was none, it never does. A directory, a README or a hook that is not executable count
+for nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+
+from ...osutil.light import NamedTuple
+from .payload import HOOKS
+
+DAEMONS = (b"libvirtd", b"virtqemud")
+# Of the fields of /proc/PID/stat behind the command's name.
+START_TIME = 19
+# Seconds by which a clock and the kernel's ticks may disagree.
+MARGIN = 1.0
+
+NOT_NEEDED, UNLESS_DONE, NEEDED = "not-needed", "unless-done", "needed"
+RELOAD = "  systemctl reload libvirtd    (or virtqemud)"
+
+
+class Advice(NamedTuple):
+    """Whether a reload is needed, and what to tell the operator."""
+
+    reload: str
+    text: str
+
+
+class Hook(NamedTuple):
+    """A hook that libvirt would find; ``since`` is when it became what it is (Unix time)."""
+
+    path: str
+    since: float
+
+
+def hooks(root: str) -> list[Hook]:
+    """What libvirt takes for a qemu hook."""
+    return list(_hooks(os.path.join(root, HOOKS, "qemu")))
+
+
+def _hooks(path: str) -> Iterator[Hook]:
+    directory = f"{path}.d"
+    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    for each in (path, *(os.path.join(directory, name) for name in names)):
+        try:
+            info, link = os.stat(each), os.lstat(each)
+        except OSError:
+            continue
+        if stat.S_ISREG(info.st_mode) and info.st_mode & 0o111:
+            # ctime: also that of a rename or of "chmod +x".
+            yield Hook(each, max(info.st_ctime, link.st_ctime))
+
+
+def advice(root: str, found: list[Hook], staged: bool) -> Advice:
+    """What is to be done, by the hooks ``found`` before ours was put in place.
+
+    ``staged``: below ``root`` no daemon runs, so that its files alone say something.
+    """
+    started = [] if staged else list(_started(root))
+    if not staged and not started:
+        return Advice(NOT_NEEDED, "no libvirt daemon is running: it finds the hook when it starts")
+    if not found:
+        return Advice(
+            NEEDED,
+            "This is this host's first qemu hook, and libvirt looks for hooks when it starts."
+            f" Run\n{RELOAD}",
+        )
+    first = min(found, key=lambda hook: hook.since)
+    if started and first.since + MARGIN < min(started):
+        text = f"libvirt found a qemu hook when it started ({first.path}): no reload needed"
+        return Advice(NOT_NEEDED, text)
+    return Advice(
+        UNLESS_DONE,
+        f"There was a qemu hook before, {first.path}.\n"
+        f"Unless libvirt was reloaded or restarted since that is there, run\n{RELOAD}",
+    )
+
+
+def _started(root: str) -> Iterator[float]:
+    """When each of this host's daemons that call qemu hooks started (Unix time)."""
+    proc = os.path.join(root, "proc")
+    etc = os.path.join(root, "etc")
+    for pid in os.listdir(proc) if os.path.isdir(proc) else ():
+        if not pid.isdecimal():
+            continue
+        home = os.path.join(proc, pid)
+        try:
+            with open(os.path.join(home, "stat"), "rb") as file:
+                name, _, fields = file.read().partition(b" (")[2].rpartition(b") ")
+            # A user's own daemon runs no system hooks; a container's runs its own.
+            if name not in DAEMONS or os.stat(home).st_uid != 0:
+                continue
+            if not os.path.samefile(os.path.join(home, "root/etc"), etc):
+                continue
+            ticks = int(fields.split()[START_TIME])
+        # It may have ended meanwhile.
+        except (OSError, ValueError, IndexError):
+            continue
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        yield time.time() - age
