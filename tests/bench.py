@@ -34,9 +34,21 @@ QUERIES = """\
 """
 UUIDS = [f"00000000-0000-4000-8000-00000000000{n}" for n in range(8)]
 
+# What reads foreign bytes, in a process without privilege and in the hook's own.
+APART = """\
+import sys, time
+sys.path.append("/usr/lib/vfio-preflight")
+from vfio_preflight.errors import PreflightError
+from vfio_preflight.osutil.apart import apart
+work = lambda: {"x": "ff" * 4096}
+apart(work, time.monotonic() + 60, PreflightError) if sys.argv[1:] else work()
+"""
+
 QUIET = "[hook]\nlog = none\ntrial = never\n"
 TRIED = "[hook]\nlog = none\ntrial = always\n"
 CONFIGURATION = Path("/etc/vfio-preflight.conf")
+
+PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
 
 # name, command, document on standard input, whether emulator facts are forgotten first
 COMMANDS: tuple[tuple[str, list[str], str, bool], ...] = (
@@ -52,6 +64,8 @@ COMMANDS: tuple[tuple[str, list[str], str, bool], ...] = (
     ("hook, 1 device, emulator not cached", [HOOK, "g", "migrate", "begin", "-"], "1", True),
     ("hook, 8 devices, emulator not cached", [HOOK, "g", "migrate", "begin", "-"], "8", True),
     ("hook, 1 device, with a trial", [HOOK, "g", "migrate", "begin", "-"], "1", False),
+    ("a reader in a process of its own", [*PYTHON, APART, "apart"], "", False),
+    ("a reader in the hook's process", [*PYTHON, APART], "", False),
     (
         "one emulator start",
         [QEMU, "-machine", "none", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio"],
@@ -77,6 +91,7 @@ RATIOS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("hook, 8 devices", "one emulator start"),
     ),
     ("hook, 1 device, with a trial", ("hook, 1 device",)),
+    ("a reader in a process of its own", ("a reader in the hook's process",)),
 )
 
 

@@ -142,7 +142,7 @@ def _subject(options: Namespace) -> tuple[Guest, dict[str, State]]:
         image = read_image(options.image)
         with _named(options.image):
             guest, root = guest_of(image, options.image)
-            return guest, saved_states(guest, root, image.stream)
+            return guest, saved_states(guest, root, image.stream.vfio)
     with _named(options.guest):
         # Networks of this host, as the guest is judged for a move to this host.
         return read_guest(parse_domain(_read(options.guest)), hands_out_devices), {}
@@ -178,7 +178,7 @@ def image_as_guest(path: str) -> str:
     image = read_image(path)
     with _named(path):
         guest, root = guest_of(image, path)
-        found = saved_states(guest, root, image.stream)
+        found = saved_states(guest, root, image.stream.vfio)
     host = os.uname().nodename
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     # The destination's hook reads the record only: it cannot see the image.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from lxml import etree
 
@@ -27,10 +28,14 @@ from ..images.save_image import (
     read_body,
     read_head,
 )
-from ..images.stream import Stream
-from ..osutil.light import NamedTuple
+from ..osutil.apart import apart
+from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..osutil.regular import read_start
+from ..pci.codec import config_from_hex, to_object
 from ..pci.state import UNKNOWN, ConfigState, Missing, State
+
+if TYPE_CHECKING:
+    from typing import IO, Any
 
 MANAGED_SAVES = "var/lib/libvirt/qemu/save"
 # Descriptors of the daemon that are looked at; a host with a thousand guests has some thousands.
@@ -53,11 +58,11 @@ def guest_of(image: SaveImage, path: str) -> tuple[Guest, etree._Element]:
     return read_guest(root, hands_out_devices), root
 
 
-def saved_states(guest: Guest, root: etree._Element, stream: Stream) -> dict[str, State]:
+def saved_states(guest: Guest, root: etree._Element, vfio: Mapping[str, State]) -> dict[str, State]:
     # The stream names devices by QEMU's path, not by libvirt's address.
-    """What an image's stream holds of each of the guest's devices, by the devices' keys."""
+    """What an image's stream (``Stream.vfio``) holds of the guest's devices, by their keys."""
     topology = read_topology(root)
-    return {device.key: _state(stream.vfio, topology.path_of(device)) for device in guest.devices}
+    return {device.key: _state(vfio, topology.path_of(device)) for device in guest.devices}
 
 
 def _state(states: Mapping[str, State], path: str | None) -> State:
@@ -84,15 +89,37 @@ def restored(
         path, name = _image_of(guest, root, daemon, system)
         with opened(path) as (file, slack):
             # Through /proc: the descriptor's file, even if the path was renamed or unlinked since.
-            head = read_head(file, name)
-            stream = read_body(file, name, head, deadline, slack=slack)
+            # A guest's own bytes, which it fills as it likes: read without privilege.
+            read = partial(_vfio_states, file, name, deadline, slack)
+            there = _from_objects(apart(read, deadline, SaveImageError), name)
     # An unreadable image is no reason to fail the restore: the record is used instead.
     except PreflightError as error:
         return Restored({}, (str(error),))
-    found = saved_states(guest, root, stream)
+    found = saved_states(guest, root, there)
     states = {key: state for key, state in found.items() if isinstance(state, ConfigState)}
     lacking = [(key, state) for key, state in found.items() if isinstance(state, Missing)]
     return Restored(states, tuple(f"device {key}: {missing.reason}" for key, missing in lacking))
+
+
+def _vfio_states(file: IO[bytes], name: str, deadline: float, slack: int) -> dict[str, object]:
+    """The states in the image, as JSON."""
+    stream = read_body(file, name, read_head(file, name), deadline, slack=slack)
+    return {
+        path: to_object(state) if isinstance(state, ConfigState) else state.reason
+        for path, state in stream.vfio.items()
+    }
+
+
+def _from_objects(value: Mapping[str, Any], name: str) -> dict[str, State]:
+    """States as :func:`_vfio_states` gives them. Raises CodecError, ``ConfigSpaceError``."""
+    return {path: _from_object(item, f"{name}: {path}") for path, item in value.items()}
+
+
+def _from_object(item: object, where: str) -> State:
+    if not isinstance(item, dict):
+        return Missing(UNKNOWN, str(item))
+    # A stream has no BARs, and no other evidence than its own.
+    return ConfigState(config_from_hex(item["config"], where), (), "stream", str(item["origin"]))
 
 
 def _image_of(guest: Guest, root: etree._Element, daemon: int, system: str) -> tuple[str, str]:

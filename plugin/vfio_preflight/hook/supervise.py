@@ -24,13 +24,12 @@ from collections.abc import Callable
 
 from ..errors import PreflightError
 from ..osutil import leftovers
+from ..osutil.lifeline import SIGKILL, tie
 from ..osutil.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from typing import NoReturn
 
-# Importing signal makes enumerations of all signals, which takes half a millisecond.
-SIGKILL = 9
 # Seconds that a child may take for what it does after its answer.
 AFTERWARDS = 5
 # How many times the deadline is added to it at most, for a child that gets no processor.
@@ -128,7 +127,8 @@ def _child(
         # A group of its own, so that what it forks can be killed with it. Programs that it starts
         # see to that themselves (osutil.program).
         os.setpgid(0, 0)
-        _tie(*line)
+        # Not the group: a process that writes a line of the log is part of it at first.
+        tie(*line)
         if scratch:
             os.environ["TMPDIR"] = scratch
         # stderr first: an error in between is then already reported to the parent.
@@ -163,21 +163,6 @@ def _child(
 def _packed(outcome: Outcome) -> bytes:
     """The line for the log, behind a byte that says how loud it is."""
     return (_WARNING if outcome.warning else b"-") + outcome.log.encode("utf-8", "replace")
-
-
-def _tie(lifeline: int, write_end: int) -> None:
-    """Have the kernel kill this process as the last write end of its lifeline is closed.
-
-    Source: fcntl(2), F_SETOWN and F_SETSIG; ``pipe_release()``, fs/pipe.c of Linux.
-    """
-    import fcntl
-
-    # Not the process group: a process that writes a line of the log is part of it at first.
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(lifeline, fcntl.F_SETSIG, SIGKILL)
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-    # Only now, so that a parent that has ended meanwhile is noticed.
-    os.close(write_end)
 
 
 def _let_go(descriptors: tuple[int, ...]) -> None:

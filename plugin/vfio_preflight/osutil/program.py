@@ -102,18 +102,13 @@ def start(
 def _ties(lifeline: int, limits: Limits) -> Callable[[], None]:
     """What a new process does to itself before it becomes the program.
 
-    ``lifeline`` is the read end of a pipe that nobody ever writes to, and that is inherited by the
-    program. When the last write end is closed, which only the caller has, the kernel kills the
-    program's whole process group: by :func:`end`, or as the caller ends, be it by SIGKILL. Unlike
-    PR_SET_PDEATHSIG this reaches what the program itself has started, and holds through an
-    execve(2) that changes an AppArmor domain. There is no moment in which it does not hold: the
-    new process has a write end itself until execve(2) closes that.
-
-    Source: fcntl(2), F_SETOWN and F_SETSIG; ``pipe_release()``, fs/pipe.c of Linux.
+    ``lifeline`` is inherited by the program, whose whole process group hangs on it: it is killed by
+    :func:`end`, or as the caller ends (``osutil.lifeline``). There is no moment in which that does
+    not hold: the new process has a write end itself until execve(2) closes that.
     """
-    import fcntl
     import resource
-    import signal
+
+    from .lifeline import hang_on
 
     wanted = (
         # A core file of a decompressor would contain guest RAM.
@@ -124,12 +119,7 @@ def _ties(lifeline: int, limits: Limits) -> Callable[[], None]:
     )
 
     def tie() -> None:
-        # After the change of the user: the kernel then takes the signal for one of that user's,
-        # who may send it to what is his, in a container's user namespace too.
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpid())
-        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-        flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | fcntl.FASYNC)
+        hang_on(lifeline, -os.getpid())
         for kind, value in wanted:
             if value is not None:
                 # Raising a limit that the caller was given would take a privilege.

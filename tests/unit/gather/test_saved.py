@@ -17,6 +17,7 @@ from vfio_preflight.guest.domain import read_guest
 from vfio_preflight.guest.xml import parse_domain
 from vfio_preflight.images.save_image import SaveImage, SaveImageError, read_body
 from vfio_preflight.images.stream import Stream
+from vfio_preflight.osutil import apart
 
 DAEMON = 77
 PATH = "0000:00:05.0"  # of make_domain()'s device, in a stream
@@ -31,6 +32,10 @@ def domain(uuid: str = UUID, name: str = "g1", more: str = "") -> bytes:
 def image(xml: bytes, config: bytes = CONFIG, path: str = PATH, form: int = 0) -> bytes:
     stream = make_stream([vfio(config, path)])
     return make_image(gzip.compress(stream) if form else stream, form, xml)
+
+
+# Seconds that are enough on a busy machine.
+SLOW = 30.0
 
 
 class Host:
@@ -103,6 +108,7 @@ def test_only_the_head_of_anothers_image_is_read(
         return read_body(file, name, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "read_body", counted)
+    monkeypatch.setattr(module, "apart", lambda work, *_: work())
     assert config_of(host.restored()) == CONFIG
     assert read == [str(host.root / "g1.img")]
 
@@ -161,7 +167,8 @@ def test_daemon_that_is_gone(host: Host) -> None:
     assert "no save image of the guest is open" in reason_of(found)
 
 
-def test_image_that_takes_too_long(host: Host) -> None:
+def test_image_that_takes_too_long(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "GRACE", SLOW)
     path = host.has_open(image(domain(), form=1))
     host.manages(image(domain()))
     reason = reason_of(host.restored(seconds=-1.0))

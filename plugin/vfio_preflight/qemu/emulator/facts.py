@@ -46,6 +46,7 @@ _ARGUMENTS = (
 # asking takes some 0.1.
 _OWN_TIME = 3.0
 _POLL = 0.01  # seconds between two looks at what another process is asking
+_BY_HAND = "run it by hand to see what is wrong with it"
 # What taking an answer of another shape apart can raise.
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
 
@@ -134,20 +135,35 @@ def _awaited(
 
 
 def _ask(executable: Executable, deadline: float) -> EmulatorFacts:
+    from ...osutil.apart import apart
+
+    try:
+        packed = apart(lambda: _asked(executable, deadline), deadline, EmulatorError)
+        return _unpack(executable.path, packed)
+    except EmulatorError as error:
+        raise EmulatorError(f"emulator {executable.path}: {error}") from error
+    except ExecutableError as error:
+        raise EmulatorError(f"emulator {executable.path}: {error}; {_BY_HAND}") from error
+    except _MALFORMED as error:
+        raise EmulatorError(f"emulator {executable.path}: {_not_qemus(error)}") from error
+
+
+def _asked(executable: Executable, deadline: float) -> dict[str, Any]:
+    """The facts as the cache has them, from the emulator; in a process without privilege."""
     from .client import ProcessError
 
     try:
         greeting, replies = _converse(executable, deadline)
-        return _facts(executable.path, greeting["version"], _Replies(*replies))
+        facts = _facts(executable.path, greeting["version"], _Replies(*replies))
     except (ProcessError, ExecutableError) as error:
-        raise EmulatorError(
-            f"emulator {executable.path}: {error}; run it by hand to see what is wrong with it"
-        ) from error
+        raise EmulatorError(f"{error}; {_BY_HAND}") from error
     except _MALFORMED as error:
-        raise EmulatorError(
-            f"emulator {executable.path}: its answers over QMP are not those of a QEMU"
-            f" ({type(error).__name__}: {error})"
-        ) from error
+        raise EmulatorError(_not_qemus(error)) from error
+    return _pack(executable, facts)
+
+
+def _not_qemus(error: Exception) -> str:
+    return f"its answers over QMP are not those of a QEMU ({type(error).__name__}: {error})"
 
 
 def _converse(executable: Executable, deadline: float) -> tuple[Any, list[Mapping[str, Any]]]:
