@@ -20,11 +20,11 @@ with atheris.instrument_imports(include=["vfio_preflight"]):
     from fuzz import judged
     from fuzz.mutate import mutate
 
-from fuzz.seeds import seeds  # noqa: E402
+from fuzz.seeds import seeds
 
 
 def _mutated(data: bytes, max_size: int, seed: int) -> bytes:
-    chance = random.Random(seed)  # noqa: S311 - reproducible, not secret
+    chance = random.Random(seed)
     if chance.random() < 0.5:
         return atheris.Mutate(data, max_size)
     choice = bytes([chance.randrange(16)]) if chance.random() < 0.2 else data[:1] or b"\0"

@@ -50,7 +50,10 @@ def main() -> int:
                 wrong += 1
                 print(f"{file}: libvirt refuses what the hook made of it: {why}")
         connection.close()
-    print(f"{len(files)} documents; {taken} that libvirt takes were changed by the hook, {wrong} refused then")
+    print(
+        f"{len(files)} documents; of {taken} that libvirt takes and the hook changes,"
+        f" {wrong} are refused then"
+    )
     return 1 if wrong or not taken else 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
+from contextlib import suppress
 from pathlib import Path
 
 from lxml import etree
@@ -17,14 +18,18 @@ from unit.makers import HOST, VSC_BODY, differing, make_emulator
 from vfio_preflight.configuration import Configuration
 from vfio_preflight.errors import PreflightError
 from vfio_preflight.gather import here
+from vfio_preflight.guest.domain import read_guest
 from vfio_preflight.guest.metadata import NAMESPACE
+from vfio_preflight.guest.xml import parse_domain
+from vfio_preflight.hook.entry import may_have_vfio
 from vfio_preflight.hook.gate import Gate
 from vfio_preflight.hook.supervise import Outcome
 from vfio_preflight.judge.verdicts import DEFAULT_POLICY
 from vfio_preflight.pci.formats import to_json
+from vfio_preflight.report.firstline import LIMIT
 
 OPERATIONS = ("migrate", "restore", "prepare", "migrate")
-POLICIES = (
+POLICIES: tuple[dict[str, str], ...] = (
     {},
     {"fail": "block", "unknown": "block"},
     {"fail": "mend", "unknown": "annotate"},
@@ -40,7 +45,7 @@ class Broken(AssertionError):
 
 def make_settings(directory: Path) -> Configuration:
     """A host in ``directory`` whose one device differs in its Vendor Specific Information."""
-    here.emulator_facts = lambda *_args, **_options: make_emulator()  # type: ignore[assignment]
+    here.__dict__["emulator_facts"] = lambda *_args, **_options: make_emulator()
     (directory / "states").mkdir()
     (directory / "states" / f"{HOST}.json").write_text(to_json(differing(VSC_BODY)))
     return Configuration(
@@ -64,6 +69,7 @@ def judge(settings: Configuration, data: bytes) -> Outcome | None:
     choice, xml = (data[0] if data else 0), data[1:]
     operation = OPERATIONS[choice & 3]
     policy = {**DEFAULT_POLICY, **POLICIES[choice >> 2 & 3]}
+    _shortcut(xml)
     gate = Gate("g1", settings._replace(policy=policy), time.monotonic() + PATIENCE)
     try:
         outcome = gate.judge(operation, xml)
@@ -77,6 +83,16 @@ def judge(settings: Configuration, data: bytes) -> Outcome | None:
     return outcome
 
 
+def _shortcut(xml: bytes) -> None:
+    """What is passed over without a parser has nothing to be judged, in whatever words."""
+    if may_have_vfio(xml):
+        return
+    with suppress(PreflightError):
+        guest = read_guest(parse_domain(xml), lambda _name: None)
+        if guest.devices:
+            raise Broken("the shortcut passes a VFIO device over")
+
+
 def _hold(outcome: Outcome, operation: str, xml: bytes) -> None:
     if outcome.status not in (0, 1):
         raise Broken(f"exit status {outcome.status}")
@@ -85,6 +101,9 @@ def _hold(outcome: Outcome, operation: str, xml: bytes) -> None:
     if outcome.status and (outcome.out or not outcome.err.strip()):
         raise Broken("blocked with output, or without a word")
     _require_text(outcome.err.decode("utf-8"))
+    _require_text(outcome.log)
+    if outcome.status and len(outcome.err.splitlines()[0]) > LIMIT:
+        raise Broken("a first line that is longer than what operators see of it")
     if outcome.out and kept(xml) != kept(outcome.out):
         raise Broken("the document differs in more than ours")
 

@@ -81,9 +81,7 @@ def mutate(xml: bytes, chance: random.Random) -> bytes:
     return etree.tostring(root, encoding="utf-8")
 
 
-def _remove(
-    element: etree._Element, _all: list[etree._Element], _chance: random.Random
-) -> None:
+def _remove(element: etree._Element, _all: list[etree._Element], _chance: random.Random) -> None:
     parent = element.getparent()
     if parent is not None:
         parent.remove(element)
