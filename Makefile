@@ -1,16 +1,17 @@
 # make demo    the main job on real libvirt and QEMU: blocked with the reason, then mended and done
 # make test    everything: style, types, unit, conformance and system tests, and a real VFIO host in a virtual machine
 # make test-newest  the same with the newest tools, to see what an upgrade would break; make lock: renews the pins
-# make conformance N=5000  model and real QEMU judge that many pairs, on two releases
+# make conformance N=5000  model and real QEMU judge that many pairs, on two releases and between them; ARCH=aarch64: Arm
 # make vm-test the scenarios of a real VFIO host in a virtual machine, with every kernel, STARTS=200 cold starts among
 #              them; make vm KERNEL=newest: a shell
-# make bench   what the hook costs, as ratios within one run; bench-images: reading save images
+# make bench   what the hook costs, as ratios within one run, and the model's rates; bench-images: reading save images
 # make findings  renews docs/FINDINGS.md, every finding as it is printed
 # make install the hook and the command on this host (DESTDIR to stage)
 
 VENV = .venv
 PYTHON = $(VENV)/bin/python
 CODE = plugin tests
+ARCH = x86_64
 
 .PHONY: setup demo test test-newest lock lint unit conformance conformance-tests system vm vm-release vm-test
 .PHONY: bench bench-images findings install clean
@@ -40,17 +41,18 @@ unit: setup
 conformance-tests: setup
 	$(PYTHON) -m pytest tests/conformance
 
-# N pairs for each emulator: the machine's own and the newest that its archive has.
+# N pairs for each emulator of ARCH, the machine's own and the newest that its archive has, and for each two in either
+# direction.
 conformance: setup
 	PYTHONPATH=plugin:tests $(PYTHON) -W ignore -m conformance --n $(or $(N),1000) --masks \
-		--emulator /usr/bin/qemu-system-x86_64 --emulator "$$(tests/other-qemu newest)"
+		--emulator /usr/bin/qemu-system-$(ARCH) --emulator "$$(tests/other-qemu newest $(ARCH))"
 
 system: setup
 	$(PYTHON) -m pytest tests/system
 
 # A real VFIO host in a virtual machine, with the release's kernel or with all of them.
 vm-release: setup
-	$(PYTHON) -m pytest tests/vm -k "gates or evidence"
+	$(PYTHON) -m pytest tests/vm -k "gates or evidence or atomic"
 
 vm-test: setup
 	VM_KERNELS="release backports newest" VM_STARTS=$(or $(STARTS),200) $(PYTHON) -m pytest tests/vm

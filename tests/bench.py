@@ -1,4 +1,5 @@
-"""``make bench``: what the hook costs a host, as ratios between commands timed in turn in one run.
+"""``make bench``: what the hook costs a host, as ratios between commands timed in turn in one run;
+and how many verdicts the model gives in a second.
 
 Runs on a private host of the Lab, with the hook installed as an operator would. Each round runs
 every command once, so that a machine that grows slower meanwhile slows them all; medians are
@@ -14,7 +15,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count, product
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vfio_preflight.pci.state import ConfigState
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(CHECKOUT / "plugin"), str(CHECKOUT / "tests")]
@@ -176,6 +182,49 @@ def measure() -> dict[str, float]:
             return dict(json.loads(result.stdout))
 
 
+# Devices of a fleet that differ in a byte that is compared, each with each.
+FLEET = 64
+LEAST = 1.0  # seconds
+
+
+def rates() -> dict[str, float]:
+    """Verdicts a second, both sides realised and compared: states seen before, and new ones."""
+    from lab.configs import make_config, patched
+    from vfio_preflight.pci.state import ConfigState
+
+    def device(config: bytes, number: int) -> ConfigState:
+        # The subsystem's IDs are not compared: one more number, by which states are new ones.
+        other = patched(patched(config, 0x2C, number & 0xFF), 0x2D, number >> 8 & 0xFF)
+        return ConfigState(patched(other, 0x63, number & 0x3F), (), "file", "bench")
+
+    found = {}
+    for size in (4096, 256):
+        config = make_config(size)
+        fleet = [device(config, number) for number in range(FLEET)]
+        every = list(product(fleet, fleet))
+        found[f"{size} bytes, states seen before"] = _rate(every for _ in count())
+        new = ([(device(config, n), device(config, n + 1))] for n in count(FLEET, 2))
+        found[f"{size} bytes, states never seen"] = _rate(new)
+    return found
+
+
+def _rate(rounds: Iterator[list[tuple[ConfigState, ConfigState]]]) -> float:
+    from vfio_preflight.qemu.model.vfio_pci import Environment, VirtualConfig, compare, realise
+
+    environment = Environment("root-port", skip_vsc_check=False)
+    verdicts, begun = 0, time.perf_counter()
+    for pairs in rounds:
+        for source, destination in pairs:
+            sent, there = realise(source, environment), realise(destination, environment)
+            assert isinstance(sent, VirtualConfig)
+            assert isinstance(there, VirtualConfig)
+            compare(sent.config, there)
+        verdicts += len(pairs)
+        if time.perf_counter() - begun > LEAST:
+            break
+    return verdicts / (time.perf_counter() - begun)
+
+
 def report(seconds: dict[str, float], write: Callable[[str], object] = print) -> None:
     """Print medians and ratios."""
     write(f"median of {ROUNDS} runs, in turn")
@@ -185,6 +234,9 @@ def report(seconds: dict[str, float], write: Callable[[str], object] = print) ->
     for name, references in RATIOS:
         ratio = seconds[name] / sum(seconds[reference] for reference in references)
         write(f"  {ratio:7.2f}     {name} : {' + '.join(references)}")
+    write("verdicts of the model, in a second")
+    for name, rate in rates().items():
+        write(f"  {rate:7.0f}     {name}")
 
 
 def main() -> None:

@@ -11,7 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from vfio_preflight.pci.atomics import from_text
 from vfio_preflight.pci.state import Bar, ConfigState
+from vfio_preflight.qemu.model.boards import board_of
 from vfio_preflight.qemu.model.vfio_pci import Environment
 from vfio_preflight.qemu.trial.case import ROW, to_case
 from vfio_preflight.qemu.trial.workbench import Setting
@@ -34,15 +36,19 @@ class Device(NamedTuple):
     properties: tuple[tuple[str, str], ...] = ()
     driver: str = "vfio-pci"
     mdev: bool = False
+    atomics: int | None = None
 
     @property
     def state(self) -> ConfigState:
         """The state as the project has it."""
-        return ConfigState(self.config, self.bars, "file", "made up")
+        return ConfigState(self.config, self.bars, "file", "made up", self.atomics)
 
 
 class Case(NamedTuple):
-    """``source`` is sent, ``destination`` is to load it. ``machine`` is a version, as ``9.0``."""
+    """``source`` is sent, ``destination`` is to load it.
+
+    ``machine`` is a version of the PC's types, as ``9.0``, or another board's type, ``virt-9.0``.
+    """
 
     source: Device
     destination: Device
@@ -53,6 +59,8 @@ class Case(NamedTuple):
     @property
     def machine_type(self) -> str:
         """The machine type on the placement's board."""
+        if board_of(self.machine) is not None:
+            return self.machine
         return f"{BOARDS.get(self.placement, 'pc-q35')}-{self.machine}"
 
     def setting(self, device: Device) -> Setting:
@@ -93,4 +101,5 @@ def _device(value: Mapping[str, Any]) -> Device:
         tuple((name, text) for name, text in value["properties"]),
         value["driver"],
         value.get("mdev", False),
+        from_text(value.get("atomic_ops")),
     )

@@ -13,7 +13,8 @@ from vfio_preflight.qemu.trial import shim
 
 from .engine import Engine, make_engine
 
-MACHINES_OWN = "/usr/bin/qemu-system-x86_64"
+X86, AARCH64 = "x86_64", "aarch64"
+MACHINES_OWN = f"/usr/bin/qemu-system-{X86}"
 
 
 @pytest.fixture(scope="session")
@@ -22,28 +23,44 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
     return shim.build(str(tmp_path_factory.mktemp("shim") / "fakevfio.so"))
 
 
-def _own() -> str:
-    if os.path.exists(MACHINES_OWN):
-        return MACHINES_OWN
-    why = f"{MACHINES_OWN} is missing: install qemu-system-x86"
+def _own(arch: str) -> str:
+    path = f"/usr/bin/qemu-system-{arch}"
+    if os.path.exists(path):
+        return path
+    why = f"{path} is missing: tests/setup-debian installs it"
     if os.environ.get("CI") == "true":
         pytest.fail(why)
     pytest.skip(why)
 
 
-_EMULATORS: dict[str, Callable[[], str | Path]] = {
+_EMULATORS: dict[str, Callable[[str], str | Path]] = {
     "machine's own": _own,
-    "newest": lambda: other_qemu(NEWEST),
+    "newest": lambda arch: other_qemu(NEWEST, arch),
 }
 
 
 @pytest.fixture(scope="session", params=list(_EMULATORS))
 def engine(request: pytest.FixtureRequest, library: str) -> Engine:
     """Each of the emulators."""
-    return make_engine(str(_EMULATORS[request.param]()), library)
+    return make_engine(str(_EMULATORS[request.param](X86)), library)
+
+
+@pytest.fixture(scope="session", params=list(_EMULATORS))
+def arm_engine(request: pytest.FixtureRequest, library: str) -> Engine:
+    """Each of the emulators of aarch64."""
+    return make_engine(str(_EMULATORS[request.param](AARCH64)), library)
+
+
+@pytest.fixture(scope="session", params=["own to newest", "newest to own"])
+def pair(request: pytest.FixtureRequest, library: str) -> Engine:
+    """Both emulators, in either direction."""
+    sender, receiver = str(_own(X86)), str(other_qemu(NEWEST, X86))
+    if request.param == "newest to own":
+        sender, receiver = receiver, sender
+    return make_engine(receiver, library, sender)
 
 
 @pytest.fixture(scope="session")
 def own_engine(library: str) -> Engine:
     """The machine's own emulator."""
-    return make_engine(_own(), library)
+    return make_engine(_own(X86), library)

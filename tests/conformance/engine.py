@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
 from typing import Any, NamedTuple
 
 from vfio_preflight.osutil.executable import Executable, trusted_executable
@@ -32,13 +33,11 @@ _PATIENCE = 30.0  # seconds for a trial; only a machine under load takes more th
 WORKERS = os.cpu_count() or 1
 
 
-class Engine(NamedTuple):
-    """An emulator to ask, what it says of itself, and what asking it takes."""
+class Build(NamedTuple):
+    """An emulator to ask, and what it says of itself."""
 
     executable: Executable
     facts: EmulatorFacts
-    library: str
-    image: bytes
 
     @property
     def name(self) -> str:
@@ -46,12 +45,52 @@ class Engine(NamedTuple):
         return f"QEMU {self.facts.version} ({self.executable.path})"
 
 
-def make_engine(path: str, library: str) -> Engine:
-    """The emulator at ``path``; ``library`` is the compiled shim."""
-    executable = trusted_executable(path)
-    facts = emulator_facts(path, cache_dir=None, deadline=time.monotonic() + _PATIENCE)
+class Engine(NamedTuple):
+    """The emulators of source and destination, often one, and what asking them takes."""
+
+    sender: Build
+    receiver: Build
+    library: str
+    image: bytes
+
+    @property
+    def facts(self) -> EmulatorFacts:
+        """What the destination's emulator says of itself."""
+        return self.receiver.facts
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether the two are different builds."""
+        return self.sender != self.receiver
+
+    @property
+    def name(self) -> str:
+        """The emulator, or ``QEMU 10.0.2 (…) to QEMU 11.1.3 (…)``."""
+        if not self.is_pair:
+            return self.receiver.name
+        return f"{self.sender.name} to {self.receiver.name}"
+
+
+def make_engine(path: str, library: str, sender: str = "") -> Engine:
+    """The emulator at ``path``, on both sides or with another as ``sender``.
+
+    ``library`` is the compiled shim.
+    """
+    receiver = _build(path)
     with workbench(library) as bench:
-        return Engine(executable, facts, library, make_image(bench, executable))
+        image = make_image(bench, receiver.executable)
+    return Engine(_build(sender) if sender else receiver, receiver, library, image)
+
+
+def make_engines(paths: Sequence[str], library: str) -> list[Engine]:
+    """Each of the emulators by itself, and then each two of them, in both directions."""
+    pairs = [make_engine(to, library, sender) for sender, to in permutations(paths, 2)]
+    return [*(make_engine(path, library) for path in paths), *pairs]
+
+
+def _build(path: str) -> Build:
+    deadline = time.monotonic() + _PATIENCE
+    return Build(trusted_executable(path), emulator_facts(path, cache_dir=None, deadline=deadline))
 
 
 class Judged(NamedTuple):
@@ -86,7 +125,9 @@ def same_text(ours: str, theirs: str) -> bool:
 
 def judge(engine: Engine, cases: Iterable[Case]) -> list[Judged]:
     """Each of the cases, in their order, with both verdicts."""
-    numbered = [(n, case, predict(case, engine.facts)) for n, case in enumerate(cases)]
+    numbered = [
+        (n, case, predict(case, engine.facts, engine.sender.facts)) for n, case in enumerate(cases)
+    ]
     batched = [entry for entry in numbered if _is_safe(entry[1], entry[2])]
     alone = [entry for entry in numbered if not _is_safe(entry[1], entry[2])]
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -110,7 +151,9 @@ def _is_safe(case: Case, predicted: Result) -> bool:
         is_intel_vga(device.config) and not device.mdev
         for device in (case.source, case.destination)
     )
-    return equal and not single and predicted.outcome in (PASS, FAIL)
+    # The section of a root port is none of those that are loaded there.
+    alike = case.source.atomics == case.destination.atomics
+    return equal and alike and not single and predicted.outcome in (PASS, FAIL)
 
 
 def _chunks(entries: Sequence[Any]) -> Iterator[list[Any]]:
@@ -147,9 +190,14 @@ def batch(engine: Engine, cases: Sequence[Case]) -> list[Result]:
             for side, devices in sides.items()
         }
         paths = [topology(case.placement, number) for number, case in enumerate(cases)]
-        header, sections = send(bench, engine.executable, options["source"], "source", paths)
+        header, sections = send(bench, engine.sender.executable, options["source"], "source", paths)
         with Loader(
-            bench, engine.executable, options["destination"], "destination", header, engine.image
+            bench,
+            engine.receiver.executable,
+            options["destination"],
+            "destination",
+            header,
+            engine.image,
         ) as loader:
             return [loader.load(path, section) for path, section in zip(paths, sections)]
 
@@ -161,9 +209,10 @@ def ask(engine: Engine, case: Case) -> Result:
             case.source.state,
             case.destination.state,
             case.setting(case.destination),
-            engine.executable,
+            engine.receiver.executable,
             deadline=time.monotonic() + _PATIENCE,
             source_setting=case.setting(case.source),
+            sender=engine.sender.executable,
             library=engine.library,
             limits=_LIMITS,
             control=False,

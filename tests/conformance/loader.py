@@ -25,7 +25,13 @@ from vfio_preflight.osutil.executable import Executable
 from vfio_preflight.pci.state import ConfigState
 from vfio_preflight.qemu.emulator.client import Emulator
 from vfio_preflight.qemu.trial.endings import FAIL, PASS, Result, mismatch_line
-from vfio_preflight.qemu.trial.workbench import Limits, Setting, Workbench, arguments
+from vfio_preflight.qemu.trial.workbench import (
+    FIRST_SLOT,
+    Limits,
+    Setting,
+    Workbench,
+    arguments,
+)
 
 MAX_DEVICES = 24  # that have a place of their own on every bus
 CONFIG_OFFSET = 12  # of configuration space in a section's body: the tag, a version
@@ -70,11 +76,9 @@ def devices_options(
 
 def topology(placement: str, number: int) -> str:
     """Where :func:`arguments` puts the device of this ``number``, in QEMU's words."""
-    if placement == "root-complex":
-        return f"0000:00:{number + 1:02x}.0"
-    if placement == "i440fx":
-        return f"0000:00:{number + 3:02x}.0"
-    port = f"0000:00:{number // 8 + 1:02x}.{number % 8}:00.0"
+    if placement in ("root-complex", "i440fx"):
+        return f"0000:00:{number + FIRST_SLOT:02x}.0"
+    port = f"0000:00:{number // 8 + FIRST_SLOT:02x}.{number % 8}:00.0"
     return port if placement == "root-port" else f"{port}:01.0"
 
 

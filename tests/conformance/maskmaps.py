@@ -16,6 +16,7 @@ from vfio_preflight.qemu.trial.trial import FAIL, PASS, Result
 from vfio_preflight.qemu.trial.workbench import workbench
 
 from .cases import PLACEMENTS, Case
+from .drawing import adapt
 from .engine import WORKERS, Engine
 from .kit import build
 from .layouts import LAYOUTS
@@ -51,26 +52,35 @@ def check_maps(
 
     ``thin`` says which of the bytes that are compared are to be flipped; of the others, all are.
     """
-    wanted = list(product(names, PLACEMENTS, MACHINES))
+    # Placements that are one on the emulator's board are mapped once.
+    cases = dict.fromkeys((name, _case(engine, name, *at)) for name, *at in _wanted(names))
     with ThreadPoolExecutor(WORKERS) as pool:
-        maps = list(pool.map(lambda one: _map(engine, one[0], one[1], one[2], thin), wanted))
+        maps = list(pool.map(lambda one: _map(engine, one[0], one[1], thin), cases))
     return sum(number for number, _ in maps), [wrong for _, some in maps for wrong in some]
 
 
-def _map(
-    engine: Engine, name: str, placement: str, machine: str, thin: Callable[[int], bool]
-) -> tuple[int, list[Wrong]]:
+def _wanted(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    return product(names, PLACEMENTS, MACHINES)
+
+
+def _case(engine: Engine, name: str, placement: str, machine: str) -> Case:
     device = build(LAYOUTS[name](SEED))
-    case = Case(device, device, machine, placement)
+    return adapt(Case(device, device, machine, placement), engine.facts)
+
+
+def _map(
+    engine: Engine, name: str, case: Case, thin: Callable[[int], bool]
+) -> tuple[int, list[Wrong]]:
+    device, placement = case.destination, case.placement
     expected = realise(device.state, environment(case, device, engine.facts))
     assert isinstance(expected, VirtualConfig), expected
     path = topology(placement, 0)
     with workbench(engine.library) as bench:
         options = devices_options(bench, "", [case.setting(device)], [device.state])
-        header, sections = send(bench, engine.executable, options, "", [path])
-        with Loader(bench, engine.executable, options, "", header, engine.image) as loader:
+        header, sections = send(bench, engine.receiver.executable, options, "", [path])
+        with Loader(bench, engine.receiver.executable, options, "", header, engine.image) as loader:
             judged = list(_flips(loader, path, sections[0], expected, thin))
-    wrong = [Wrong(name, placement, machine, *pair) for pair in judged if _differ(*pair)]
+    wrong = [Wrong(name, placement, case.machine, *pair) for pair in judged if _differ(*pair)]
     return len(judged), wrong
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from vfio_preflight.guest.domain import Global, Guest, GuestDevice
+from vfio_preflight.guest.placement import PORT, ROOT_PORT
 from vfio_preflight.guest.properties import Property
 from vfio_preflight.judge.checks.machine import skip_vsc_check
 from vfio_preflight.judge.context import context_of
 from vfio_preflight.qemu.emulator.machines import EmulatorFacts
+from vfio_preflight.qemu.model.atomics import compare_ports
 from vfio_preflight.qemu.model.vfio_pci import Environment, Refusal, VirtualConfig, compare, realise
 from vfio_preflight.qemu.trial.trial import ERROR, FAIL, PASS, Result
 
@@ -15,7 +17,7 @@ from .cases import Case, Device
 _ORIGIN = "conformance"
 
 
-def predict(case: Case, facts: EmulatorFacts) -> Result:
+def predict(case: Case, facts: EmulatorFacts, sender: EmulatorFacts) -> Result:
     """Outcome, side and line as :func:`vfio_preflight.qemu.trial.trial.trial` gives them.
 
     ``line`` is empty where the project does not claim to know it: for what follows the config
@@ -24,10 +26,15 @@ def predict(case: Case, facts: EmulatorFacts) -> Result:
     there = realise(case.destination.state, environment(case, case.destination, facts))
     if isinstance(there, Refusal):
         return _refused(there, "destination")
-    sent = realise(case.source.state, environment(case, case.source, facts))
+    sent = realise(case.source.state, environment(case, case.source, sender))
     if isinstance(sent, Refusal):
         return _refused(sent, "source")
-    return _compared(sent, there)
+    port = compare_ports(
+        *(case.source.state, environment(case, case.source, sender)),
+        *(case.destination.state, environment(case, case.destination, facts)),
+    )
+    # The root port's section precedes the device's.
+    return Result(FAIL, line=port.line) if port else _compared(sent, there)
 
 
 def environment(case: Case, device: Device, facts: EmulatorFacts) -> Environment:
@@ -43,7 +50,10 @@ def _guest(case: Case, device: Device) -> Guest:
     properties = {name: Property(value, _ORIGIN) for name, value in device.properties}
     placement = case.setting(device).environment.placement
     kind = "mdev" if device.mdev else "pci"
-    shown = GuestDevice("device", kind, None, "device", device.driver, placement, properties)
+    port = PORT if placement == ROOT_PORT else ""
+    shown = GuestDevice(
+        *("device", kind, None, "device", device.driver, placement, properties), port=port
+    )
     wanted = tuple(Global(*entry) for entry in case.globals)
     express = case.placement != "i440fx"
     return Guest("", "", case.machine_type, "", "", "", (shown,), wanted, express, None)

@@ -287,4 +287,11 @@ def _dressed(draw: st.DrawFn, source: Device, destination: Device) -> tuple[Devi
         return source._replace(driver=driver), destination._replace(driver=driver)
     if kind == 7 and not graphics:
         return source._replace(mdev=True), destination._replace(mdev=True)
+    if kind == 8:
+        here, there = draw(_ROOTS), draw(_ROOTS)
+        return source._replace(atomics=here), destination._replace(atomics=there)
     return source, destination
+
+
+# What VFIO says of AtomicOps: nothing, 32 bits, 32 and 64, all, or what no root is known to have.
+_ROOTS = st.sampled_from((0, 0, 1, 3, 7, 4))

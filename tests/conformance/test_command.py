@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,6 +37,19 @@ def test_record_demands_much(arguments: list[str], capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         command._options(arguments)
     assert "--record needs --masks and --n 5000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("target", "listed"), [("x86_64", True), ("aarch64", False)])
+def test_one_entry_a_release(
+    target: str, listed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entered: list[EmulatorFacts] = []
+    monkeypatch.setattr(command, "record", lambda facts, *_: entered.append(facts))
+    facts = EmulatorFacts("", "10.0.2", "", {}, {}, {}, True, target)
+    engine: Any = SimpleNamespace(name="QEMU", facts=facts)
+    command._record(engine, command._options(["--n", "5000"]))
+    assert bool(entered) is listed
+    assert ("not listed" in capsys.readouterr().out) is not listed
 
 
 def test_record_of_enough() -> None:

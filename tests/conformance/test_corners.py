@@ -182,7 +182,7 @@ def _tried(engine: Engine, case: Case, stream: bytes) -> Result:
         ConfigState(stream, case.source.bars, "stream", "made up"),
         case.destination.state,
         case.setting(case.destination),
-        engine.executable,
+        engine.receiver.executable,
         deadline=time.monotonic() + 30,
         library=engine.library,
         control=False,

@@ -29,7 +29,7 @@ def outcome(engine: Engine, source: ConfigState, destination: ConfigState) -> tu
         source,
         destination,
         Setting(MACHINE, "vfio-pci", environment, ()),
-        engine.executable,
+        engine.receiver.executable,
         deadline=time.monotonic() + 30,
         library=engine.library,
     )

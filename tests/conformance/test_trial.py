@@ -71,7 +71,7 @@ def try_(
         source,
         destination,
         Setting(machine, "vfio-pci", environment, globals_),
-        engine.executable,
+        engine.receiver.executable,
         deadline=time.monotonic() + 30,
         library=engine.library,
         limits=LIMITS,
@@ -116,7 +116,12 @@ def test_json_form(own_engine: Engine) -> None:
         end = time.monotonic() + 30
         library = own_engine.library
         return trial(
-            state(CONFIG), other, setting, own_engine.executable, deadline=end, library=library
+            state(CONFIG),
+            other,
+            setting,
+            own_engine.receiver.executable,
+            deadline=end,
+            library=library,
         ).outcome
 
     assert ask(setting) == "pass"
@@ -223,7 +228,7 @@ def test_hang_within_the_hooks_deadline(own_engine: Engine, both: bool) -> None:
         loop if both else state(CONFIG),
         loop,
         _setting(),
-        own_engine.executable,
+        own_engine.receiver.executable,
         deadline=time.monotonic() + Configuration().deadline - MARGIN,
         library=own_engine.library,
     )
@@ -246,7 +251,7 @@ def test_without_shim(own_engine: Engine, tmp_path: Path) -> None:
             state(CONFIG),
             state(CONFIG),
             _setting(),
-            own_engine.executable,
+            own_engine.receiver.executable,
             deadline=time.monotonic() + 5,
             library=str(tmp_path / "no.so"),
         )
@@ -261,7 +266,7 @@ def test_shim_that_is_none(own_engine: Engine, tmp_path: Path) -> None:
             state(CONFIG),
             state(CONFIG),
             _setting(),
-            own_engine.executable,
+            own_engine.receiver.executable,
             deadline=time.monotonic() + 10,
             library=str(library),
         )
@@ -274,7 +279,7 @@ def test_no_time(own_engine: Engine) -> None:
             state(CONFIG),
             state(CONFIG),
             _setting(),
-            own_engine.executable,
+            own_engine.receiver.executable,
             deadline=time.monotonic() + 0.01,
             library=own_engine.library,
         )
@@ -387,7 +392,9 @@ def test_runs_unprivileged_and_limited(own_engine: Engine) -> None:
         setting = _setting()
         path = bench.add_device("a", DEVICE, state(CONFIG), setting)
         options = workbench.arguments([(path, setting)], bench.directory)
-        with bench.start(own_engine.executable, options, "a", Limits(30, 7, 1 << 32)) as emulator:
+        with bench.start(
+            own_engine.receiver.executable, options, "a", Limits(30, 7, 1 << 32)
+        ) as emulator:
             assert emulator.ask("qmp_capabilities", time.monotonic() + 10) is not None
             proc = Path(f"/proc/{emulator.pid}")
             limits = (proc / "limits").read_text()

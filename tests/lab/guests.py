@@ -1,6 +1,7 @@
 """Domain XML of small guests, and of their VFIO devices.
 
-A guest has no disk and no display: its BIOS halts when it finds nothing to boot from.
+A guest has no disk and no display. On x86 its BIOS halts when it finds nothing to boot from; one of
+aarch64 has no firmware, and its kernel is :data:`HALT`, which every host of the Lab has.
 """
 
 from __future__ import annotations
@@ -10,6 +11,19 @@ from collections.abc import Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 EMULATOR = "/usr/bin/qemu-system-x86_64"
+AARCH64 = "aarch64"
+EMULATORS = {"x86_64": EMULATOR, AARCH64: "/usr/bin/qemu-system-aarch64"}
+
+# "wfi; b .-4": without anything to execute the processor would take one exception after another.
+HALT = "/usr/lib/lab-halt"
+HALT_CODE = bytes.fromhex("7f2003d5 ffffff17")
+
+# What libvirt wants to know beside the machine type. ACPI would need UEFI on aarch64.
+_PLATFORMS = {
+    "x86_64": "<features><acpi/></features>",
+    AARCH64: "<cpu mode='custom' match='exact'><model>cortex-a57</model></cpu>",
+}
+_KERNELS = {AARCH64: f"<kernel>{HALT}</kernel>"}
 
 # VFIO makes libvirt raise RLIMIT_MEMLOCK to more than the guest's memory, for which a container or
 # CI job has no right; an explicit limit is taken as it is, and fakevfio locks nothing.
@@ -22,8 +36,8 @@ _TEMPLATE = """\
   <memory unit='MiB'>{memory}</memory>
   {memtune}
   <vcpu>1</vcpu>
-  <os><type arch='x86_64' machine='{machine}'>hvm</type></os>
-  <features><acpi/></features>
+  <os><type arch='{arch}' machine='{machine}'>hvm</type>{kernel}</os>
+  {platform}
   <devices>
     <emulator>{emulator}</emulator>
     <controller type='usb' model='none'/>
@@ -40,20 +54,24 @@ def guest_xml(
     machine: str = "pc-q35-9.0",
     devices: Sequence[str] = (),
     commandline: Sequence[str] = (),
-    emulator: str = EMULATOR,
+    emulator: str = "",
     metadata: str = "",
     memory: int = 32,
+    arch: str = "x86_64",
 ) -> str:
     """A guest with ``memory`` MiB.
 
     ``devices`` are XML of devices, ``commandline`` arguments for QEMU, ``metadata`` the content of
-    the element of that name.
+    the element of that name. The emulator is that of ``arch``, unless another is named.
     """
     arguments = "".join(f"<qemu:arg value={quoteattr(argument)}/>" for argument in commandline)
     return _TEMPLATE.format(
         name=escape(name),
         machine=escape(machine),
-        emulator=escape(emulator),
+        arch=arch,
+        kernel=_KERNELS.get(arch, ""),
+        platform=_PLATFORMS[arch],
+        emulator=escape(emulator or EMULATORS[arch]),
         memory=memory,
         memtune=_MEMTUNE if devices else "",
         metadata=f"<metadata>{metadata}</metadata>" if metadata else "",

@@ -16,6 +16,7 @@ from pathlib import Path
 from lxml import etree
 
 from .devices import FakeDevice, add_to_sysfs, pci_directory, write_config, write_vfio
+from .guests import HALT, HALT_CODE
 
 _INIT = Path(__file__).with_name("init.py")
 _PRELOAD = "/usr/lib/lab-preload.so"
@@ -67,6 +68,17 @@ def _root_is_mount_point() -> bool:
     """Whether unshare(1) can make mounts private, which it cannot in a plain chroot."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return any(line.split()[4] == "/" for line in lines)
+
+
+def child_of(process: subprocess.Popen[str]) -> int:
+    """The PID, as seen from outside, of what :meth:`Host.popen` started."""
+    deadline = time.monotonic() + _START_TIMEOUT
+    while time.monotonic() < deadline:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        if children:
+            return int(children[0])
+        time.sleep(0.01)
+    raise LabError("nsenter started nothing")
 
 
 class Host:
@@ -133,6 +145,7 @@ class Host:
         for directory in ("/etc/libvirt", "/var/lib/libvirt/qemu"):
             shutil.rmtree(self.path(directory), ignore_errors=True)
         self.path("/etc/libvirt/hooks").mkdir(parents=True)
+        self.path(HALT).write_bytes(HALT_CODE)
         (self.etc / "qemu.conf").write_text(_QEMU_CONF)
         (self.etc / "libvirtd.conf").write_text(_LIBVIRTD_CONF.format(host_uuid=self.uuid))
 
@@ -268,6 +281,34 @@ class Host:
             raise
         return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
+    def popen(
+        self, command: Sequence[str | Path], network: Host | None = None
+    ) -> subprocess.Popen[str]:
+        """Start a command in the host, or in its own file system and the ``network`` of another.
+
+        It is the only child of the process that is returned (:func:`child_of`).
+        """
+        inside = self._inside(command)
+        if network is not None:
+            inside = [
+                f"--net=/proc/{network._init.pid}/ns/net" if word.startswith("--net=") else word
+                for word in inside
+            ]
+        return subprocess.Popen(
+            inside,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_ENVIRONMENT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def processes(self, name: str) -> list[int]:
+        """The PIDs, in the host, of its processes whose command has this name."""
+        found = self.run(["/usr/bin/pgrep", "-x", name]).stdout
+        return [int(pid) for pid in found.split()]
+
     def virsh(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run virsh in the host."""
         return self.run(["/usr/bin/virsh", "--quiet", *arguments], timeout=timeout)
@@ -307,3 +348,7 @@ class Host:
         write_config(self._directory / "fakevfio" / name / "config", config)
         if self._devices[name].kind != "mdev":
             write_config(pci_directory(self.path("/sys"), name) / "config", config)
+
+    def set_atomics(self, name: str, widths: int) -> None:
+        """Let VFIO say that AtomicOps of ``widths`` (``pci.atomics``) reach the root."""
+        write_config(self._directory / "fakevfio" / name / "atomics", b"%d" % widths)

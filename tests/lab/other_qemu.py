@@ -16,22 +16,22 @@ _SCRIPT = Path(__file__).parents[1] / "other-qemu"
 OLDER, NEWEST = "bookworm", "newest"
 
 
-def other_qemu(suite: str) -> Path:
+def other_qemu(suite: str, arch: str = "x86_64") -> Path:
     """An emulator of ``suite``, a release older or newer than the machine's, or ``NEWEST``.
 
-    Without it the test fails in CI, and is skipped elsewhere.
+    ``arch`` is what it emulates. Without it the test fails in CI, and is skipped elsewhere.
     """
-    path, problem = _fetch(suite)
+    path, problem = _fetch(suite, arch)
     if path is not None:
         return path
     if os.environ.get("CI") == "true":
         pytest.fail(problem)
-    pytest.skip(f"lacks QEMU of Debian {suite}: {problem}")
+    pytest.skip(f"lacks QEMU for {arch} of Debian {suite}: {problem}")
 
 
 @functools.cache
-def _fetch(suite: str) -> tuple[Path | None, str]:
-    result = subprocess.run([_SCRIPT, suite], capture_output=True, text=True, check=False)
+def _fetch(suite: str, arch: str) -> tuple[Path | None, str]:
+    result = subprocess.run([_SCRIPT, suite, arch], capture_output=True, text=True, check=False)
     return (Path(result.stdout.strip()) if result.returncode == 0 else None), result.stderr
 
 

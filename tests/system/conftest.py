@@ -13,6 +13,8 @@ from lab import FakeDevice, Lab
 
 from .pair import CHECKOUT, CONFIG, MDEV, MDEV_TYPE, NETWORK_VF, PCI, SECOND_VF, VF, Pair
 
+LEARNED = ("/var/lib/vfio-preflight/history", "/run/vfio-preflight/expected")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Without its components a system test is skipped by a developer's leave, and fails in CI."""
@@ -27,7 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _missing() -> str:
-    programs = ("libvirtd", "virsh", "qemu-system-x86_64", "cc", "unshare", "nsenter")
+    emulators = ("qemu-system-x86_64", "qemu-system-aarch64")
+    programs = ("libvirtd", "virsh", *emulators, "cc", "unshare", "nsenter")
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     absent = [name for name in programs if shutil.which(name, path=path) is None]
     if os.geteuid() != 0:
@@ -51,12 +54,16 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 @pytest.fixture
 def pair(hosts: Pair) -> Iterator[Pair]:
-    """Both hosts as freshly installed: equal devices, no guests, the shipped configuration."""
+    """Both hosts as freshly installed: equal devices, no guests, the shipped configuration, and
+    nothing learned from guests of other tests."""
     shipped = (CHECKOUT / "etc/vfio-preflight.conf").read_text()
     for host in hosts.a, hosts.b:
+        for learned in LEARNED:
+            shutil.rmtree(host.path(learned), ignore_errors=True)
         hosts.configure(shipped, host)
         for name in (VF, NETWORK_VF, SECOND_VF, PCI, MDEV):
             hosts.present(host, name, CONFIG)
+            host.set_atomics(name, 0)
     yield hosts
     for host in hosts.a, hosts.b:
         for guest in host.virsh("list", "--all", "--name").stdout.split():

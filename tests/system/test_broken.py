@@ -65,7 +65,8 @@ BROKEN: dict[str, Callable[[Host], None]] = {
     "no encodings": lack(f"{LIBRARY}/encodings"),
     "no libexpat": lack("/usr/lib/x86_64-linux-gnu/libexpat.so.1*"),
     "no lxml": lack("/usr/lib/python3/dist-packages/lxml"),
-    "no package": lack("/usr/lib/vfio-preflight/vfio_preflight"),
+    "no package": lack("/usr/lib/vfio-preflight/current"),
+    "no modules": lack("/usr/lib/vfio-preflight/current/vfio_preflight"),
     "half a package": lack("/usr/lib/vfio-preflight/vfio_preflight/judge"),
     "a broken module": garble,
 }

@@ -152,7 +152,7 @@ def test_s5_other_bytes_are_beyond_mending(pair: Pair, machine: str, config: byt
 def test_s6_without_record_unknown_is_annotated(pair: Pair) -> None:
     guest = pair.a.start_guest(guest_xml("s6", OLD, [hostdev_pci(VF)]))
     asked = pair.check(guest)
-    assert (asked.status, asked.codes()) == (3, ["source-unknown"])
+    assert (asked.status, asked.codes()[0]) == (3, "source-unknown")
 
     assert pair.migrate(guest).returncode == 0
 

@@ -16,13 +16,18 @@ from unit.domains import make_domain
 from unit.host.hosts import MDEV, VF
 from unit.makers import (
     BAR0,
+    HOST,
     PMC,
     VSC_BODY,
     differing,
     make_device,
     make_emulator,
+    make_extended,
     make_facts,
     make_guest,
+    make_host_device,
+    make_inventory,
+    make_machine,
     make_rule,
     make_state,
 )
@@ -31,19 +36,24 @@ from vfio_preflight.gather.here import REMEDY_RECORD, REMEDY_XML, ask_emulator, 
 from vfio_preflight.gather.saved import restored
 from vfio_preflight.guest.domain import GuestDevice
 from vfio_preflight.guest.record import RecordEntry
+from vfio_preflight.guest.traits import Traits
 from vfio_preflight.guest.unjudged import SCSI_HOST, Unjudged
 from vfio_preflight.guest.viommu import Viommu
 from vfio_preflight.guest.xml import MAX_XML, LimitError, parse_domain
 from vfio_preflight.hook.gate import Gate
+from vfio_preflight.host.inventory import Inventory, MdevType
+from vfio_preflight.host.pools import Pool
 from vfio_preflight.host.sources.inferred import infer
 from vfio_preflight.host.sources.request import Request, Sent
 from vfio_preflight.host.states import state_of
 from vfio_preflight.host.sysfs import HostError
 from vfio_preflight.host.vendor_rules import parse_rules
 from vfio_preflight.judge.checks.pasid import OFFSET
+from vfio_preflight.judge.checks.readiness import with_readiness
 from vfio_preflight.judge.confirm import Attempt
 from vfio_preflight.judge.facts import Facts, Refused
 from vfio_preflight.judge.findings import Report
+from vfio_preflight.judge.model import preflight
 from vfio_preflight.judge.pipeline import examine
 from vfio_preflight.judge.policy import Decision, decide, with_guest_policy, with_mended_ahead
 from vfio_preflight.judge.verdicts import ALWAYS, DEFAULT_POLICY, NEVER, STRICTER
@@ -57,6 +67,9 @@ NOWHERE = "/nonexistent"
 INTEL = Viommu("intel")
 NEWER = "pc-q35-9.1"  # a machine type with skip-vsc-check on
 PIN = 0x3D
+NET = Traits("15b3", "101e", "", "", "mlx5_core", "6.12")
+FREE_TYPE = MdevType("0000:41:00.0", "nvidia-63", "GRID T4-2Q", 3)
+UUID_HERE = "4b20d080-1b54-4048-85b3-a6a62d165c01"
 LOOP = make_state(patched(make_config(), 0x41, 0x40))
 
 
@@ -114,10 +127,33 @@ def _properties(**properties: str) -> GuestDevice:
     return make_device(properties={name.replace("_", "-"): v for name, v in properties.items()})
 
 
+def _having(**changes: object) -> Inventory:
+    """A destination whose one device is so, and is the only one of network vfs."""
+    device = make_host_device(**changes)
+    return make_inventory(device, pools=(Pool("vfs", True, (device.name,)),))
+
+
+def _ready(inventory: Inventory, host: str = HOST, networks: tuple[str, ...] = ()) -> Example:
+    """A dry run of a guest whose device was recorded, to a host that has ``inventory``."""
+    kind = "mdev" if host == UUID_HERE else "pci"
+    traits = make_host_device().traits._replace(type=FREE_TYPE.type if kind == "mdev" else "")
+    facts = _recorded(_facts(device=make_device(kind=kind, host=host)), traits=traits)
+    report = preflight(facts)
+    told, would = with_readiness(report, None, facts, inventory, networks)
+    assert would is None
+    return Example(told, decide(told, DEFAULT_POLICY, TOLERANT))
+
+
 def _two(*, machine: str = "pc-q35-9.0", **guest: object) -> Facts:
     devices = [make_device(f"0000:0{n + 5}:00.0", alias=f"hostdev{n}") for n in range(2)]
     made = make_guest(*devices, machine=machine)._replace(**guest)  # type: ignore[arg-type]
     return make_facts(make_state(evidence="vfio"), None, made)
+
+
+def _on_s390() -> Facts:
+    machine = "s390-ccw-virtio-9.0"
+    emulator = make_emulator(make_machine(machine))
+    return _facts(machine=machine, emulator=emulator, arch="s390x", express=False)
 
 
 def _several(offers: tuple[str, str], qemu: str) -> Facts:
@@ -129,6 +165,17 @@ def _several(offers: tuple[str, str], qemu: str) -> Facts:
         for known, offer in zip(facts.devices, offers)
     )
     return facts._replace(devices=devices)
+
+
+def terabyte() -> ConfigState:
+    """A device with a BAR that is resized to 1 TB, whose capability older releases hide."""
+    control = (20 << 8 | 1 << 5).to_bytes(4, "little")
+    entries = [(0x100, 1, bytes(40)), (0x140, 0x15, bytes(4) + control), (0x150, 3, bytes(8))]
+    return make_state(make_extended(make_config(4096), entries))
+
+
+def _atomics(source: int, destination: int) -> Facts:
+    return _facts(make_state()._replace(atomics=destination), make_state()._replace(atomics=source))
 
 
 # --- examples that take more than facts ----------------------------------------------------------
@@ -237,7 +284,9 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
         )
     ),
     "config-differs": lambda: _judged(_facts(differing(PMC))),
-    "config-size-differs": lambda: _judged(_facts(make_state(make_config(4096)))),
+    "config-size-differs": lambda: _judged(
+        _facts(make_state(make_config(4096)), make_state(evidence="vfio"))
+    ),
     "bar-size-differs": lambda: _judged(
         _facts(
             make_state(make_config(caps=[]), (Bar(0, 0x8000, "mem32"),)),
@@ -245,6 +294,15 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
         )
     ),
     "not-decided": lambda: _judged(_facts(make_state(bars=()))),
+    "atomic-ops-differ": lambda: _judged(_atomics(3, 0)),
+    "builds-differ": lambda: _judged(
+        _recorded(
+            _facts(terabyte(), terabyte(), emulator=make_emulator(version="11.1.3")), qemu="10.0.2"
+        )
+    ),
+    "source-emulator-unknown": lambda: _judged(
+        _facts(terabyte(), terabyte(), emulator=make_emulator(version="11.1.3"))
+    ),
     "pasid-undecided": _pasid,
     "realise-error": lambda: _judged(_facts(make_state(patched(make_config(), 0x7A, 0x42)))),
     "realise-abort": lambda: _judged(
@@ -319,7 +377,19 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     ),
     "trial-accepts": lambda: _judged(_facts(differing(PMC)), Result("pass"), tolerated="block"),
     "trial-unavailable": lambda: _judged(_facts(), None),
+    "device-absent": lambda: _ready(
+        make_inventory(make_host_device("0000:06:00.5"), types=(FREE_TYPE,)), UUID_HERE
+    ),
+    "device-in-use": lambda: _ready(_having(holder="guest g2 (process 4711)")),
+    "device-unbound": lambda: _ready(_having(bound=False, traits=NET)),
+    "device-plain-driver": lambda: _ready(_having(traits=NET._replace(driver="vfio-pci"))),
+    "device-group": lambda: _ready(_having(neighbours=("0000:06:00.1 (ixgbe)",))),
+    "device-other-kind": lambda: _ready(_having(traits=NET)),
+    "device-place": lambda: _ready(_having()),
+    "pool-left": lambda: _ready(_having(), networks=("vfs",)),
+    "pool-exhausted": lambda: _ready(_having(holder="guest g2 (process 4711)"), networks=("vfs",)),
     "source-viommu": lambda: _judged(_recorded(_facts(viommu=INTEL), qemu="10.0.2")),
+    "source-board": lambda: _judged(_recorded(_on_s390(), qemu="10.0.2")),
     "source-several": lambda: _judged(_several(("stop-copy p2p", "stop-copy"), "10.0.2")),
     "source-dirty-tracking": lambda: _judged(
         _recorded(_facts(device=_properties(x_device_dirty_page_tracking="off")), qemu="10.0.2")

@@ -9,7 +9,8 @@ from lab.configs import make_config, patched
 from vfio_preflight.guest.domain import Global, Guest, GuestDevice
 from vfio_preflight.guest.domain import Property as GuestProperty
 from vfio_preflight.guest.record import Record, RecordEntry, parse_record, write_record
-from vfio_preflight.guest.traits import VendorRule
+from vfio_preflight.guest.traits import Traits, VendorRule
+from vfio_preflight.host.inventory import HostDevice, Inventory
 from vfio_preflight.judge.codes import CODES
 from vfio_preflight.judge.context import Context, context_of
 from vfio_preflight.judge.facts import DeviceFacts, Facts
@@ -73,7 +74,8 @@ def make_device(
 ) -> GuestDevice:
     """A device whose explicit properties all come from ``<qemu:override>``."""
     given = {n: GuestProperty(v, "qemu:override", form) for n, v in (properties or {}).items()}
-    return GuestDevice(key, kind, host, alias, driver, placement, given)
+    port = "pcie-root-port" if placement == "root-port" else ""
+    return GuestDevice(key, kind, host, alias, driver, placement, given, port=port)
 
 
 def make_guest(
@@ -217,3 +219,18 @@ def make_device_report(
 def make_report(*devices: DeviceReport, findings: tuple[Finding, ...] = ()) -> Report:
     """A report on guest g1."""
     return Report("g1", UUID, "pc-q35-9.0", f"QEMU 10.0.2 ({EMULATOR})", findings, devices)
+
+
+def make_host_device(name: str = HOST, /, **changes: object) -> HostDevice:
+    """A free VF of the usual model on a host, bound to its vendor's VFIO driver."""
+    traits = Traits("10de", "1eb8", "", "", "vendor_vfio_pci", "1.0")
+    device = HostDevice(
+        name, "pci", "030200", traits, "0000:06:00.0", "17", numa="1", bound=True, holder=""
+    )
+    return device._replace(**changes)  # type: ignore[arg-type]
+
+
+def make_inventory(*devices: HostDevice, **changes: object) -> Inventory:
+    """What a host has: ``devices``, or the usual one."""
+    found = {device.name: device for device in devices or (make_host_device(),)}
+    return Inventory(found)._replace(**changes)  # type: ignore[arg-type]

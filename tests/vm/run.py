@@ -21,8 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from .initramfs import make_initramfs
@@ -137,12 +138,18 @@ def directories(kernel: Path, command: Sequence[str], shared: Path | None) -> It
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: Sequence[str], log: Path, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose output is to be read; it does not outlive the block."""
     with (
         log.open("wb") as stderr,
         subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env={**os.environ, **environment},
         ) as process,
     ):
         try:
@@ -184,18 +191,21 @@ def run_in_vm(
     timeout: float = TIMEOUT,
     devices: Sequence[str] = DEVICES,
     shared: Path | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
     on_output: Callable[[bytes], object] = lambda data: None,
 ) -> Result:
     """Boot the kernel of ``kernel_dir``, run ``script`` as root, switch off.
 
-    ``devices`` are arguments for -device. Files that the script leaves below ``$SHARED`` are in
-    ``shared`` afterwards. ``on_output`` gets the output as it comes. VmError if the virtual machine
-    does not end in ``timeout`` seconds, or without an exit status.
+    ``devices`` are arguments for -device, ``environment`` is what QEMU gets of it besides ours.
+    Files that the script leaves below ``$SHARED`` are in ``shared`` afterwards. ``on_output`` gets
+    the output as it comes. VmError if the virtual machine does not end in ``timeout`` seconds, or
+    without an exit status.
     """
     output = bytearray()
     with directories(kernel_dir, [str(script.absolute()), *arguments], shared) as at:
         try:
-            with running(qemu(kernel_dir, at, devices), at.work / LOG) as process:
+            command = qemu(kernel_dir, at, devices)
+            with running(command, at.work / LOG, environment) as process:
                 for data in output_of(process, timeout):
                     on_output(data)
                     output += data

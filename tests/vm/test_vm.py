@@ -10,8 +10,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from lab.configs import make_config
+from vfio_preflight.pci.atomics import PCI_EXP_DEVCAP2, devcap2_bits
+from vfio_preflight.pci.state import Bar, ConfigState
+from vfio_preflight.qemu.trial import shim
 
 from .run import run_in_vm
 
@@ -34,10 +40,10 @@ def _output(command: list[str]) -> str:
     return done.stdout.strip()
 
 
-def run(kernel: Path, script: str, *arguments: str, timeout: float) -> None:
+def run(kernel: Path, script: str, *arguments: str, timeout: float, **options: Any) -> None:  # noqa: ANN401 - run_in_vm's
     """Run a script there, with this interpreter."""
     path = str(HERE / "scripts" / script)
-    result = run_in_vm(kernel, Path(sys.executable), path, *arguments, timeout=timeout)
+    result = run_in_vm(kernel, Path(sys.executable), path, *arguments, timeout=timeout, **options)
     print(result.output)
     failed = [line for line in result.output.splitlines() if line.startswith("CHECK FAIL")]
     assert (result.status, failed) == (0, [])
@@ -49,6 +55,30 @@ def test_the_two_gates(kernel: Path) -> None:
 
 def test_every_cold_start_is_captured(kernel: Path) -> None:
     run(kernel, "starts.py", str(STARTS), timeout=300 + 60 * STARTS)
+
+
+# The widths that a device completes, its root port, and those that are left.
+ATOMICS = ((0b111, 0b011, 0b011), (0b001, 0b111, 0b001), (0b111, 0, 0))
+
+
+def test_atomic_ops_are_what_the_kernel_says(kernel: Path, tmp_path: Path) -> None:
+    """Root ports that complete AtomicOps, and devices that do, are the shim's."""
+    devices, arguments = [], []
+    for number, (own, root, both) in enumerate(ATOMICS, 1):
+        config = bytearray(make_config())
+        at = 0x78 + PCI_EXP_DEVCAP2
+        config[at : at + 4] = devcap2_bits(own).to_bytes(4, "little")
+        bars = (Bar(0, 0x4000, "mem32"),)
+        state = ConfigState(bytes(config), bars, "file", "made up", root)
+        path = shim.describe(str(tmp_path), f"0000:0{number}:00.0", state, number)
+        port = f"pcie-root-port,id=port{number},chassis={number},slot={number}"
+        devices += [port, f"vfio-pci,bus=port{number},sysfsdev={path}"]
+        arguments.append(f"0000:0{number}:00.0={both}")
+    environment = {
+        "LD_PRELOAD": shim.build(str(tmp_path / "fakevfio.so")),
+        "FAKEVFIO_DIR": str(tmp_path),
+    }
+    run(kernel, "atomics.py", *arguments, timeout=300, devices=devices, environment=environment)
 
 
 def test_evidence_is_what_qemu_sends(kernel: Path) -> None:

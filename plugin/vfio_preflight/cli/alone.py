@@ -7,12 +7,13 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from ..configuration import Configuration
 from ..guest.domain import Guest, GuestDevice, Property
+from ..guest.placement import PORT, ROOT_PORT
 from ..host.sources import order
 from ..host.sources.physical import presented
 from ..host.sources.request import Request
 from ..pci.formats import read_file
 from ..pci.state import ConfigState
-from ..qemu.model.boards import BOARDS, board_of
+from ..qemu.model.boards import BOARDS, board_of, emulators_of
 from .arguments import UsageError, device_name
 
 # Where a guest can see a device, the usual place first. Below a conventional root bus all buses are
@@ -58,7 +59,10 @@ def guest_for(options: Namespace, name: str) -> Guest:
     """A guest with nothing but the device. Raises UsageError."""
     properties = dict(options.property)
     # A key and an alias of any kind will do: nothing else in this guest can clash with them.
-    device = GuestDevice(DEVICE, "pci", None, DEVICE, "vfio-pci", bus_of(options), properties)
+    bus = bus_of(options)
+    device = GuestDevice(DEVICE, "pci", None, DEVICE, "vfio-pci", bus, properties)
+    # A bus of this name is the usual root port's, with nothing else on it.
+    device = device._replace(port=PORT if bus == ROOT_PORT else "")
     return Guest(
         name=name,
         uuid="",
@@ -113,7 +117,7 @@ def load_device(name: str, settings: Configuration) -> tuple[ConfigState, str]:
 
 def _emulator(machine: str) -> str:
     """The board's emulator, where it is usually installed."""
-    paths = (board_of(machine) or BOARDS[0]).emulators
+    paths = emulators_of(machine) or BOARDS[0].emulators
     # The path is only a default; an emulator that is missing is reported when it is asked.
     return next((path for path in paths if os.path.exists(path)), paths[0])
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import time
 from argparse import ArgumentTypeError, Namespace, _SubParsersAction
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from ..configuration import Configuration, load
 from ..gather.here import facts_here
-from ..gather.recorder import live_aliases
 from ..gather.saved import guest_of, saved_states
 from ..gather.trials import trials
 from ..guest.domain import Guest, GuestDevice, GuestError, parse_domain, read_guest, to_bytes
@@ -22,25 +21,35 @@ from ..guest.metadata import (
     set_record,
     write_record,
 )
+from ..guest.pools import networks_asked
 from ..hook.gate import decided
 from ..host.networks import hands_out_devices
 from ..host.sightings import remember_all
 from ..images.save_image import QEMU_SAVE_MAGIC, QEMU_SAVE_PARTIAL, read_image
 from ..images.stream import MAGIC
+from ..judge.checks.readiness import with_readiness
 from ..judge.pipeline import examine
 from ..judge.verdicts import ALWAYS
+from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..pci.state import ConfigState, State
 from ..qemu.model.equivalence import equivalent_to_qemu
 from ..report.schema import ReportDict, as_dict
 from . import output
 from .alone import load_state
 from .arguments import UsageError, device_name
-from .connection import LOCAL, bandwidth_of, connected, domain_named
+from .connection import LOCAL, connected, domain_named
+from .running import as_called, as_running
+
+if TYPE_CHECKING:
+    from lxml import etree
 
 DESCRIPTION = (
     "With --to: asks the destination's hook about a running guest, through libvirt; nothing is"
-    " migrated. With a file: judges domain XML for a move to this host, without libvirt. With"
-    " --image: judges the restore of a save image, whose own bytes say what QEMU will load."
+    " migrated. With --destination-facts: judges it here, by what 'vfio-preflight host --format"
+    " json' printed there. With a file: judges domain XML for a move to this host, without libvirt."
+    " With --image: judges the restore of a save image, whose own bytes say what QEMU will load."
+    " Several --to are asked side by side, and the exit status is the worst: 1 if one of them would"
+    " refuse, or else 3 if one does not know or does not answer, or else 0."
 )
 
 # Bytes; libvirt itself takes XML of up to 10 MB from its clients.
@@ -57,7 +66,18 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
         "guest", metavar="GUEST", nargs="?", help="guest's name or UUID, or a domain XML file"
     )
     parser.add_argument("--image", metavar="FILE", help="a libvirt save image, instead of a guest")
-    parser.add_argument("--to", metavar="URI", help="libvirt URI of the destination")
+    parser.add_argument(
+        "--to",
+        action="append",
+        default=[],
+        metavar="URI",
+        help="libvirt URI of the destination; repeatable",
+    )
+    parser.add_argument(
+        "--destination-facts",
+        metavar="FILE",
+        help="the destination's facts, as 'vfio-preflight host --format json' prints them",
+    )
     parser.add_argument(
         "--connect", metavar="URI", default=LOCAL, help=f"libvirt URI of the source ({LOCAL})"
     )
@@ -83,47 +103,82 @@ def run(options: Namespace) -> int:
         )
     if not options.guest and not options.image:
         raise UsageError("give a guest, a domain XML file, or --image FILE")
+    if options.destination_facts:
+        return output.show(_elsewhere(options), options.format)
     if options.to:
         if options.source_state or options.destination_state:
             raise UsageError("--source-state and --destination-state go with a domain XML file")
-        return output.show(_live(options), options.format)
+        from . import destinations
+
+        return destinations.run(options, image_as_guest)
     # Without --to only a file can be judged: a running guest's destination would be unknown.
-    if options.guest and (os.path.isdir(options.guest) or not os.path.exists(options.guest)):
+    if options.guest and not _is_file(options.guest):
         raise UsageError(
             f"'{options.guest}' is not a file; for a running guest, say where to: --to URI"
         )
     return output.show(_offline(options), options.format)
 
 
-def _live(options: Namespace) -> ReportDict:
-    from . import dryrun
-    from .connection import library
+def _is_file(name: str) -> bool:
+    return os.path.exists(name) and not os.path.isdir(name)
 
-    # The migratable XML is what libvirt sends: the hook on the destination sees the same.
-    migratable = library().VIR_DOMAIN_XML_MIGRATABLE
-    with connected(options.connect) as source, connected(options.to) as destination:
-        if options.image:
-            xml, bandwidth, names = image_as_guest(options.image), 0, {}
-        else:
-            domain = domain_named(source, options.guest)
-            xml, bandwidth = domain.XMLDesc(migratable), bandwidth_of(domain)
-            names = live_aliases(parse_domain(domain.XMLDesc().encode()))
-        report = dryrun.ask(source, destination, xml, trial=options.trial, bandwidth=bandwidth)
-    for device in report["devices"]:
-        # The destination cannot know what the device is called in the guest's run here.
-        if names.get(device["key"], device["alias"]) != device["alias"]:
-            device["name"] = names[device["key"]]
-    return report
+
+def _elsewhere(options: Namespace) -> ReportDict:
+    """The guest judged by the facts of another host."""
+    for given, option in (
+        (options.to, "--to"),
+        (options.destination_state, "--destination-state"),
+        (options.trial, "--trial"),
+    ):
+        if given:
+            raise UsageError(f"--destination-facts and {option} do not go together")
+    from .elsewhere import guest_there, judge_there, read_facts
+
+    there = read_facts(options.destination_facts)
+    subject = _subject(options)
+    with _named(options.image or options.guest):
+        given = _states(guest_there(subject.root, there), options.source_state, load())
+        states = {**subject.saved, **given}
+        report = judge_there(subject.root, there, states, bool(options.image), subject.bandwidth)
+    return as_called(report, subject.names)
+
+
+class _Subject(NamedTuple):
+    """The XML to judge; what a save image says of the devices; of a running guest how fast it is
+    migrated, and what its devices are called in this run, by key."""
+
+    root: etree._Element
+    saved: Mapping[str, State] = {}
+    bandwidth: int = 0
+    names: Mapping[str, str] = {}
+
+
+def _subject(options: Namespace) -> _Subject:
+    if options.image:
+        image = read_image(options.image)
+        with _named(options.image):
+            guest, root = guest_of(image, options.image)
+            return _Subject(root, saved_states(guest, root, image.stream.vfio))
+    if _is_file(options.guest):
+        with _named(options.guest):
+            return _Subject(parse_domain(_read(options.guest)))
+    with connected(options.connect) as source:
+        running = as_running(domain_named(source, options.guest))
+        root = parse_domain(running["xml"].encode())
+        return _Subject(root, {}, running["bandwidth"], running["names"])
 
 
 def _offline(options: Namespace) -> ReportDict:
     settings = load()
-    guest, saved = _subject(options)
+    subject = _subject(options)
+    with _named(options.image or options.guest):
+        # Networks of this host, as the guest is judged for a move to this host.
+        guest = read_guest(subject.root, hands_out_devices)
     end = time.monotonic() + settings.deadline
     # States given on the command line replace those of the image.
     given = _states(guest, options.source_state, settings)
     here = _states(guest, options.destination_state, settings)
-    facts = facts_here(guest, settings, end, {**saved, **given}, here)
+    facts = facts_here(guest, settings, end, {**subject.saved, **given}, here)
     facts = facts._replace(saved=bool(options.image))
     # A check opens free devices as the hook does, so it can add to the catalogue, too.
     remember_all(
@@ -132,20 +187,11 @@ def _offline(options: Namespace) -> ReportDict:
         equivalent_to_qemu,
     )
     mode = ALWAYS if options.trial else settings.trial
-    report = examine(facts, mode, trials(guest.emulator, end))
-    return as_dict(*decided(report, guest, settings))
+    report, decision = decided(examine(facts, mode, trials(guest.emulator, end)), guest, settings)
+    from ..host.inventory import read_inventory
 
-
-def _subject(options: Namespace) -> tuple[Guest, dict[str, State]]:
-    """The guest to judge, and what a save image says of its devices."""
-    if options.image:
-        image = read_image(options.image)
-        with _named(options.image):
-            guest, root = guest_of(image, options.image)
-            return guest, saved_states(guest, root, image.stream.vfio)
-    with _named(options.guest):
-        # Networks of this host, as the guest is judged for a move to this host.
-        return read_guest(parse_domain(_read(options.guest)), hands_out_devices), {}
+    networks = networks_asked(subject.root)
+    return as_dict(*with_readiness(report, decision, facts, read_inventory(), networks, {*here}))
 
 
 def _read(path: str) -> bytes:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from argparse import Namespace, _SubParsersAction
 
-from ..configuration import load
+from ..configuration import Configuration, load
 from ..gather.here import ask_emulator
 from ..gather.trials import trials
 from ..judge.facts import DeviceFacts, Facts
 from ..judge.pipeline import examine
 from ..judge.verdicts import ALWAYS, NEVER
+from ..pci.state import Missing
+from ..qemu.emulator.machines import EmulatorFacts
 from ..qemu.emulator.verified import verified_versions
 from ..report.schema import as_dict
 from . import alone, output
+from .arguments import UsageError
 
 
 def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -22,6 +25,11 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
     parser.add_argument("source", metavar="SOURCE", help="file, PCI address or mdev UUID")
     parser.add_argument("destination", metavar="DESTINATION", help="the same, of the destination")
     alone.add_arguments(parser)
+    parser.add_argument(
+        "--source-emulator",
+        metavar="PATH",
+        help="the QEMU that runs the guest on the source (default: the destination's, --emulator)",
+    )
     output.add_trial(parser)
     output.add_format(parser)
     parser.set_defaults(run=run)
@@ -38,9 +46,20 @@ def run(options: Namespace) -> int:
         alone.load_state(options.destination, settings),
     )
     emulator = ask_emulator(guest.emulator, settings, end)
-    facts = Facts(guest, (device,), emulator, verified_versions())
+    sender = _sender(options.source_emulator, emulator, settings, end)
+    facts = Facts(guest, (device,), emulator, verified_versions(), sender=sender)
     # The [hook] trial setting is for the hook; here a trial must be asked for.
     mode = ALWAYS if options.trial else NEVER
-    report = examine(facts, mode, trials(guest.emulator, end))
+    report = examine(facts, mode, trials(guest.emulator, end, options.source_emulator or ""))
     # No decision: nothing is about to migrate, so no policy applies.
     return output.show(as_dict(report, None), options.format)
+
+
+def _sender(
+    path: str | None, here: EmulatorFacts | Missing, settings: Configuration, end: float
+) -> EmulatorFacts | None:
+    """The source's emulator: the destination's unless another is named. Raises UsageError."""
+    found = ask_emulator(path, settings, end) if path else here
+    if isinstance(found, Missing) and path:
+        raise UsageError(f"--source-emulator: {found.reason}")
+    return None if isinstance(found, Missing) else found

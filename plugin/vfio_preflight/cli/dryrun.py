@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
@@ -31,6 +31,8 @@ from ..qemu.emulator.machines import EmulatorFacts, MachineType
 from ..report.schema import ReportDict, as_dict, completed
 from ..report.text import blocked
 from .connection import LibvirtError, library
+from .leftovers import marks
+from .workers import ENDING, defining
 
 if TYPE_CHECKING:
     from typing import Any
@@ -51,8 +53,6 @@ KEPT_DEVICES = (
 KEPT_OF_IOMMU = ("pciBus", "pasid")
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 MAX_PARTS = 1000
-# The signals by which a terminal, a service manager or timeout(1) ends a program.
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def ask(
@@ -61,10 +61,12 @@ def ask(
     xml: str,
     trial: bool = False,
     bandwidth: int = 0,
+    otherwise: Callable[[Any], ReportDict | str] = lambda _destination: "",
 ) -> ReportDict:
     """The destination's report on the guest whose migratable XML is ``xml``.
 
-    ``bandwidth`` is the migration's, in MiB/s, 0 where it is not known.
+    ``bandwidth`` is the migration's, in MiB/s, 0 where it is not known. ``otherwise`` judges where
+    no hook answers, or says why it cannot.
     """
     # No networks: the destination's networks decide, and its hook looks them up.
     guest = read_guest(parse_domain(xml.encode()))
@@ -80,7 +82,8 @@ def ask(
     while part < parts:
         answer = stand_in.ask(part)
         if answer is None:
-            return _no_hook(guest, destination)
+            report = otherwise(destination)
+            return _no_hook(guest, destination, report) if isinstance(report, str) else report
         _part, parts, piece = answer
         text, part = text + piece, part + 1
     try:
@@ -153,7 +156,8 @@ def _uninterrupted() -> Iterator[None]:
     # Python-level handlers run only when libvirt's C function has returned.
     before = {number: signal.signal(number, note) for number in ENDING}
     try:
-        yield
+        with defining:
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -191,6 +195,8 @@ def stand_in_xml(
     root.insert(0, name)
     root.insert(1, number)
     probe = etree.SubElement(_ours(root), f"{{{NAMESPACE}}}{PROBE}", part=str(part))
+    for attribute, value in marks().items():
+        probe.set(attribute, value)
     if trial:
         probe.set("trial", ALWAYS)
     if bandwidth:
@@ -301,10 +307,11 @@ def _nothing_judged(guest: Guest) -> ReportDict:
     return _report(guest, check_unjudged(guest), Decision(ALLOW))
 
 
-def _no_hook(guest: Guest, destination: Any) -> ReportDict:  # noqa: ANN401
+def _no_hook(guest: Guest, destination: Any, why: str) -> ReportDict:  # noqa: ANN401
+    more = f"; nor can its facts be had: {why}" if why else ""
     finding = Finding(
         codes.DESTINATION_UNKNOWN,
-        f"{destination.getURI()} has no vfio-preflight hook that answers",
+        f"{destination.getURI()} has no vfio-preflight hook that answers{more}",
         "install the hook there, with vfio-preflight install",
     )
     return _report(guest, (finding,), Decision(ANNOTATE))

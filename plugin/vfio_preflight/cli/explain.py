@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from ..configuration import load
 from ..errors import PreflightError
+from ..osutil.foreign import compression, decoded
 from ..osutil.light import TYPE_CHECKING
 from ..osutil.text import printable
 from ..qemu.messages.entry import Explanation
@@ -80,25 +81,31 @@ def _read(name: str) -> tuple[str, int]:
     """The end of a text, and the number of lines that are left out before it."""
     try:
         if name == "-":
-            return _end_of(sys.stdin.buffer)
+            return _end_of(sys.stdin.buffer, name)
         with open(name, "rb") as file:
-            return _end_of(file)
+            return _end_of(file, name)
     except OSError as error:
         raise TextError(f"{name}: cannot be read: {error.strerror}") from error
 
 
-def _end_of(file: BinaryIO) -> tuple[str, int]:
+def _end_of(file: BinaryIO, name: str) -> tuple[str, int]:
     kept, skipped = bytearray(), 0
     more = True
     # Logs are appended to: only the end is kept, whatever the size, also of a pipe.
     while more:
         chunk = file.read(MAX_TEXT)
+        # Logs that were rotated: logrotate compresses them.
+        packed = compression(chunk) if not kept else None
+        if packed is not None:
+            raise TextError(
+                f"{name}: compressed ({packed[0]}); run {packed[1]} {name} | vfio-preflight explain"
+            )
         kept += chunk
         more = bool(chunk)
         over = max(0, len(kept) - MAX_TEXT)
         skipped += kept.count(b"\n", 0, over)
         del kept[:over]
-    return kept.decode("utf-8", "replace"), skipped
+    return decoded(bytes(kept)), skipped
 
 
 # --- as text -------------------------------------------------------------------------------------
@@ -122,7 +129,9 @@ def _lines(attempt: Attempt, count: int, skipped: int) -> Iterator[str]:
         yield _heading(attempt, count, skipped)
     for cause in telling.causes:
         yield from _cause(cause, skipped)
-    if not attempt.has_cause:
+    if not attempt.has_failed:
+        yield "nothing in it says that anything failed"
+    elif not attempt.has_cause:
         yield _no_cause(telling)
         yield from _consequences(telling.consequences, skipped)
         yield from _where_to_look(telling.consequences)

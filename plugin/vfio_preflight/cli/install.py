@@ -117,6 +117,8 @@ def _put_in_place(root: str) -> dict[str, Any]:
     _refuse_foreign(root, plan.entries, ours)
     versions.refuse_changed(root, ours)
     here = _is_this_host(root)
+    if not here:
+        _refuse_outside(root, plan)
     if here:
         interpreter.require(plan.files[0].data)
     # Before our own hook is there.
@@ -190,6 +192,20 @@ def _change(change: Transaction, root: str, plan: Plan, ours: Ours) -> tuple[str
     if upgrade:
         put_others()
     return no_trials, kept
+
+
+def _refuse_outside(root: str, plan: Plan) -> None:
+    """A staged tree's links may lead out of it: /etc/libvirt to the /persist of this host."""
+    inside = os.path.join(os.path.realpath(root), "")
+    directories = {os.path.dirname(item.path) for item in (*plan.entries, plan.configuration)}
+    for path in sorted(directories | {LIBRARY, RULES} | {path for path, _ in DIRECTORIES}):
+        full = os.path.join(root, path)
+        place = os.path.realpath(full)
+        if not os.path.join(place, "").startswith(inside):
+            raise InstallError(
+                f"{full} is {place}, which is not below {root}: a link leads out of it; make it a"
+                " relative one, or install on the host itself; nothing was changed"
+            )
 
 
 def _labelled(root: str, plan: Plan) -> list[str]:

@@ -80,7 +80,7 @@ def _show_text(report: ReportDict) -> None:
         from rich.console import Console
         from rich.text import Text
     except ImportError:
-        word = _outcome(report)[0]
+        word = outcome(report)[0]
         print("\n".join([f"{word:{MARGIN}}{_title(report)}", *_told(report), *details(report)]))
         return
     terminal = sys.stdout.isatty()
@@ -99,7 +99,7 @@ def _parts(report: ReportDict) -> Iterator[Any]:
     """What is printed, from top to bottom; a string or text stays on one line."""
     from rich.text import Text
 
-    word, style = _outcome(report)
+    word, style = outcome(report)
     yield Text.assemble((f"{word:{MARGIN}}", style), _title(report))
     for line in _told(report):
         yield _marked("", "", line)
@@ -124,7 +124,7 @@ def _parts(report: ReportDict) -> Iterator[Any]:
         yield _marked("to do", "bold", f"{subjects}: {remedy}")
 
 
-def _outcome(report: ReportDict) -> tuple[str, str]:
+def outcome(report: ReportDict) -> tuple[str, str]:
     """The first word of a report, which matches the exit status, and its style."""
     verdict = report["verdict"]
     # A failing guest that is not mended is FAIL, even if the policy lets it pass.
@@ -135,7 +135,7 @@ def _outcome(report: ReportDict) -> tuple[str, str]:
 
 def _title(report: ReportDict) -> str:
     """The rest of the first line, whose limit counts the word in the margin too."""
-    margin = f"{_outcome(report)[0]:{MARGIN}}"
+    margin = f"{outcome(report)[0]:{MARGIN}}"
     opening = f"{margin}{short_guest(report['guest'])}"
     return first_line(opening, report, _becomes(report), names_guest=True)[len(margin) :]
 

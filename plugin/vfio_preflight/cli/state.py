@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from ..configuration import load
 from ..images.save_image import read_image
+from ..pci.atomics import to_text
 from ..pci.formats import to_json
 from ..pci.space import Capability, capabilities, extended_capabilities, identity
 from ..pci.state import ConfigState, Missing, State
@@ -87,6 +88,8 @@ def _text(state: ConfigState, offers: str) -> Iterator[str]:
     yield f"read from {state.origin}"
     if offers:
         yield f"migration: its driver offers {offers}"
+    if state.atomics is not None:
+        yield f"AtomicOps that the host's root completes: {to_text(state.atomics)}"
     for bar in state.bars:
         name = "ROM" if bar.number == 6 else f"BAR{bar.number}"
         yield f"  {name}: {bar.size:#x} bytes, {bar.kind}{', prefetchable' * bar.prefetchable}"

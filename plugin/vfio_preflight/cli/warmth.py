@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..configuration import Configuration
 from ..gather.warming import Warmed, warm
+from ..hook.sweeping import sweep as sweep_state
 from ..osutil.leftovers import sweep
 from .connection import Library
 
@@ -30,4 +31,5 @@ class Warmth:
         for problem in self._before.problems:
             self._tell(f"nothing was learned of an emulator: {problem}")
         sweep()
+        sweep_state(self._settings)
         self._libvirt.virEventUpdateTimeout(timer, EVERY)

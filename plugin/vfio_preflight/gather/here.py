@@ -52,11 +52,11 @@ def facts_here(
     record and on this host. ``remedy`` is what to do if the source's are not known;
     ``image_problems`` as in :class:`Facts`.
     """
-    record, problem = _record_of(guest)
+    record, problem = record_of(guest)
     if guest.metadata is None and remedy == REMEDY_RECORD:
         remedy += REMEDY_XML
     remedy = remedy.format(guest=guest.name)
-    rules, rule_problems = _rules_for(guest, record, settings, root)
+    rules, rule_problems = rules_for(guest, record, settings, root)
     asked = _Asked(guest.machine, settings, rules, root)
     devices = []
     for device in guest.devices:
@@ -65,6 +65,7 @@ def facts_here(
         # An image's bytes are exactly what QEMU will load; the record is what the device once
         # presented.
         sent = (source or {}).get(device.key) or recorded_state(entry, problem, remedy)
+        sent = _with_atomics(sent, entry)
         devices.append(_device(device, entry, sent, (destination or {}).get(device.key), asked))
     return Facts(
         guest,
@@ -78,6 +79,14 @@ def facts_here(
         rules,
         rule_problems,
     )
+
+
+def _with_atomics(sent: State, entry: RecordEntry | None) -> State:
+    """A stream's state with the AtomicOps of the record: the root port has a section of its own."""
+    recorded = entry.state if entry is not None else None
+    if isinstance(sent, ConfigState) and sent.evidence == "stream" and recorded is not None:
+        return sent._replace(atomics=recorded.atomics)
+    return sent
 
 
 class _Asked(NamedTuple):
@@ -109,7 +118,7 @@ def _device(
     )
 
 
-def _rules_for(
+def rules_for(
     guest: Guest, record: Record, settings: Configuration, root: str
 ) -> tuple[tuple[VendorRule, ...], tuple[str, ...]]:
     """The vendors' rules that may concern the guest's devices, and what could not be read."""
@@ -138,7 +147,7 @@ def _traits(
     return read_traits(device.host, root)
 
 
-def _record_of(guest: Guest) -> tuple[Record, str]:
+def record_of(guest: Guest) -> tuple[Record, str]:
     """The guest's record; an empty one, with the reason, if it cannot be used as a whole."""
     try:
         return read_record(guest.metadata) or Record({}), ""

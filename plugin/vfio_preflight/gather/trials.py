@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 LEAST = 3.0
 
 
-def trials(path: str, end: float) -> TryStates:
+def trials(path: str, end: float, sender: str = "") -> TryStates:
     """The function that tries the emulator at ``path``; no trial is begun too late before ``end``.
 
-    ``end`` is on the clock of ``time.monotonic()``.
+    ``end`` is on the clock of ``time.monotonic()``. ``sender`` is the path of the source's
+    emulator, if that is another.
     """
 
     def try_states(source: ConfigState, destination: ConfigState, setting: Setting) -> Attempt:
@@ -33,7 +34,9 @@ def trials(path: str, end: float) -> TryStates:
         try:
             # Checked each time: the path comes from a guest's XML.
             executable = trusted_executable(path)
-            return Attempt(trial(source, destination, setting, executable, deadline=end))
+            theirs = trusted_executable(sender) if sender else None
+            result = trial(source, destination, setting, executable, deadline=end, sender=theirs)
+            return Attempt(result)
         except (ExecutableError, TrialUnavailable) as error:
             return Attempt(None, str(error))
 

@@ -15,6 +15,7 @@ class Controller(NamedTuple):
 
     ``number`` is libvirt's number for its bus. ``address`` is its guest PCI address, None where
     libvirt has yet to assign one; ``bus_number`` the number an expander's bus gets (``busNr``).
+    ``device`` is QEMU's type for it, where the XML says so.
     """
 
     number: int
@@ -22,6 +23,7 @@ class Controller(NamedTuple):
     address: str | None = None
     bus_number: int | None = None
     alias: str | None = None
+    device: str = ""
 
     @property
     def bus_names(self) -> tuple[str, ...]:
@@ -63,7 +65,7 @@ def _controller(element: etree._Element, index: int, model: str) -> Controller:
     address = element.find("address[@type='pci']")
     # An address without attributes means 0000:00:00.0 to libvirt, that is not assigned.
     attributes = {} if address is None else {str(k): str(v) for k, v in address.items()}
-    target = element.find("target")
+    target, named = element.find("target"), element.find("model")
     return Controller(
         index,
         model,
@@ -71,4 +73,5 @@ def _controller(element: etree._Element, index: int, model: str) -> Controller:
         # Only expander buses have busNr.
         None if target is None else unsigned(target.get("busNr", "")),
         user_alias(element),
+        "" if named is None else named.get("name", ""),
     )

@@ -22,7 +22,8 @@ class GuestDevice(NamedTuple):
     ``alias`` differs, because libvirt numbers anew.
     ``placement`` is ``root-complex``, ``root-port`` or ``conventional``; ``assumption`` says what
     had to be assumed for it, empty if nothing.
-    ``properties`` are those set explicitly, in the notation of QEMU's k=v form.
+    ``properties`` are those set explicitly, in the notation of QEMU's k=v form. ``port`` is QEMU's
+    type of the root port above it, empty where there is none or it is not at its first function.
     """
 
     key: str
@@ -34,6 +35,7 @@ class GuestDevice(NamedTuple):
     properties: Mapping[str, Property]
     assumption: str = ""
     written: str | None = None
+    port: str = ""
 
     @property
     def name(self) -> str:

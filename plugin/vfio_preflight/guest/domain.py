@@ -233,6 +233,7 @@ def _libvirt_devices(
             properties=properties,
             assumption=place.assumption,
             written=aliases.written_alias(each.element),
+            port=place.port_for(guest_address, properties),
         )
 
 
@@ -324,6 +325,7 @@ def _commandline_devices(line: CommandLine, buses: Buses) -> Iterator[GuestDevic
             placement=place.placement,
             properties=properties,
             assumption=place.assumption,
+            port=place.port_for(None, properties),
         )
         number += 1
 

@@ -23,7 +23,7 @@ from lxml import etree
 from ..errors import PreflightError
 from ..osutil.digest import sha256
 from ..osutil.light import NamedTuple
-from ..pci import codec
+from ..pci import atomics, codec
 from ..pci.codec import CodecError
 from ..pci.space import identity, reads_as_vf
 from ..pci.state import EVIDENCE, ConfigState
@@ -38,7 +38,17 @@ _ENCODING = "zlib+base64"
 # Attributes of <record> and of <device> that are read into fields; others are kept as they are.
 # Kept so that a newer version's attributes survive a hop over a host with an older one.
 _RECORD_ATTRIBUTES = ("schema", "host", "time", "qemu")
-_STATE_ATTRIBUTES = ("key", "evidence", "origin", "size", "encoding", "sha256", "bars", "id")
+_STATE_ATTRIBUTES = (
+    "key",
+    "evidence",
+    "origin",
+    "size",
+    "encoding",
+    "sha256",
+    "bars",
+    "id",
+    "atomic_ops",
+)
 _ENTRY_ATTRIBUTES = ("host", "on", "time", "process", "qemu", "migration", "stop_copy_length")
 _AGE = "[0-9]{1,12}"
 # All that is not a Char in XML 1.0 (section 2.2); lxml raises ValueError for most of it.
@@ -199,6 +209,8 @@ def _write_device(key: str, entry: RecordEntry) -> etree._Element:
     element.set("size", str(size))
     element.set("encoding", _ENCODING)
     element.set("sha256", sha256(state.config))
+    if state.atomics is not None:
+        element.set("atomic_ops", atomics.to_text(state.atomics))
     if state.bars:
         element.set("bars", codec.bars_to_text(state.bars))
     # Most bytes of a config space are zero, and the metadata travels with every migration.
@@ -231,7 +243,8 @@ def _read_device(entry: etree._Element) -> ConfigState:
         bars = codec.bars_from_text(entry.get("bars", ""))
     except CodecError as error:
         raise RecordError(f"its bars cannot be read: {error}") from error
-    return ConfigState(config, bars, evidence, entry.get("origin", ""))
+    widths = atomics.from_text(entry.get("atomic_ops"))
+    return ConfigState(config, bars, evidence, entry.get("origin", ""), widths)
 
 
 def _decode(text: str) -> bytes:

@@ -91,7 +91,7 @@ class Topology(NamedTuple):
 def read_topology(root: etree._Element) -> Topology:
     """The topology of a ``<domain>``. Raises GuestError for numbers that libvirt refuses."""
     kind = root.find("os/type")
-    board = board_of("" if kind is None else kind.get("machine", ""))
+    board = None if kind is None else board_of(kind.get("machine", ""), kind.get("arch", ""))
     # Without the root's path no path can be given; an empty topology answers None for all.
     if board is None or board.root_path is None:
         return Topology({}, {})

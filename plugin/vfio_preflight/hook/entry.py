@@ -170,8 +170,8 @@ def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
         if operation == "started":
             from .started import started
 
-            return started(gate, xml)
-        return gate.judge(operation, xml)
+            return _swept(started(gate, xml), settings)
+        return _swept(gate.judge(operation, xml), settings)
 
     try:
         outcome = supervised(work, deadline)
@@ -181,6 +181,19 @@ def _judge(guest: str, operation: str, xml: bytes, libvirt: int) -> int:
     if outcome.failure:
         outcome = _failed(outcome.failure, guest, operation, settings, may_block)
     return _relay(outcome, operation, settings)
+
+
+def _swept(outcome: Outcome, settings: Configuration) -> Outcome:
+    """``outcome``, with what killed hooks have left swept behind it."""
+
+    def after() -> None:
+        if outcome.after is not None:
+            outcome.after()
+        from .sweeping import sweep
+
+        sweep(settings)
+
+    return outcome._replace(after=after)
 
 
 def _configuration() -> tuple[Configuration, ConfigurationError | None]:

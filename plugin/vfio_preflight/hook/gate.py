@@ -73,7 +73,7 @@ class Gate(NamedTuple):
         # Only at migrate: a dry run is an offline migration, which calls nothing else. It is told,
         # too, that there is nothing to judge.
         if operation == "migrate" and probe is not None:
-            return self._probe(guest, probe)
+            return self._probe(guest, probe, root)
         # No output leaves the XML unchanged; any output would taint the domain.
         if not guest.devices and not guest.unresolved:
             return Outcome(0)
@@ -189,9 +189,13 @@ class Gate(NamedTuple):
         action = BLOCK if self.settings.on_error == BLOCK else ANNOTATE
         return report, Decision(action, (), f"on-error = {self.settings.on_error}")
 
-    def _examine(
+    def _examine(self, guest: Guest, saved: Restored | None) -> tuple[Report, Decision]:
+        report, _ = self._examined(guest, saved)
+        return decided(report, guest, self.settings)
+
+    def _examined(
         self, guest: Guest, saved: Restored | None, trial_mode: str = "", bandwidth: int = 0
-    ) -> tuple[Report, Decision]:
+    ) -> tuple[Report, Facts]:
         settings = self.settings
         facts = facts_here(
             guest,
@@ -204,8 +208,8 @@ class Gate(NamedTuple):
         # Before the trial, which can take until the deadline.
         remember(facts, settings.catalogue)
         facts = facts._replace(bandwidth=bandwidth, saved=saved is not None)
-        report = examine(facts, trial_mode or settings.trial, trials(guest.emulator, self.end))
-        return decided(report, guest, settings)
+        mode = trial_mode or settings.trial
+        return examine(facts, mode, trials(guest.emulator, self.end)), facts
 
     def _block(self, operation: str, xml: bytes, report: ReportDict) -> Outcome:
         message = "\n".join(refusal(report, "migration" if operation == "migrate" else "restore"))
@@ -284,15 +288,19 @@ class Gate(NamedTuple):
         log = f"prepare guest {self.guest!a}: restore blocked, as restore begin found"
         return Outcome(1, err=f"{message}\n".encode(), log=log, warning=True)
 
-    def _probe(self, guest: Guest, probe: Probe) -> Outcome:
-        from .probe import reply
+    def _probe(self, guest: Guest, probe: Probe, root: etree._Element) -> Outcome:
+        from .probe import Readiness, reply
 
-        trial_mode = ALWAYS if probe.trial == ALWAYS else ""
-        report, decision = self.decide(
-            guest, lambda: self._examine(guest, None, trial_mode, probe.bandwidth)
-        )
+        ready = Readiness(root)
+        mode = ALWAYS if probe.trial == ALWAYS else ""
+
+        def examined() -> tuple[Report, Decision]:
+            report = ready.noted(*self._examined(guest, None, mode, probe.bandwidth))
+            return decided(report, guest, self.settings)
+
+        report, would = ready.added(*self.decide(guest, examined))
         # Exit 1: libvirt must not define the placeholder on the destination.
-        return Outcome(1, err=reply(probe.part, as_dict(report, decision)))
+        return Outcome(1, err=reply(probe.part, as_dict(report, would)))
 
 
 def told(outcome: Outcome, operation: str, report: ReportDict) -> Outcome:

@@ -13,11 +13,46 @@ import binascii
 import json
 import zlib
 
+from ..osutil.light import TYPE_CHECKING
 from ..report.schema import ReportDict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lxml import etree
+
+    from ..judge.facts import Facts
+    from ..judge.findings import Report
+    from ..judge.policy import Decision
 
 MARK = "vfio-preflight-reply"
 # Characters of an answer that certainly fit into libvirt's error message with its own words.
 PART = 600
+
+
+class Readiness:
+    """Whether the devices are there and free now, for a report on the guest of a ``<domain>``.
+
+    For the question alone, and not in the hook's decision: a migration is not judged by it.
+    """
+
+    def __init__(self, root: etree._Element) -> None:
+        self._root = root
+        self._add: Callable[..., tuple[Report, Decision | None]] | None = None
+
+    def noted(self, report: Report, facts: Facts) -> Report:
+        """``report``, after a look at what this host has."""
+        from ..guest.pools import networks_asked
+        from ..host.inventory import read_inventory
+        from ..judge.checks.readiness import with_readiness
+
+        here = (facts, read_inventory(), networks_asked(self._root))
+        self._add = lambda told, decision: with_readiness(told, decision, *here)
+        return report
+
+    def added(self, report: Report, decision: Decision) -> tuple[Report, Decision | None]:
+        """``report`` with the findings, if it came to a look, and what is left of the decision."""
+        return self._add(report, decision) if self._add else (report, decision)
 
 
 def reply(part: int, report: ReportDict) -> bytes:

@@ -28,6 +28,7 @@ SOON = 300
 MAX_ATTEMPTS = 64
 _MAX_MESSAGE = 1 << 20
 _PARTIAL = ".tmp"
+_TRIES = 8  # to find the guest's directory where it was made
 
 
 def leave(runtime: str, guest: str, token: str, message: str) -> None:
@@ -36,9 +37,24 @@ def leave(runtime: str, guest: str, token: str, message: str) -> None:
     Raises OSError if it cannot be written.
     """
     place = _place(runtime, guest)
-    _sweep(os.path.dirname(place))
+    sweep(runtime)
+    for left in reversed(range(_TRIES)):
+        try:
+            _write(place, token, message)
+            break
+        # Another hook sweeps, and has removed the directory between its making and its use.
+        except FileNotFoundError:
+            if not left:
+                raise
+    for _, _, old in sorted(_entries(place))[:-MAX_ATTEMPTS]:
+        _remove(old)
+
+
+def _write(place: str, token: str, message: str) -> None:
     # 0700: the message has the guest's name and reasons, and only root may plant a refusal.
-    os.makedirs(place, mode=0o700, exist_ok=True)
+    # It may be gone the next moment, which makes makedirs() take it for something else.
+    with contextlib.suppress(FileExistsError):
+        os.makedirs(place, mode=0o700, exist_ok=True)
     path = os.path.join(place, f"{_now()}.{token}")
     temporary = path + _PARTIAL
     try:
@@ -52,8 +68,6 @@ def leave(runtime: str, guest: str, token: str, message: str) -> None:
         with contextlib.suppress(OSError):
             os.rmdir(place)
         raise
-    for _, _, old in sorted(_entries(place))[:-MAX_ATTEMPTS]:
-        _remove(old)
 
 
 def take(runtime: str, guest: str, token: str | None) -> str | None:
@@ -93,8 +107,9 @@ def _entries(place: str) -> Iterator[tuple[int, str, str]]:
         )
 
 
-def _sweep(refused: str) -> None:
+def sweep(runtime: str) -> None:
     """Remove what nobody came for, of all guests, and what writers that were killed left behind."""
+    refused = os.path.join(runtime, "refused")
     try:
         names = os.listdir(refused)
     except OSError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..osutil.light import NamedTuple
-from ..pci import codec
+from ..pci import atomics, codec
 from ..pci.codec import CodecError
 from ..pci.state import ConfigState
 from .runtime import load, store
@@ -74,7 +74,8 @@ def _capture(value: object, name: str) -> Capture | None:
         evidence = codec.evidence(value.get("evidence"))
     except CodecError:
         return None
-    state = ConfigState(config, bars, evidence, str(value.get("origin", "")))
+    widths = atomics.from_text(value.get("atomic_ops"))
+    state = ConfigState(config, bars, evidence, str(value.get("origin", "")), widths)
     age, size = value.get("age"), value.get("data_size")
     return Capture(
         state,

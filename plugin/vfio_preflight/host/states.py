@@ -21,7 +21,7 @@ def state_of(device: GuestDevice, side: str, request: Request) -> State:
     ``request`` has everything but the device's name.
     """
     if device.host is None:
-        return _unnamed(device)
+        return unnamed(device)
     # The guest's device names it; the caller's request serves all devices of the guest.
     request = request._replace(name=device.host)
     try:
@@ -29,19 +29,24 @@ def state_of(device: GuestDevice, side: str, request: Request) -> State:
     except PreflightError as error:
         reason = f"the {side}'s device: {error}"
         return Missing(UNKNOWN, reason, _remedy(device.host, side, request.states, request.root))
-    # QEMU blocks migration of a device whose driver lacks the feature (vfio_migration_realize).
-    if answer.offers == NO_MIGRATION:
-        return Missing(
-            NOT_MIGRATABLE,
-            f"the driver of {device.host} here does not support migration"
-            " (VFIO_DEVICE_FEATURE_MIGRATION)",
-            "bind the device to its vendor's VFIO driver, or choose another destination",
-        )
     assert answer.state is not None  # order.read raises otherwise
-    return answer.state
+    return unless_blocked(device.host, answer.state, answer.offers)
 
 
-def _unnamed(device: GuestDevice) -> Missing:
+def unless_blocked(name: str, state: State, offers: str) -> State:
+    """``state``, unless the device's driver offers no migration (``offers``)."""
+    # QEMU blocks migration of a device whose driver lacks the feature (vfio_migration_realize).
+    if offers != NO_MIGRATION:
+        return state
+    return Missing(
+        NOT_MIGRATABLE,
+        f"the driver of {name} here does not support migration (VFIO_DEVICE_FEATURE_MIGRATION)",
+        "bind the device to its vendor's VFIO driver, or choose another destination",
+    )
+
+
+def unnamed(device: GuestDevice) -> Missing:
+    """Why a device that the guest's XML names none for has no state."""
     reason = "the guest's XML does not say which device of the host it is"
     if device.kind == "network":
         # libvirt takes a VF from the network's pool when it prepares the start, after this hook.

@@ -13,6 +13,7 @@ import os
 import struct
 
 from ..osutil.light import NamedTuple
+from ..pci.atomics import ALL
 from ..pci.space import PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE, dword
 from ..pci.state import NO_MIGRATION, Bar, ConfigState
 from .sysfs import HostError
@@ -74,6 +75,10 @@ VFIO_DEVICE_BIND_IOMMUFD = _io(18)
 VFIO_GROUP_FLAGS_VIABLE = 1
 # VFIO devices on other buses (vfio-ap, vfio-ccw, platform) have no config space.
 VFIO_DEVICE_FLAGS_PCI = 2
+VFIO_DEVICE_FLAGS_CAPS = 1 << 7
+VFIO_DEVICE_INFO_CAP_PCI_ATOMIC_COMP = 5
+# Bytes of a device's capabilities: some dozens, on s390x a few hundred.
+_MAX_INFO = 1 << 16
 VFIO_PCI_BAR5_REGION_INDEX = 5
 VFIO_PCI_ROM_REGION_INDEX = 6
 VFIO_PCI_CONFIG_REGION_INDEX = 7
@@ -85,7 +90,10 @@ VFIO_DEVICE_FEATURE_MIG_DATA_SIZE = 9
 MIGRATION_FLAGS = ("stop-copy", "p2p", "pre-copy")
 
 GROUP_STATUS = struct.Struct("=II")  # argsz, flags
-_DEVICE_INFO = struct.Struct("=IIII")  # argsz, flags, regions, interrupts
+# argsz, flags, regions, interrupts, offset of the first capability
+_DEVICE_INFO = struct.Struct("=IIIII")
+_CAPABILITY = struct.Struct("=HHI")  # its number, version, offset of the next one
+_ATOMIC_COMP = struct.Struct("=HHIII")  # the same; flags, reserved
 _REGION_INFO = struct.Struct("=IIIIQQ")  # argsz, flags, index, capabilities, size, offset
 _FEATURE = struct.Struct("=IIQ")  # argsz, feature, and one number: flags, or a length
 BIND_IOMMUFD = struct.Struct("=IIiI")  # argsz, flags, iommufd, device
@@ -110,7 +118,8 @@ def read_device(
     not be asked about ``migration`` while one of this device is under way: mlx5's answer to
     MIG_DATA_SIZE is a command to its firmware. Raises :class:`VfioError`, OSError.
     """
-    if not ask(device, VFIO_DEVICE_GET_INFO, _DEVICE_INFO)[1] & VFIO_DEVICE_FLAGS_PCI:
+    needed, flags, *_ = ask(device, VFIO_DEVICE_GET_INFO, _DEVICE_INFO)
+    if not flags & VFIO_DEVICE_FLAGS_PCI:
         raise VfioError(f"{name}: VFIO knows this device, but not as a PCI device")
     size, offset = _region(device, VFIO_PCI_CONFIG_REGION_INDEX)
     config = seen_by_qemu(os.pread(device, min(size, PCIE_CONFIG_SPACE_SIZE), offset))
@@ -118,7 +127,8 @@ def read_device(
     sizes = ((index, _region(device, index)[0]) for index in range(last + 1))
     # The registers show a BAR's type; only the region's size tells how large it is.
     bars = tuple(_bar(config, index, size) for index, size in sizes if size)
-    state = ConfigState(config, bars, "vfio", origin)
+    atomics = _atomics(device, needed) if flags & VFIO_DEVICE_FLAGS_CAPS else 0
+    state = ConfigState(config, bars, "vfio", origin, atomics)
     if not migration:
         return VfioDevice(state, None, asked=False)
     return VfioDevice(
@@ -148,6 +158,26 @@ def _region(device: int, index: int) -> tuple[int, int]:
             return 0, 0
         raise
     return answer[4], answer[5]
+
+
+def _atomics(device: int, needed: int) -> int:
+    """The AtomicOps to the root (``pci.atomics``) among the device's capabilities; 0 without them.
+
+    ``needed`` is how many bytes the kernel has to say. QEMU goes by the very same answer.
+    """
+    buffer = bytearray(min(max(needed, _DEVICE_INFO.size), _MAX_INFO))
+    _DEVICE_INFO.pack_into(buffer, 0, len(buffer), 0, 0, 0, 0)
+    fcntl.ioctl(device, VFIO_DEVICE_GET_INFO, buffer)
+    at, seen = _DEVICE_INFO.unpack_from(buffer)[4], set[int]()
+    # Offsets are from the structure's start; the last capability's next is 0.
+    while at not in seen and _DEVICE_INFO.size <= at <= len(buffer) - _CAPABILITY.size:
+        seen.add(at)
+        identifier, _, following = _CAPABILITY.unpack_from(buffer, at)
+        fits = at + _ATOMIC_COMP.size <= len(buffer)
+        if identifier == VFIO_DEVICE_INFO_CAP_PCI_ATOMIC_COMP and fits:
+            return int(_ATOMIC_COMP.unpack_from(buffer, at)[3]) & ALL
+        at = following
+    return 0
 
 
 def _bar(config: bytes, index: int, size: int) -> Bar:

@@ -11,41 +11,12 @@ A :class:`Code` is a string, because that is what JSON, XML and the log hold.
 
 from __future__ import annotations
 
+from .code import CODES as CODES
+from .code import COMPARE as COMPARE
+from .code import REALISE as REALISE
+from .code import SOURCE as SOURCE
+from .code import Code as Code
 from .verdicts import FAIL, PASS, TOLERATED, UNKNOWN
-
-# Where QEMU would stop, in the order of its execution; "" is for codes that predict no stop. A
-# stage that QEMU completed refutes the predictions for it (judge.confirm).
-REALISE = "realise"  # the destination's device is not realised
-SOURCE = "source"  # the source's device could not have been realised
-COMPARE = "compare"  # the loaded bytes are refused
-
-
-class Code(str):
-    """The name of a kind of finding, the verdict it leads to, and its meaning for the README.
-
-    ``stage`` is one of :data:`REALISE`, :data:`SOURCE`, :data:`COMPARE` for a code that predicts
-    that QEMU stops there. ``blocks_always``: the migration is blocked whatever the policy says.
-    """
-
-    __slots__ = ("blocks_always", "meaning", "stage", "verdict")
-    verdict: str
-    meaning: str
-    stage: str
-    blocks_always: bool
-
-    def __new__(
-        cls, name: str, verdict: str, meaning: str, stage: str = "", blocks_always: bool = False
-    ) -> Code:
-        # A str subclass: json and lxml take it as it is, and it compares equal to its name.
-        code = super().__new__(cls, name)
-        code.verdict, code.meaning, code.stage = verdict, meaning, stage
-        code.blocks_always = blocks_always
-        # The table is filled here, so no code can be missing from it.
-        CODES[name] = code
-        return code
-
-
-CODES: dict[str, Code] = {}
 
 # --- config space ---------------------------------------------------------------------------------
 
@@ -87,6 +58,23 @@ NOT_DECIDED = Code(
     "not-decided",
     PASS,
     "bits that a state cannot tell, of BARs or of a physical device in use, were not compared",
+)
+ATOMIC_OPS_DIFFER = Code(
+    "atomic-ops-differ",
+    FAIL,
+    "the roots of the two hosts complete other AtomicOps, and the guest's root port says which",
+    COMPARE,
+)
+BUILDS_DIFFER = Code(
+    "builds-differ",
+    FAIL,
+    "the QEMU builds of the two hosts make different bytes of one and the same device",
+    COMPARE,
+)
+SOURCE_EMULATOR_UNKNOWN = Code(
+    "source-emulator-unknown",
+    UNKNOWN,
+    "the verdict depends on the release of the source's QEMU, which is not known",
 )
 PASID_UNDECIDED = Code(
     "pasid-undecided",
@@ -280,6 +268,28 @@ TRIAL_ACCEPTS = Code(
 )
 TRIAL_UNAVAILABLE = Code("trial-unavailable", PASS, "a trial was requested and could not be made")
 
+# --- readiness of the destination's device, in dry runs ------------------------------------------
+
+DEVICE_ABSENT = Code(
+    "device-absent", UNKNOWN, "the destination lacks the device now; it may be made yet"
+)
+DEVICE_IN_USE = Code("device-in-use", FAIL, "somebody has the destination's device open now")
+DEVICE_UNBOUND = Code("device-unbound", UNKNOWN, "the device there is bound to no VFIO driver now")
+DEVICE_PLAIN_DRIVER = Code(
+    "device-plain-driver", PASS, "the device there is bound to vfio-pci itself"
+)
+DEVICE_GROUP = Code(
+    "device-group",
+    UNKNOWN,
+    "the device's IOMMU group has others in it that the destination itself uses",
+)
+DEVICE_OTHER_KIND = Code(
+    "device-other-kind", UNKNOWN, "the device there is of another model or type"
+)
+DEVICE_PLACE = Code("device-place", PASS, "NUMA node, IOMMU group and parent of the device")
+POOL_LEFT = Code("pool-left", PASS, "the VFs left in a network that the guest takes one from")
+POOL_EXHAUSTED = Code("pool-exhausted", FAIL, "a network has fewer VFs left than the guest takes")
+
 # --- what the source's QEMU refuses to send -------------------------------------------------------
 
 SOURCE_VIOMMU = Code(
@@ -287,6 +297,7 @@ SOURCE_VIOMMU = Code(
     FAIL,
     "the source's QEMU refuses to send a VFIO device behind a virtual IOMMU",
 )
+SOURCE_BOARD = Code("source-board", FAIL, "QEMU sends no VFIO device of the guest's board")
 SOURCE_SEVERAL = Code(
     "source-several",
     FAIL,

@@ -97,6 +97,8 @@ def _confirm(
     if source is None or destination is None or predicted is None:
         return device
     setting = setting_of(context_of(guest, device.device, emulator))
+    # What another QEMU sends, as a stream: the one that is tried would not make it.
+    source = device.sent or source
     attempt = try_states(source, destination, setting)
     if attempt.result is None:
         return _with(device, _unavailable(attempt.reason))

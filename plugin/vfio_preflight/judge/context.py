@@ -1,4 +1,4 @@
-"""A device's environment on the destination, determined once for all checks."""
+"""A device's environment on either side, determined once for all checks."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ class Context(NamedTuple):
     ``globals`` are the properties that ``-global`` sets on the device, in QEMU's order;
     ``properties`` the effective ones: the device's own go before any ``-global``. ``rules`` are the
     vendors' rules of the destination. ``bandwidth`` is the migration's, in MiB/s; 0: not known.
+
+    ``sender`` is the environment on the source, whose QEMU made of the device what is sent: by
+    ``sender_version``; as the destination's would if that is empty. ``sender_is_here``: its
+    emulator was asked, and can be tried. Of one of which only the version is known, what the
+    machine type sets is taken to be as here.
     """
 
     guest: Guest
@@ -33,13 +38,25 @@ class Context(NamedTuple):
     environment: Environment
     rules: tuple[VendorRule, ...] = ()
     bandwidth: int = 0
+    sender: Environment = Environment("")
+    sender_version: str = ""
+    sender_is_here: bool = False
 
     def placed(self, placement: str) -> Context:
         """The same device, seen by the guest at another ``placement``."""
         return self._replace(
             device=self.device._replace(placement=placement),
             environment=self.environment._replace(placement=placement),
+            sender=self.sender._replace(placement=placement),
         )
+
+    def sent_by(self, version: str) -> Context:
+        """With a source whose QEMU is of ``version``; nothing is known of it if that is empty."""
+        if self.sender_is_here or not version:
+            return self
+        target = self.emulator.target if self.emulator else ""
+        sender = self.environment._replace(behaviour=behaviour(version, target))
+        return self._replace(sender=sender, sender_version=version)
 
     @property
     def is_unplugged_to_migrate(self) -> bool:
@@ -47,21 +64,55 @@ class Context(NamedTuple):
         return "failover_pair_id" in self.properties
 
 
-def context_of(guest: Guest, device: GuestDevice, emulator: EmulatorFacts | None) -> Context:
-    """The context of one of the guest's devices."""
+def context_of(
+    guest: Guest,
+    device: GuestDevice,
+    emulator: EmulatorFacts | None,
+    sender: EmulatorFacts | None = None,
+) -> Context:
+    """The context of one of the guest's devices; ``sender`` is the source's emulator, if known."""
     globals_ = tuple(_globals(guest, device, emulator))
     # A dictionary keeps the last -global of a name, as QEMU does; the device's own go on top.
     properties = {**dict(globals_), **device.properties}
-    environment = Environment(
+    environment = _environment(guest, device, emulator)
+    if sender is None:
+        return Context(
+            guest, device, emulator, globals_, properties, environment, sender=environment
+        )
+    return Context(
+        *(guest, device, emulator, globals_, properties, environment),
+        sender=_environment(guest, device, sender),
+        sender_version=sender.version,
+        sender_is_here=True,
+    )
+
+
+def _environment(guest: Guest, device: GuestDevice, emulator: EmulatorFacts | None) -> Environment:
+    """What surrounds the device in a machine of this emulator's."""
+    properties = {**dict(_globals(guest, device, emulator)), **device.properties}
+    explicit = {name: value.value for name, value in properties.items()}
+    return Environment(
         placement=device.placement,
         express_root=guest.express,
-        properties={name: value.value for name, value in properties.items()},
+        properties={**_set_by_machine(guest, device, emulator), **explicit},
+        port=device.port,
         # An unknown version is judged as the newest known QEMU.
-        behaviour=behaviour(emulator.version) if emulator else Behaviour(),
+        behaviour=behaviour(emulator.version, emulator.target) if emulator else Behaviour(),
         # By host, too: -device vfio-pci,sysfsdev=... in <qemu:commandline> can be an mdev.
         mdev=device.kind == "mdev" or (device.host is not None and is_mdev(device.host)),
     )
-    return Context(guest, device, emulator, globals_, properties, environment)
+
+
+def _set_by_machine(
+    guest: Guest, device: GuestDevice, emulator: EmulatorFacts | None
+) -> Mapping[str, str]:
+    """The properties that the machine type's compat table sets on the device."""
+    machine = emulator.resolve(guest.machine) if emulator else None
+    if emulator is None or machine is None:
+        return {}
+    names = dict.fromkeys(name for _, name, _ in machine.compat)
+    values = {name: emulator.compat_value(machine, device.driver, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _globals(

@@ -64,9 +64,10 @@ class Facts(NamedTuple):
     model was verified on. ``strays`` are keys for which the record has an entry and the guest no
     device; ``image_problems`` say what could not be read of a save image. ``evidence`` is the
     weakest grade of evidence that is accepted. ``rules`` are the vendors' rules that may concern
-    the guest's devices; ``rule_problems`` say which files of them could not be read.
-    ``bandwidth`` is the migration's, in MiB/s, 0 where it is not known. ``saved`` is whether QEMU
-    has sent the guest already, into an image.
+    the guest's devices; ``rule_problems`` say which files of them could not be read. ``bandwidth``
+    is the migration's, in MiB/s, 0 where it is not known. ``saved`` is whether QEMU has sent the
+    guest already, into an image. ``sender`` is the source's emulator, where it could be asked; else
+    all that is known of it is in the devices' entries.
     """
 
     guest: Guest
@@ -80,3 +81,4 @@ class Facts(NamedTuple):
     rule_problems: tuple[str, ...] = ()
     bandwidth: int = 0
     saved: bool = False
+    sender: EmulatorFacts | None = None

@@ -82,7 +82,9 @@ class DeviceReport(NamedTuple):
     set on the device. ``quote`` is the line QEMU on the destination would fail with, or empty.
     ``prediction`` is None where the states were not compared, so that a trial has nothing to
     confirm. ``ahead`` is for a device of which a state is missing and on which ``skip-vsc-check``
-    can be set: the ``vendor:device`` that it is known by, empty where it must not be set.
+    can be set: the ``vendor:device`` that it is known by, empty where it must not be set. ``sent``
+    is what a trial is to load instead of what the destination's QEMU makes of ``source``, where the
+    source's makes something else of it.
     """
 
     device: GuestDevice
@@ -93,6 +95,7 @@ class DeviceReport(NamedTuple):
     quote: str = ""
     prediction: Prediction | None = None
     ahead: tuple[str, ...] = ()
+    sent: ConfigState | None = None
 
     @property
     def is_certain(self) -> bool:

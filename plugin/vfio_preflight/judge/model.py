@@ -18,10 +18,11 @@ from ..pci.state import DAMAGED, NOT_MIGRATABLE, UNKNOWN, ConfigState, Missing, 
 from ..qemu.emulator.machines import EmulatorFacts
 from ..qemu.model.properties import UNTRIED
 from ..qemu.model.values import ERROR
-from ..qemu.model.vfio_pci import PropertyError
+from ..qemu.model.vfio_pci import Environment, PropertyError
 from . import codes
 from .checks.arch import check_arch
 from .checks.blockers import check_blockers
+from .checks.builds import check_builds
 from .checks.config_space import (
     REMEDY_MEND,
     REMEDY_MEND_COMMANDLINE,
@@ -31,6 +32,7 @@ from .checks.config_space import (
 )
 from .checks.device import check_device, invalid_properties
 from .checks.evidence import check_evidence, check_inferred, check_strength
+from .checks.guest import check_guest
 from .checks.machine import SKIP_VSC_CHECK, Effective, check_machine, skip_vsc_check
 from .checks.pasid import check_pasid
 from .checks.unjudged import check_unjudged
@@ -38,9 +40,8 @@ from .context import Context, context_of
 from .facts import DeviceFacts, Facts
 from .findings import DESTINATION, DeviceReport, Finding, Prediction, Report
 from .undecided import settle
-from .verdicts import worst
+from .verdicts import PASS, worst
 
-REMEDY_RULES = "correct the file, or remove it"
 SOURCE_CODES = {
     UNKNOWN: codes.SOURCE_UNKNOWN,
     DAMAGED: codes.RECORD_DAMAGED,
@@ -66,6 +67,14 @@ def _check_vendor(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]:
     return check_vendor(context, facts)
 
 
+def _check_atomics(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]:
+    if not any(each and each.atomics for each in map(_state, (facts.source, facts.destination))):
+        return ()
+    from .checks.atomics import check_unknown_atomics
+
+    return check_unknown_atomics(context, facts)
+
+
 def _check_downtime(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]:
     if facts.entry is None or not facts.entry.stop_copy_length:
         return ()
@@ -74,11 +83,12 @@ def _check_downtime(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]
     return check_downtime(context, facts)
 
 
-# What is checked of each device, whether its states are known or not. A new check goes in here.
+# What is checked of each device, whether its states are known or not: a new check goes in here.
 CHECKS: tuple[Callable[[Context, DeviceFacts], tuple[Finding, ...]], ...] = (
     _check_history,
     check_device,
     check_evidence,
+    _check_atomics,
     _check_vendor,
     _check_downtime,
 )
@@ -90,14 +100,14 @@ def preflight(facts: Facts) -> Report:
     # Without an emulator the model still compares, with skip-vsc-check not known.
     emulator = None if isinstance(facts.emulator, Missing) else facts.emulator
     contexts = [
-        context_of(guest, known.device, emulator)._replace(
-            rules=facts.rules, bandwidth=facts.bandwidth
-        )
+        context_of(guest, known.device, emulator, facts.sender)
+        .sent_by(known.entry.qemu if known.entry else "")
+        ._replace(rules=facts.rules, bandwidth=facts.bandwidth)
         for known in facts.devices
     ]
     own = (
         *check_unjudged(guest, facts.saved),
-        *_guest_findings(facts),
+        *check_guest(facts),
         *check_blockers(facts, contexts),
     )
     return Report(
@@ -105,50 +115,21 @@ def preflight(facts: Facts) -> Report:
         guest.uuid,
         guest.machine,
         _describe(guest, emulator),
-        (
-            *check_machine(guest, facts.emulator),
-            *check_arch(guest, facts.emulator, facts.saved),
-            *own,
-        ),
+        (*_emulator_findings(facts), *own),
         tuple(_judge(facts, known, context) for known, context in zip(facts.devices, contexts)),
         guest.unjudged,
     )
 
 
+def _emulator_findings(facts: Facts) -> list[Finding]:
+    machine = check_machine(facts.guest, facts.emulator)
+    arch = check_arch(facts.guest, facts.emulator)
+    # An emulator of another architecture lacks the machine type, too: that follows from it.
+    return sorted((*machine, *arch), key=lambda finding: finding.code is not codes.ARCH_MISMATCH)
+
+
 def _describe(guest: Guest, emulator: EmulatorFacts | None) -> str:
     return f"QEMU {emulator.version} ({emulator.path})" if emulator else f"{guest.emulator}"
-
-
-def _guest_findings(facts: Facts) -> tuple[Finding, ...]:
-    strays = tuple(
-        # PASS: an entry for a device that was detached does not affect the others.
-        Finding(
-            codes.RECORD_STRAY,
-            f"the record has an entry for {key[:80]!a}, where the guest has no VFIO device; it is"
-            " ignored",
-        )
-        for key in facts.strays
-    )
-    networks = tuple(
-        Finding(
-            codes.NETWORK_UNRESOLVED,
-            f"network {name[:80]!a} is not defined on this host: libvirt refuses to start the guest"
-            ' here ("Network not found"), and whether it provides VFIO devices is not known',
-            "define the network on the destination (virsh net-define)",
-        )
-        for name in facts.guest.unresolved
-    )
-    used_instead = "the guest's record, if it has one, was used instead of the image"
-    images = tuple(
-        Finding(codes.IMAGE_UNREAD, f"{problem}; {used_instead}")
-        for problem in facts.image_problems
-    )
-    unread = tuple(
-        # PASS: a rule only adds to what the bytes decide.
-        Finding(codes.VENDOR_RULES_UNREAD, f"vendors' rules are ignored: {problem}", REMEDY_RULES)
-        for problem in facts.rule_problems
-    )
-    return (*strays, *networks, *images, *unread)
 
 
 def _judge(facts: Facts, known: DeviceFacts, context: Context) -> DeviceReport:
@@ -170,6 +151,10 @@ def _judge(facts: Facts, known: DeviceFacts, context: Context) -> DeviceReport:
     effective = skip_vsc_check(context)
     # check_strength needs the verdict that the states would lead to, so it comes after.
     judged = _with_invalid(_placed(context, source, destination, effective), context, own)
+    if any(finding.verdict != PASS for finding in undecided):
+        # What was compared is not all that QEMU compares.
+        kept = (each for each in judged.findings if each.code is not codes.CONFIG_IDENTICAL)
+        judged = judged._replace(findings=tuple(kept))
     if vain:
         judged = judged._replace(mendable=False)
     own = (*own, *check_inferred(destination), *undecided)
@@ -181,7 +166,9 @@ def _judge(facts: Facts, known: DeviceFacts, context: Context) -> DeviceReport:
         return DeviceReport(
             known.device, source, destination, (*weak, *_always_blocking(judged), *own)
         )
-    return DeviceReport(known.device, source, destination, (*judged.findings, *own), *judged[1:])
+    findings = (*judged.findings, *own)
+    report = DeviceReport(known.device, source, destination, findings, *judged[1:4])
+    return report._replace(sent=judged.sent)
 
 
 def _absences(known: DeviceFacts) -> tuple[Finding, ...]:
@@ -266,11 +253,14 @@ def _compare(
     device, emulator = context.device, context.emulator
     has_property = _has_property(device, emulator)
     remedy = _remedy(device, identity(destination.config)) if has_property else REMEDY_NO_PROPERTY
+
+    def judge(sender: Environment) -> Verdict:
+        # The destination's masks count; the source's have no effect on the check.
+        here = context.environment
+        return check_config_space(source, destination, here, effective.value, remedy, sender)
+
     try:
-        # The destination's masks and properties count; the source's have no effect on the check.
-        found = check_config_space(
-            source, destination, context.environment, effective.value, remedy
-        )
+        found = check_builds(context, source, destination, judge)
     except PropertyError as error:
         invalid = Finding(codes.PROPERTY_INVALID, str(error), "correct it in the guest")
         prediction = Prediction((ERROR,), DESTINATION, findings=(invalid,))

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..osutil.light import NamedTuple
-from ..pci.ids import PCI_EXT_CAP_ID_ATS
+from ..pci.ids import PCI_CAP_ID_EXP, PCI_EXT_CAP_ID_ATS
 from ..pci.registers import locate
 from ..pci.space import Capability, capabilities, extended_capabilities
 from ..pci.state import Bar, ConfigState
@@ -59,9 +59,16 @@ class Settled(NamedTuple):
 
 def settle(source: ConfigState, destination: ConfigState) -> Settled:
     """The two states, each with the other's bits where it cannot tell its own."""
-    # What differs in size is refused whatever the bits.
+    source, destination = _alike(source, destination)
+    rest: tuple[Finding, ...] = ()
+    # What differs in size is refused whatever the bits, unless one is but the beginning.
     if len(source.config) != len(destination.config):
-        return Settled(source, destination)
+        if _is_beginning(source, destination):
+            source, rest = _continued(source, destination), (_rest(codes.SOURCE_UNKNOWN),)
+        elif _is_beginning(destination, source):
+            destination, rest = _continued(destination, source), (_rest(codes.DESTINATION_UNKNOWN),)
+        else:
+            return Settled(source, destination)
     ours, theirs = destination, source
     if ours.evidence == "sysfs":
         ours = _rested(ours, source)
@@ -72,7 +79,43 @@ def settle(source: ConfigState, destination: ConfigState) -> Settled:
     # A stream went through a QEMU that knew its BARs.
     sent = theirs if theirs.evidence == "stream" else _filled(theirs, filled)
     sizes = (*_unsized("source", theirs), *_unsized("destination", ours))
-    return Settled(sent, filled, (*used, *sizes))
+    return Settled(sent, filled, (*rest, *used, *sizes))
+
+
+# --- the first 256 bytes alone --------------------------------------------------------------------
+
+
+def _is_beginning(state: ConfigState, other: ConfigState) -> bool:
+    """Whether a dump has the first 256 bytes of a device (``lspci -xxx``) that has 4096.
+
+    The kernel shows all of them of a PCI Express device, to those who ask.
+    """
+    return (
+        state.evidence == "sysfs"
+        and len(state.config) < len(other.config)
+        and any(capability.id == PCI_CAP_ID_EXP for capability in capabilities(state.config))
+    )
+
+
+def _continued(state: ConfigState, other: ConfigState) -> ConfigState:
+    return state._replace(config=state.config + other.config[len(state.config) :])
+
+
+def _rest(code: codes.Code) -> Finding:
+    side = "source" if code == codes.SOURCE_UNKNOWN else "destination"
+    return Finding(
+        code,
+        f"only the first 256 bytes of the {side}'s device are known, and QEMU compares all 4096",
+        "dump all of it, as root (lspci -nn -vvv -xxxx)",
+    )
+
+
+def _alike(one: ConfigState, other: ConfigState) -> tuple[ConfigState, ConfigState]:
+    """With the other's AtomicOps where a state's are not known (``checks.atomics`` says so)."""
+    return (
+        one._replace(atomics=other.atomics) if one.atomics is None else one,
+        other._replace(atomics=one.atomics) if other.atomics is None else other,
+    )
 
 
 # --- registers of a device in use -----------------------------------------------------------------

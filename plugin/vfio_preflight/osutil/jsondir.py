@@ -21,7 +21,7 @@ _MAX_ENTRIES = 16
 # Seconds that nobody takes to write a file.
 _WRITING = 300
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_SUFFIX = ".json"
+_SUFFIX, _PARTIAL = ".json", ".tmp"
 
 
 def load(directory: str, name: str) -> Any:  # noqa: ANN401 - it is JSON
@@ -43,7 +43,8 @@ def store(directory: str, name: str, value: object, limit: int = _MAX_ENTRIES) -
     import json
 
     # A random name: two processes that store the same entry must not write into one file.
-    temporary = os.path.join(directory, f".{os.urandom(8).hex()}.tmp")
+    temporary = os.path.join(directory, f".{os.urandom(8).hex()}{_PARTIAL}")
+    path = _path(directory, name)
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         # An existing directory may belong to another user, who could replace files in it.
@@ -51,11 +52,11 @@ def store(directory: str, name: str, value: object, limit: int = _MAX_ENTRIES) -
         try:
             _write(temporary, json.dumps(value, separators=(",", ":")).encode())
             # rename(2) is atomic: readers see the old file or the new one, never a part.
-            os.replace(temporary, _path(directory, name))
+            os.replace(temporary, path)
         except BaseException:
             _remove(temporary)
             raise
-        _prune(directory, limit)
+        _prune(directory, limit, path)
     except OSError:
         return False
     return True
@@ -82,6 +83,16 @@ def used(directory: str, name: str) -> None:
 def remove(directory: str, name: str) -> bool:
     """Remove an entry; return whether it was there."""
     return _remove(_path(directory, name))
+
+
+def sweep(directory: str) -> None:
+    """Remove what writers that were killed left behind, as :func:`store` does in its directory."""
+    try:
+        _require_ours(os.stat(directory))
+        with os.scandir(directory) as files:
+            _sweep([file.path for file in files if file.name.endswith(_PARTIAL)])
+    except OSError:
+        return
 
 
 def _path(directory: str, name: str) -> str:
@@ -113,14 +124,20 @@ def _require_ours(info: os.stat_result) -> None:
         raise PermissionError("writable by other users")
 
 
-def _prune(directory: str, limit: int) -> None:
-    """Remove the oldest entries beyond the limit, and what writers that were killed left behind."""
+def _prune(directory: str, limit: int, new: str) -> None:
+    """Remove the oldest entries beyond the limit, and what writers that were killed left behind.
+
+    Never ``new``, which looks like the oldest of all after the clock was set back.
+    """
     paths = [os.path.join(directory, name) for name in os.listdir(directory)]
     # Oldest first; used() sets the time, so this is an LRU order.
-    entries = sorted((path for path in paths if path.endswith(_SUFFIX)), key=_mtime)
-    leftovers = [path for path in paths if path.endswith(".tmp")]
-    for path in entries[:-limit]:
+    entries = sorted((p for p in paths if p.endswith(_SUFFIX) and p != new), key=_mtime)
+    for path in entries[: max(0, len(entries) + 1 - limit)]:
         _remove(path)
+    _sweep([path for path in paths if path.endswith(_PARTIAL)])
+
+
+def _sweep(leftovers: list[str]) -> None:
     # The clock may have been set meanwhile: what is of the future is none of today's either.
     for path in leftovers:
         if abs(time.time() - _mtime(path)) > _WRITING:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from ..errors import PreflightError
+from . import atomics
 from .space import validate
 from .state import BAR_KINDS, EVIDENCE, Bar, ConfigState
 
@@ -92,9 +93,11 @@ def one_of(words: tuple[str, ...], value: object, what: str) -> str:
 
 def to_object(state: ConfigState) -> dict[str, object]:
     """A state as a JSON object, its BARs as objects; :mod:`.formats` reads it back."""
+    known = {} if state.atomics is None else {"atomic_ops": atomics.to_text(state.atomics)}
     return {
         "evidence": state.evidence,
         "origin": state.origin,
+        **known,
         "bars": [bar._asdict() for bar in state.bars],
         "config": state.config.hex(),
     }

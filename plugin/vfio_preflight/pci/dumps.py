@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ..errors import PreflightError
+from ..osutil.foreign import plain
 from ..osutil.light import NamedTuple
 from .space import PCI_CAPABILITY_LIST, PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE
 from .state import Bar
@@ -50,7 +51,7 @@ class _Row(NamedTuple):
 
 def read(text: str) -> Dump:
     """Read a dump of one device. Raises :class:`DumpError`, naming the line."""
-    lines = [bare(line) for line in text.splitlines()]
+    lines = [bare(line) for line in plain(text).splitlines()]
     headings = [line for line in lines if _DEVICE.match(line) and not _REGISTER.match(line)]
     # pci=earlydump has a line of its own before each device's bytes.
     devices = max(len(headings), sum(1 for line in lines if _EARLY.match(line)))
@@ -119,7 +120,9 @@ _ROW = re.compile(r"^\s*(?:0x)?([0-9a-f]{2,8})(:|\s)\s*(.*)$", re.IGNORECASE)
 # After a colon, several bytes are in their order if xxd printed them, and a number if xxd -e or the
 # kernel did.
 _BYTE = re.compile(r"[0-9a-f]{2}", re.IGNORECASE)
-_NUMBER = re.compile(r"[0-9a-f]{2}|[0-9a-f]{4}|[0-9a-f]{8}", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9a-f]{2}|[0-9a-f]{4}|[0-9a-f]{8}|[01][0-7]{5}", re.IGNORECASE)
+# What od prints if not told otherwise: words of two bytes, in octal.
+_OCTAL = 6
 # From this many digits on an offset is hexdump's or od's, and no word of a sentence.
 _LONG = 6
 # setpci's "00.w", and "@00" of its -v, with the value behind it.
@@ -227,8 +230,12 @@ def _values(text: str, unit: re.Pattern[str], numbers: bool) -> bytes:
     for token in text.partition("|")[0].split():
         if len(values) >= 16 or not unit.fullmatch(token):
             break
-        values += _swapped(token) if numbers else bytes.fromhex(token)
+        values += _number(token) if numbers else bytes.fromhex(token)
     return bytes(values[:16])
+
+
+def _number(digits: str) -> bytes:
+    return int(digits, 8).to_bytes(2, "little") if len(digits) == _OCTAL else _swapped(digits)
 
 
 def _swapped(digits: str) -> bytes:

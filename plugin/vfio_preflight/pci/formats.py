@@ -15,11 +15,12 @@ Raw bytes and text are what programs read of the physical device, which VFIO pre
 
 from __future__ import annotations
 
+import codecs
 import json
 
 from ..errors import PreflightError
 from ..osutil.light import NamedTuple
-from . import codec
+from . import atomics, codec
 from .codec import CodecError
 from .space import (
     PCI_CONFIG_HEADER_SIZE,
@@ -73,6 +74,10 @@ def read_file(path: str, evidence: str = "file") -> Reading:
 
 def parse(data: bytes, origin: str, evidence: str = "file") -> Reading:
     """Find out the format of ``data`` and read it; ``origin`` names it in errors."""
+    # No vendor has the ID feff, with which text of a Windows begins.
+    is_raw = len(data) in _RAW and data[:2] not in _MARKS
+    if not is_raw and not data.startswith(b"{"):
+        data = _native(data, origin)
     # By its size alone a text of 256 or 4096 characters would pass for a configuration space.
     if len(data) in _RAW and not _is_text(data):
         return _physical(data, origin, evidence)
@@ -97,7 +102,21 @@ def parse(data: bytes, origin: str, evidence: str = "file") -> Reading:
 
 
 # 64 bytes are what others than root read.
+_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _RAW = (PCI_CONFIG_HEADER_SIZE, PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE)
+
+
+def _native(data: bytes, origin: str) -> bytes:
+    """Text in UTF-8, whatever system it comes from."""
+    # Regular expressions here, too.
+    from ..osutil import foreign
+
+    packed = foreign.compression(data)
+    if packed is not None:
+        raise FormatError(f"{origin}: compressed ({packed[0]}); undo that first ({packed[1]})")
+    if foreign.encoding(data) == "utf-8":
+        return data
+    return foreign.decoded(data).encode("utf-8", "replace")
 
 
 def _physical(config: bytes, origin: str, evidence: str) -> Reading:
@@ -107,12 +126,16 @@ def _physical(config: bytes, origin: str, evidence: str) -> Reading:
             " off the bus); dump it again when it does"
         )
     state = ConfigState(validate(config, origin), (), evidence, origin)
+    if not any(config):
+        raise FormatError(f"{origin}: every byte reads 00: nothing was read of the device")
     return Reading(state, PHYSICAL, virtual_function=reads_as_vf(config))
 
 
 def _is_text(data: bytes) -> bool:
     """No text has bytes ff, and a device that fell off the bus reads as nothing else."""
-    return all(byte in b"\t\n\r\f" or 0x20 <= byte < 0xFF for byte in data) and bool(data.strip())
+    return all(byte in b"\t\n\r\f\a\b\x1b" or 0x20 <= byte < 0xFF for byte in data) and bool(
+        data.strip()
+    )
 
 
 # --- JSON ---------------------------------------------------------------------------------------
@@ -143,7 +166,8 @@ def from_json(text: str, origin: str, evidence: str) -> Reading:
         raise FormatError(f"{origin}: not a config state: {error}") from error
     # A lone surrogate in a JSON string could not be printed later.
     came_from = str(value.get("origin", origin)).encode("utf-8", "replace").decode()
-    state = ConfigState(config, bars, grade, f"{came_from} (from {origin})")
+    widths = atomics.from_text(value.get("atomic_ops"))
+    state = ConfigState(config, bars, grade, f"{came_from} (from {origin})", widths)
     # No VFIO driver shows a VF's own IDs: earlier versions wrote such files from raw dumps.
     if view == PHYSICAL or reads_as_vf(config):
         return _physical(config, origin, grade)._replace(state=state)

@@ -56,7 +56,7 @@ def validate(config: bytes, where: str) -> bytes:
     if len(config) not in (PCI_CONFIG_SPACE_SIZE, PCIE_CONFIG_SPACE_SIZE):
         raise ConfigSpaceError(
             f"{where}: {len(config)} bytes are not a PCI configuration space, which has 256 or 4096"
-            " bytes; read it as root, which sees more than the first 64 bytes"
+            " bytes; read it as root, which sees more than the first 64 bytes, and copy all rows"
         )
     return config
 

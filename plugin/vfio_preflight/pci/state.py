@@ -37,12 +37,15 @@ class ConfigState(NamedTuple):
 
     ``config`` holds 256 or 4096 bytes. ``bars`` is empty where sizes are not known.
     ``evidence`` is one of :data:`EVIDENCE`; ``origin`` says in words where the bytes were read.
+    ``atomics`` are the widths of AtomicOps that the host completes for it, as in ``pci.atomics``;
+    None where that is not known. They are the slot's and not the device's own.
     """
 
     config: bytes
     bars: tuple[Bar, ...]
     evidence: str
     origin: str
+    atomics: int | None = None
 
 
 # Why a config state is missing: nothing has it, what has it is damaged, or the device is not to be

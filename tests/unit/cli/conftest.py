@@ -10,12 +10,20 @@ import pytest
 
 from lab.configs import make_config
 from unit.cli.installed import CURRENT
-from unit.makers import PMC, VSC_BODY, differing, make_emulator, make_state
+from unit.makers import (
+    PMC,
+    VSC_BODY,
+    differing,
+    make_emulator,
+    make_inventory,
+    make_state,
+)
 from vfio_preflight.cli import check, compare, state
 from vfio_preflight.cli.installation import payload
 from vfio_preflight.cli.main import main
 from vfio_preflight.configuration import Configuration
 from vfio_preflight.gather import here as collect
+from vfio_preflight.host import inventory
 from vfio_preflight.pci.formats import to_json
 from vfio_preflight.qemu.trial import shim
 
@@ -27,6 +35,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configuration:
     for module in (check, compare, state):
         monkeypatch.setattr(module, "load", lambda: made_up)
     monkeypatch.setattr(collect, "emulator_facts", lambda *_args, **_options: make_emulator())
+    monkeypatch.setattr(inventory, "read_inventory", lambda: make_inventory())
     return made_up
 
 

@@ -68,7 +68,7 @@ def test_check_without_states_is_undetermined(tmp_path: Path, capsys: Out) -> No
     assert main(["check", make_guest_file(tmp_path), "--format", "json"]) == 3
     (device,) = printed_json(capsys)["devices"]
     codes = [finding["code"] for finding in device["findings"]]
-    assert codes == ["source-unknown", "destination-unknown"]
+    assert codes == ["source-unknown", "destination-unknown", "device-place"]
     assert "vfio-preflight record g1" in device["findings"][0]["remedy"]
 
 

@@ -13,6 +13,7 @@ from unit.domains import KEY, make_domain
 from unit.makers import HOST, make_facts, make_state
 from vfio_preflight.cli import dryrun
 from vfio_preflight.cli.connection import LibvirtError
+from vfio_preflight.cli.workers import ENDING
 from vfio_preflight.guest.domain import Guest, parse_domain, read_guest
 from vfio_preflight.guest.metadata import PROBE_NAME_PREFIX, Probe, read_probe, read_record
 from vfio_preflight.hook.probe import reply
@@ -178,7 +179,7 @@ def test_ask() -> None:
     assert report == {**told, "guest": "g1", "uuid": ""}
 
 
-@pytest.mark.parametrize("number", dryrun.ENDING)
+@pytest.mark.parametrize("number", ENDING)
 def test_signal_waits_until_nothing_is_left_behind(
     number: signal.Signals,
 ) -> None:

@@ -190,8 +190,32 @@ def test_file_where_a_directory_should_be(empty: Path, capsys: pytest.CaptureFix
     assert run("install", empty) == 2
     err = capsys.readouterr().err
     assert err.startswith("vfio-preflight: ") and "Traceback" not in err
+    assert "a directory is needed there: move away what is in its place" in err
     assert err.endswith("nothing was changed\n")
     assert [path.name for path in empty.iterdir()] == ["usr"]
+
+
+@pytest.mark.parametrize("place", ["etc/libvirt", "usr/lib", "etc/vfio-preflight", "usr/bin"])
+def test_link_that_leads_out_of_the_root(
+    place: str, empty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = tmp_path / "host"
+    host.mkdir()
+    (empty / place).parent.mkdir(parents=True, exist_ok=True)
+    (empty / place).symlink_to(host)
+    assert run("install", empty) == 2
+    err = capsys.readouterr().err
+    assert f"which is not below {empty}: a link leads out of it" in err
+    assert err.endswith("nothing was changed\n")
+    assert not list(host.iterdir())
+
+
+def test_link_within_the_root(empty: Path) -> None:
+    (empty / "persist").mkdir()
+    (empty / "etc").mkdir()
+    (empty / "etc/libvirt").symlink_to("../persist")
+    assert run("install", empty) == 0
+    assert (empty / "persist/hooks/qemu.d/50-vfio-preflight").is_file()
 
 
 def test_installation_without_its_data(

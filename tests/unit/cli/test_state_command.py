@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,8 @@ from vfio_preflight.configuration import Configuration
 from vfio_preflight.host.sources import order
 from vfio_preflight.host.sources.request import Answer
 from vfio_preflight.host.vfio import VfioDevice
-from vfio_preflight.pci.formats import parse
+from vfio_preflight.pci.atomics import to_text
+from vfio_preflight.pci.formats import parse, to_json
 
 
 def test_state_text(files: dict[str, str], capsys: Out) -> None:
@@ -24,6 +26,17 @@ def test_state_text(files: dict[str, str], capsys: Out) -> None:
     assert "  0x060-0x077 VSC" in lines
     assert not any(line.startswith("migration") for line in lines)
     assert "060: 09 78 14 01 a1 5a 00 10 20 30 40 de ad be ef 00" in lines
+
+
+@pytest.mark.parametrize("widths", [0, 3])
+def test_state_with_atomic_ops(widths: int, tmp_path: Path, capsys: Out) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(to_json(make_state()._replace(atomics=widths)))
+    assert main(["state", str(path)]) == 0
+    line = f"AtomicOps that the host's root completes: {to_text(widths)}"
+    assert line in capsys.readouterr().out.splitlines()
+    assert main(["state", str(path), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["atomic_ops"] == to_text(widths)
 
 
 def test_state_json_is_a_file_of_its_own(files: dict[str, str], capsys: Out) -> None:

@@ -31,11 +31,14 @@ def test_at_once_and_then_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> 
         virEventAddTimeout=add, virEventUpdateTimeout=lambda *timer: timers.append(timer)
     )
     monkeypatch.setattr(warmth, "warm", warm)
-    monkeypatch.setattr(warmth, "sweep", lambda: None)
+    swept: list[object] = []
+    monkeypatch.setattr(warmth, "sweep", lambda: swept.append(None))
+    monkeypatch.setattr(warmth, "sweep_state", swept.append)
     kept = Warmth(libvirt, Configuration(), told.append)
     assert looks == [] and timers == [(7, 1)]
     kept.look(7)
     kept.look(7)
     assert looks == [None, Warmed({"/qemu": (1,)}, ())]
     assert timers == [(7, 1), (7, EVERY), (7, EVERY)]
+    assert swept == [None, Configuration()] * 2
     assert told == ["nothing was learned of an emulator: emulator /qemu: no"]

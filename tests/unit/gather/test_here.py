@@ -173,6 +173,16 @@ def test_evidence_that_agrees(tmp_path: Path, settings: Configuration) -> None:
     assert codes(report) == ["config-identical", "skip-vsc-check"]
 
 
+def test_atomic_ops_of_an_image_are_the_records(tmp_path: Path, settings: Configuration) -> None:
+    """The root port has a section of its own in the image; the record was made of its device."""
+    guest = recorded(make_state(evidence="vfio")._replace(atomics=3))
+    stream = {KEY: make_state(evidence="stream")}
+    here_none = {KEY: make_state(evidence="vfio")._replace(atomics=0)}
+    facts = facts_here(guest, settings, 0, stream, here_none, str(tmp_path))
+    assert [known.source.atomics for known in facts.devices] == [3]  # type: ignore[union-attr]
+    assert facts_here(recorded(SEEN), settings, 0, stream).devices[0].source == stream[KEY]
+
+
 def test_image_against_bytes_of_the_record(tmp_path: Path, settings: Configuration) -> None:
     """Behind QEMU 9.2's eyes, PM runs to the next capability; the first host's QEMU counts."""
     make_pci_device(tmp_path, make_config())

@@ -167,7 +167,19 @@ STATES = st.builds(
     BARS,
     st.sampled_from(EVIDENCE),
     st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20),
+    st.none() | st.integers(0, 7),
 )
+
+
+def test_atomic_ops() -> None:
+    """In an attribute that earlier versions keep as it is; without it they are not known."""
+    states = {str(n): STATE._replace(atomics=n) for n in (0, 3, 7)}
+    element = write_record(make(states))
+    assert [each.get("atomic_ops") for each in element] == ["none", "32 64", "32 64 128"]
+    element[1].set("atomic_ops", "32 64 1024")
+    del element[2].attrib["atomic_ops"]
+    found = parse_record(element).states
+    assert [state.atomics for state in found.values()] == [0, None, None]
 
 
 @settings(deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,17 @@ import pytest
 
 from unit.domains import KEY, make_domain, report_of
 from unit.hooked import answered
-from unit.makers import HOST, PMC, UUID, VSC_BODY, differing, make_emulator, make_state
+from unit.makers import (
+    HOST,
+    PMC,
+    UUID,
+    VSC_BODY,
+    differing,
+    make_emulator,
+    make_host_device,
+    make_inventory,
+    make_state,
+)
 from unit.streams import make_image, make_stream, vfio
 from vfio_preflight.configuration import Configuration, ConfigurationError
 from vfio_preflight.gather import here, saved
@@ -26,7 +37,7 @@ from vfio_preflight.hook.annotation import token_of
 from vfio_preflight.hook.gate import Gate
 from vfio_preflight.hook.probe import MARK, decode
 from vfio_preflight.hook.supervise import Outcome
-from vfio_preflight.host import guestlog, sightings
+from vfio_preflight.host import guestlog, inventory, sightings
 from vfio_preflight.host.guestlog import Mark
 from vfio_preflight.judge.confirm import TryStates
 from vfio_preflight.judge.facts import Facts
@@ -37,6 +48,7 @@ from vfio_preflight.osutil.digest import sha256
 from vfio_preflight.pci.formats import to_json
 from vfio_preflight.pci.state import ConfigState
 from vfio_preflight.qemu.model.vfio_pci import Environment, VirtualConfig, realise
+from vfio_preflight.report.schema import ReportDict
 
 OTHER = "0000:06:00.5"
 OLD = "pc-q35-9.0"
@@ -568,6 +580,32 @@ def test_probe_may_ask_for_a_trial(
     xml = make_domain(metadata=ours).replace(b"<name>g1<", f"<name>{PROBE_NAME_PREFIX}1<".encode())
     judge(settings._replace(trial=NEVER), xml)
     assert modes == [mode]
+
+
+def test_probe_tells_what_is_in_use_and_a_migration_is_left_to_libvirt(
+    settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = make_inventory(make_host_device(holder="guest g2 (process 4)"))
+    monkeypatch.setattr(inventory, "read_inventory", lambda: here)
+    present(settings, make_state())
+    assert migrated(settings, make_domain(RECORD))[:2] == ("pass", "annotate")
+    report = asked(settings)
+    # The hook would let it pass, and libvirt would not.
+    assert (report["verdict"], report["action"]) == ("fail", None)
+    assert "device-in-use" in [f["code"] for f in report["devices"][0]["findings"]]
+
+
+def asked(settings: Configuration) -> ReportDict:
+    """What the hook answers to a dry run of the recorded guest, from all parts."""
+    xml = make_domain(RECORD).decode().replace("<name>g1<", f"<name>{PROBE_NAME_PREFIX}1<")
+    text, part, parts = "", 0, 1
+    while part < parts:
+        probe = f"<p:probe xmlns:p='urn:vfio-preflight:1' part='{part}'/>"
+        asking = re.sub(r"(</(?:\w+:)?preflight>)", rf"{probe}\1", xml)
+        mark, number, count, piece = judge(settings, asking.encode()).err.decode().split()
+        assert (mark, number) == (MARK, str(part))
+        text, part, parts = text + piece, part + 1, int(count)
+    return decode(text)
 
 
 # --- time, and what is left behind ---------------------------------------------------------------

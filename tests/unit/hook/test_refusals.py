@@ -88,6 +88,36 @@ def test_what_nobody_came_for_goes_with_the_next_start(
     assert list((tmp_path / "refused").iterdir()) == []
 
 
+def test_clock_that_is_set_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for day in (-86400.0, 86400.0):
+        refusals.leave(str(tmp_path), "g1", "a", "m")
+        then = time.time() + day
+        monkeypatch.setattr("time.time", lambda then=then: then)
+        assert refusals.take(str(tmp_path), "g1", "a") == "m"
+
+
+@pytest.mark.parametrize("when", ["before it is made", "after"])
+def test_other_hooks_that_sweep_meanwhile(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They remove a directory that is empty; the refusal gets out all the same."""
+    times = iter(range(3))
+    make = os.mkdir
+
+    def removed(path: str, mode: int = 0o777) -> None:
+        is_place = path.endswith("g-g1") and next(times, None) is not None
+        if is_place and when == "before it is made":
+            raise FileExistsError(errno.EEXIST, "it was there", path)
+        make(path, mode)
+        if is_place:
+            refusals.sweep(str(tmp_path))
+
+    monkeypatch.setattr("os.mkdir", removed)
+    refusals.leave(str(tmp_path), "g1", "a", "m")
+    assert refusals.take(str(tmp_path), "g1", "a") == "m"
+    assert next(times, None) is None
+
+
 def test_attempts_that_never_come_are_bounded(tmp_path: Path) -> None:
     for number in range(refusals.MAX_ATTEMPTS + 5):
         refusals.leave(str(tmp_path), "g1", f"t{number:03}", "m")

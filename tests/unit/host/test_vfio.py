@@ -157,8 +157,9 @@ def test_request_numbers_and_sizes_are_the_headers(tmp_path: Path) -> None:
     if shutil.which("cc") is None or not Path("/usr/include/linux/vfio.h").exists():
         pytest.skip("no C compiler or no kernel headers")
     source = tmp_path / "numbers.c"
-    # Debian 12's headers, of Linux 6.1, have neither of these yet.
+    # Debian 12's headers, of Linux 6.1, have none of these yet.
     newer = {"VFIO_DEVICE_BIND_IOMMUFD", "VFIO_DEVICE_FEATURE_MIG_DATA_SIZE"}
+    newer.add("VFIO_DEVICE_INFO_CAP_PCI_ATOMIC_COMP")
     names = [name for name in vars(vfio_api) if name.startswith("VFIO_") and name not in newer]
     numbers = "".join(f'printf("{name} %ld\\n", (long){name});' for name in names)
     sizes = "".join(f'printf("{name} %zu\\n", sizeof(struct {name}));' for name in STRUCTURES)
@@ -192,12 +193,14 @@ class FakeKernel:
         self.data_size: int | None = None
         self.bound: tuple[int, ...] = ()
         self.asked: list[int] = []
+        # What follows the structure of GET_INFO; where the first of it begins.
+        self.capabilities, self.first = b"", 20
 
     def ioctl(self, device: int, request: int, argument: bytearray) -> int:
         if request == vfio_api.VFIO_DEVICE_BIND_IOMMUFD:
             self.bound = struct.unpack("=IIiI", argument)
         elif request == vfio_api.VFIO_DEVICE_GET_INFO:
-            struct.pack_into("=IIII", argument, 0, 16, self.flags, 9, 5)
+            self.info(argument)
         elif request == vfio_api.VFIO_DEVICE_GET_REGION_INFO:
             self.region(argument)
         elif request == vfio_api.VFIO_DEVICE_FEATURE:
@@ -205,6 +208,17 @@ class FakeKernel:
         else:
             raise OSError(25, "Inappropriate ioctl for device")
         return 0
+
+    def info(self, argument: bytearray) -> None:
+        """As ``vfio_pci_ioctl_get_info``: with capabilities if there is room for all of them."""
+        (room,) = struct.unpack_from("=I", argument)
+        assert room == len(argument)
+        needed = 20 + len(self.capabilities) if self.capabilities else 20
+        flags = self.flags | (1 << 7 if self.capabilities else 0)
+        whole = bool(self.capabilities) and room >= needed
+        struct.pack_into("=IIIII", argument, 0, needed, flags, 9, 5, whole and self.first)
+        if whole:
+            argument[20:needed] = self.capabilities
 
     def region(self, argument: bytearray) -> None:
         size, _, index, _, _, _ = struct.unpack("=IIIIQQ", argument)
@@ -265,6 +279,49 @@ def test_free_device_through_iommufd(cdev: Callable[[FakeKernel], FakeHost]) -> 
     ]
     assert device.migration == ("stop-copy", "p2p", "pre-copy")
     assert (device.state.evidence, device.state.origin) == ("vfio", f"VFIO, {NAME}")
+
+
+def capability(number: int, following: int, *values: int) -> bytes:
+    return struct.pack(f"=HHI{len(values)}I", number, 1, following, *values)
+
+
+ZPCI = capability(1, 36, 7, 8)
+ATOMICS = (
+    (b"", 0),
+    (capability(5, 0, 7, 0), 7),
+    (capability(5, 0, 3, 0), 3),
+    (capability(5, 0, 0x13, 0), 3),  # widths of a later standard are left out
+    (ZPCI + capability(5, 0, 1, 0), 1),
+    (ZPCI, 0),
+    (capability(1, 20, 0, 0), 0),  # a loop
+    (capability(1, 4000, 0, 0), 0),  # out of what there is
+    (capability(5, 0, 7), 0),  # cut short
+)
+
+
+@pytest.mark.parametrize(("capabilities", "widths"), ATOMICS)
+def test_atomic_ops(
+    capabilities: bytes, widths: int, cdev: Callable[[FakeKernel], FakeHost]
+) -> None:
+    kernel = FakeKernel()
+    kernel.capabilities = capabilities
+    assert read_free(NAME, str(cdev(kernel).root)).state.atomics == widths
+
+
+@pytest.mark.parametrize("widths", [0, 1, 3, 7])
+def test_atomic_ops_of_the_shim(host: FakeHost, library: str, widths: int) -> None:
+    device = host.add(NAME, 26)
+    (host.shim / NAME / "atomics").write_text(str(widths))
+    # In place of the driver's flags, which CHILD prints.
+    prologue = FAKE_SYSFS.format(str(device)) + (
+        "from vfio_preflight.host import vfio_api\n"
+        "vfio.read_device = lambda *args, **named: (\n"
+        "    lambda seen: seen._replace(migration=seen.state.atomics)\n"
+        ")(vfio_api.read_device(*args, **named))\n"
+    )
+    answer = child(host, library, "/", NAME, prologue=prologue)
+    assert isinstance(answer, list)
+    assert answer[-1] == widths
 
 
 def test_driver_that_cannot_migrate(cdev: Callable[[FakeKernel], FakeHost]) -> None:

@@ -105,7 +105,7 @@ def test_source_refused_as_predicted(emulator: Emulator) -> None:
 
 
 def test_sizes_differ_with_whatever_line(emulator: Emulator) -> None:
-    facts = make_facts(destination=make_state(make_config(4096)))
+    facts = make_facts(make_state(evidence="vfio"), make_state(make_config(4096)))
     device = prove(emulator, facts, Result("fail", line=MISMATCH.format(0x100, 1, 2)))
     assert codes(device) == ["config-size-differs", "trial-agrees"]
     assert "i=0x100" in device.quote

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lab.configs import make_config, patched
 from unit.makers import make_device, make_extended, make_facts, make_guest, make_state
+from vfio_preflight.judge.findings import Finding
 from vfio_preflight.judge.model import preflight
 from vfio_preflight.judge.undecided import settle
 from vfio_preflight.pci.state import Bar, ConfigState
@@ -31,6 +32,10 @@ def texts(source: ConfigState, destination: ConfigState) -> list[str]:
 
 def verdict(source: ConfigState, destination: ConfigState) -> str:
     return preflight(make_facts(source, destination)).devices[0].verdict
+
+
+def findings(source: ConfigState, destination: ConfigState) -> tuple[Finding, ...]:
+    return preflight(make_facts(source, destination)).devices[0].findings
 
 
 KNOWN = with_bar(0xC, (BAR,), "vfio")
@@ -158,8 +163,29 @@ def test_extended(identifier: int, body: int, at: int, value: int, expected: str
 
 
 def test_sizes_of_spaces_differ() -> None:
-    large = in_use(make_config(4096))
+    large = in_use(make_config(4096), "vfio")
     assert settle(USUAL, large) == (USUAL, large, ())
+    assert verdict(USUAL, large) == "fail"
+    # Of a device without PCI Express there is no more.
+    plain = in_use(make_config(caps=()))
+    assert settle(plain, large) == (plain, large, ())
+
+
+def test_dump_of_the_first_256_bytes() -> None:
+    """``lspci -xxx`` against ``-xxxx``, or VFIO, of one device: no false refusal, and no pass."""
+    large = make_config(4096)
+    whole, beginning = in_use(large, "vfio"), in_use(large[:256])
+    for one, other, code in (
+        (beginning, whole, "source-unknown"),
+        (whole, beginning, "destination-unknown"),
+    ):
+        assert verdict(one, other) == "unknown"
+        found = {str(each.code): each.text for each in findings(one, other)}
+        assert "only the first 256 bytes" in found[code]
+        assert "config-identical" not in found
+    # What is known decides.
+    revised = in_use(patched(large, 0x08, large[0x08] ^ 1)[:256])
+    assert verdict(revised, whole) == "fail"
 
 
 BYTES = st.binary(min_size=256, max_size=256)

@@ -97,6 +97,31 @@ def test_what_a_killed_writer_left_goes_with_the_next_one(age: int, directory: P
     assert sorted(os.listdir(directory)) == [".new.tmp", "a.json", "b.json"]
 
 
+def test_what_killed_writers_left_is_swept_without_a_next_one(directory: Path) -> None:
+    jsondir.sweep(str(directory))
+    jsondir.store(str(directory), "a", 1)
+    for name, seconds in (("old", 3600), ("new", 0)):
+        (directory / f".{name}.tmp").touch()
+        os.utime(directory / f".{name}.tmp", (time.time() - seconds,) * 2)
+    os.utime(directory / "a.json", (0, 0))
+    jsondir.sweep(str(directory))
+    assert sorted(os.listdir(directory)) == [".new.tmp", "a.json"]
+    os.utime(directory / ".new.tmp", (0, 0))
+    directory.chmod(0o777)
+    jsondir.sweep(str(directory))
+    assert ".new.tmp" in os.listdir(directory), "somebody else's, perhaps"
+
+
+def test_latest_entry_stays_though_the_clock_was_set_back(directory: Path) -> None:
+    for number in range(3):
+        assert jsondir.store(str(directory), f"{number}", number)
+        os.utime(directory / f"{number}.json", (time.time() + 86400 + number,) * 2)
+    for name in ("3", "4"):
+        assert jsondir.store(str(directory), name, name, limit=3)
+        assert jsondir.load(str(directory), name) == name
+    assert jsondir.names(str(directory)) == ["1", "2", "4"]
+
+
 def test_entries_in_use_outlive_others(directory: Path) -> None:
     for number in range(3):
         assert jsondir.store(str(directory), f"{number}", number)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import shutil
 import subprocess
@@ -147,6 +148,8 @@ def test_hexdump_canonical_with_folded_rows(config: bytes) -> None:
         ("hexdump",),
         ("hexdump", "-v"),
         ("hexdump", "-x"),
+        ("od",),
+        ("od", "-v"),
         ("od", "-x"),
         ("od", "-xv"),
         ("od", "-Ax", "-tx2"),
@@ -172,7 +175,6 @@ def test_what_a_tool_prints(command: tuple[str, ...], config: bytes) -> None:
     [
         ("hexdump", "-b"),
         ("hexdump", "-d"),
-        ("od",),
         ("od", "-b"),
         ("od", "-td1"),
         ("xxd", "-b"),
@@ -211,11 +213,41 @@ def printed(command: tuple[str, ...], config: bytes) -> bytes:
         (lspci(SMALL).replace("\n10: ", "\n00: "), "is at 0x0, where 0x10 is expected"),
         (lspci(SMALL).replace("\n10: ", "\n* "), "is at 0x20, where 0x10 is expected"),
         ("00: de 10\n", "2 bytes are not a PCI configuration space"),
+        (lspci(SMALL)[:-8], "and copy all rows"),
+        (gzip.compress(SMALL), "compressed (gzip); undo that first (zcat)"),
+        (bytes(256), "every byte reads 00: nothing was read"),
+        (lspci(bytes(4096)), "every byte reads 00: nothing was read"),
         ("*\n100: 00\n", "is at 0x100, where 0x0 is expected"),
     ],
 )
 def test_not_a_dump(text: str | bytes, part: str) -> None:
     assert part in complaint(text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "latin-1"])
+@SIZES
+def test_text_of_other_systems(encoding: str, config: bytes) -> None:
+    text = lspci(config).replace("\n", "\r\n")
+    assert parse(text.encode(encoding), "x").state.config == config
+
+
+def test_utf16_of_a_dumps_size_is_no_dump() -> None:
+    text = lspci(SMALL)[:127]
+    assert len(text.encode("utf-16")) == 256
+    assert "no bytes found" in complaint(text.encode("utf-16"))
+
+
+def test_marks_of_html_and_terminals() -> None:
+    rows = lspci(SMALL).splitlines()
+    for lines in (
+        ["<pre>" + rows[0], *rows[1:-1], rows[-1] + "</pre>"],
+        [f"{row}<br>" for row in rows],
+        [f"&gt; {row}" for row in rows],
+        [row.replace(" ", "&nbsp;") for row in rows],
+        [f"\x1b[1;32m{row}\x1b[0m\x1b[K" for row in rows],
+        [f"\u200b{row}" for row in rows],
+    ):
+        assert read("\n".join(lines)).config == SMALL, lines[0]
 
 
 def test_folded_rows_without_a_closing_line_are_cut_short() -> None:

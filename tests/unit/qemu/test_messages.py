@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lab import make_config
@@ -227,6 +227,7 @@ def test_guest_device_on_root_bus_and_unknown_form() -> None:
     assert guest_device("ram") == "'ram'"
 
 
+@example("\\", b"")
 @given(st.text(), st.binary(max_size=300))
 def test_any_text_is_survived(text: str, config: bytes) -> None:
     lines = f"{text}\n{BAD.format(0x63, 1, 2)} {text}"

@@ -271,7 +271,7 @@ def test_sizes_of_blocks(block: str, part: str, line: str) -> None:
         ("cpu: incoming version_id 14 is too new for local version_id 12", "version-id", "14"),
         ("VM subsection 'hpet/x' in 'hpet' does not exist", "subsection", "'hpet/x'"),
         ("12 != 14", "field-not-equal", "12"),
-        ('Unknown ramblock "0000:00:09.0/qxl.vram", cannot accept migration', "ram-block", "qxl"),
+        ('Unknown ramblock "0000:00:09.0/qxl.vram", cannot accept migration', "ram-missing", "qxl"),
         (
             "warning: TSC frequency mismatch between VM (1 kHz) and host (2 kHz), and TSC scaling"
             " unavailable",
@@ -342,7 +342,7 @@ def test_another_hook(said: str) -> None:
         ("guest CPU doesn't match specification: missing features: avx512f", "cpu-differs"),
         ("job 'migration out' canceled by client", "cancelled"),
         ("State blocked by non-migratable device '0000:00:04.0/ivshmem'", "not-migratable"),
-        ("State blocked by non-migratable CPU device (invtsc flag)", "not-migratable"),
+        ("State blocked by non-migratable CPU device (invtsc flag)", "guest-blocks"),
     ],
 )
 def test_libvirts_own(line: str, kind: str) -> None:
@@ -463,3 +463,203 @@ MUCH = 2 << 20
 def test_much_text_ends(line: str) -> None:
     with ends():
         read(line * (MUCH // len(line)))
+
+
+# --- no more than it can -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "error: internal error: resetting the bridge failed: Device or resource busy",
+        "error: Operation not supported: cannot migrate domain: Migration disabled",
+        "error: internal error: cannot read '/srv/x': Permission denied",
+        "libvirt.libvirtError: unsupported configuration: VFIO migration is disabled",
+        "qemu-kvm: warning: vfio 0000:81:00.4: Could not enable error recovery for the device",
+        "qemu-kvm: warning: vfio_container_dma_map(0x55, 0xc0000, 0xb000, 0x7f) = -22 (Invalid)",
+        "libvirtd: The certificate files were read again",
+        "[    9.1] vfio-pci 0000:01:00.0: enabling device (0000 -> 0003)",
+        "[    9.1] vfio-pci 0000:01:00.0: vgaarb: changed VGA decodes: olddecodes=io+mem",
+        "[    9.1] mlx5_vfio_pci 0000:81:00.4: enabling device (0000 -> 0002)",
+        "[    9.1] mlx5_vfio_pci 0000:81:00.4: vfio_ecap_init: hiding ecap 0x19@0x1d0",
+        "[    9.1] vfio-pci 0000:01:00.0: not ready 1023ms after FLR; waiting",
+    ],
+)
+def test_no_cause_of_a_vfio_device(line: str) -> None:
+    for attempt in read(line):
+        assert not attempt.has_cause
+        assert not attempt.telling.causes
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "parts", "others"),
+    [
+        (
+            "Migration disabled: vhost-user backend lacks VHOST_USER_PROTOCOL_F_LOG_SHMFD feature.",
+            "vhost-blocks",
+            ["no VFIO device is involved"],
+            ["enable-migration"],
+        ),
+        (
+            "State blocked by non-migratable device '0000:00:04.0/nvme'",
+            "not-migratable",
+            ["nvme device", "no VFIO device is involved"],
+            ["vendor's driver", "of a VFIO device"],
+        ),
+        (
+            "State blocked by non-migratable device '0000:00:04.0/vfio'",
+            "not-migratable",
+            ["vendor's driver"],
+            ["no VFIO device"],
+        ),
+        (
+            "State blocked by non-migratable CPU device (invtsc flag)",
+            "guest-blocks",
+            ["invtsc", "<cpu>"],
+            ["vendor's driver", "detach", "flag flag"],
+        ),
+        (
+            "Migration is disabled when VirtFS export path '/srv' is mounted in the guest",
+            "guest-blocks",
+            ["/srv", "unmount"],
+            ["emulated device", "vendor's driver"],
+        ),
+        (
+            "Failed to connect to 'node2:49153': No route to host",
+            "no-connection",
+            ["node2:49153", "firewall"],
+            ["ended the migration"],
+        ),
+        (
+            "Failed to connect to '/run/vm/chardev.sock': No such file or directory",
+            "no-connection",
+            ["socket /run/vm/chardev.sock"],
+            ["firewall", "port"],
+        ),
+        (
+            "error: internal error: unable to connect to server at 'node2:49152': No route to host",
+            "no-connection",
+            ["node2:49152", "No route to host"],
+            [],
+        ),
+        (
+            "check_section_footer: Read section footer failed: -5",
+            "stream-ended",
+            ["ended too early", "on the source"],
+            ["not named", "other length", "another length"],
+        ),
+        (
+            'Unknown ramblock "0000:00:03.0/virtio-net-pci.rom", cannot accept migration',
+            "ram-missing",
+            ["option ROM", "no VFIO device is involved"],
+            ["maxMemory"],
+        ),
+        (
+            'Failed to get "write" lock',
+            "lock",
+            ["a disk of the guest is in use"],
+            ["libvirt could not", "not named"],
+        ),
+        (
+            "2024 7 ERROR nova Live Migration failure: operation failed: guest CPU doesn't match"
+            " specification: missing features: hle,rtm: libvirt.libvirtError: operation failed",
+            "cpu-differs",
+            ["missing features: hle,rtm"],
+            ["libvirtError"],
+        ),
+        (
+            '{"level":"info","msg":"cannot migrate VMI: VMI uses a PCI host devices","reason":"X"}',
+            "manager-refused",
+            ["VMI uses a PCI host devices"],
+            ['"reason"'],
+        ),
+        (
+            "[ 9.1] vfio-pci 0000:01:00.0: not ready 65535ms after FLR; giving up",
+            "not-ready",
+            ["0000:01:00.0"],
+            ["interrupt remapping"],
+        ),
+        (
+            "[ 9.1] mlx5_vfio_pci 0000:81:00.4: failed to load state: -22",
+            "driver-resume",
+            ["0000:81:00.4", "failed to load state: -22"],
+            [],
+        ),
+        (
+            "Unknown savevm section or instance 's390_css' 0. Make sure that your current VM setup",
+            "unknown-section",
+            ["s390_css", "QEMU's builds"],
+            ["VFIO"],
+        ),
+        ("The certificate /etc/pki/CA/cacert.pem has expired", "tls", ["cacert.pem has exp"], []),
+        ("TLS handshake failed: Error in the certificate.", "tls", ["certificate"], []),
+        ("Network not found: no network with matching name 'vf-pool'", "environment", [], []),
+        (
+            "Attempt to migrate guest to the same host 4c4c4544",
+            "libvirt-refused",
+            [],
+            ["4c4c4544 a"],
+        ),
+    ],
+)
+def test_right_cause(line: str, kind: str, parts: list[str], others: list[str]) -> None:
+    found = cause(line)
+    told = f"{found.what}\n{found.why}\n{found.remedy}"
+    assert found.kind == kind
+    for part in parts:
+        assert part in told
+    for part in others:
+        assert part not in told
+
+
+def test_a_start_from_a_managed_save_has_no_source() -> None:
+    monitor = "error: internal error: process exited while connecting to monitor: "
+    found = cause(f"error: Failed to start domain 'db7'\n{monitor}{stamped(*CHAIN)}")
+    assert "the image has 20" in found.what
+    assert "the source" not in found.what + found.why + found.remedy
+
+
+def test_xml_of_a_restore_is_compared_with_the_image() -> None:
+    lines = "error: Failed to restore domain from /srv/db7.save\nerror: unsupported configuration:"
+    found = cause(f"{lines} Target domain hostdev count 0 does not match source 1")
+    assert "0 in the XML that is loaded, 1 in the image" in found.what
+    assert "virsh restore --xml" in found.remedy
+    assert "copied" not in found.why
+
+
+def test_a_record_of_an_error_in_json_is_quoted() -> None:
+    record = {"component": "virt-launcher", "level": "error", "msg": "the frobnicator failed"}
+    attempt = only(json.dumps(record))
+    assert not attempt.has_cause
+    assert "the frobnicator failed" in attempt.telling.unknown[0].text
+    assert not failed(json.dumps({"execute": "migrate_set_parameters", "arguments": {}}))
+
+
+def test_html_is_read_as_what_it_shows() -> None:
+    line = LOADING.format(VFIO).replace("'", "&#39;")
+    shown = f"<pre>{BAD.format(0x64, 0x20, 0x21)}&#10;{line}</pre>"
+    assert "of the vfio device in slot 00.0 behind 03.2" in cause(shown).what
+    coloured = f"\x1b[0;1;31mqemu-kvm: {BAD.format(0x64, 0x20, 0x21)}\x1b[0m\x1b[K"
+    assert "the destination's device has 21" in cause(coloured).what
+
+
+def test_what_libvirt_refuses_is_not_always_a_vfio_device() -> None:
+    line = "error: Requested operation is not valid: cannot migrate a domain with <{}>"
+    assert "VFIO" not in cause(line.format("interface type='vdpa'")).remedy
+    assert "VFIO" in cause(line.format("hostdev mode='subsystem' type='mdev'")).remedy
+
+
+def test_what_encloses_another_line_does_not_repeat_it() -> None:
+    line = (
+        "error: operation failed: job 'migration out' failed: Unable to write to socket: Connection"
+        " reset by peer. Message from the destination host: operation failed: job 'migration in'"
+        " failed: load of migration failed: Input/output error"
+    )
+    for entry in only(line).telling.consequences:
+        assert "load of migration failed" not in entry.what
+
+
+def test_what_is_not_named_is_left_out() -> None:
+    line = "error: operation failed: job 'migration out' failed: Channel error: Input/output error"
+    told = [entry.what for entry in only(line).telling.consequences]
+    assert told[1] == "the other side ended the migration"

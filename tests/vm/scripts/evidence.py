@@ -31,6 +31,7 @@ sys.path[:0] = [str(CHECKOUT / "plugin"), str(CHECKOUT / "tests")]
 
 from lab import make_config  # noqa: E402
 from lab.configs import patched  # noqa: E402
+from vfio_preflight.host.atomics import read_atomics  # noqa: E402
 from vfio_preflight.host.descriptors import SYSPATH, descriptor_of  # noqa: E402
 from vfio_preflight.host.vfio import VfioError, read_free, read_in_use  # noqa: E402
 from vfio_preflight.images.save_image import read_image  # noqa: E402
@@ -298,6 +299,16 @@ def row(kernel: str, container: str, case: Case) -> None:
     print("ROW", " | ".join(cells), flush=True)
 
 
+def atomics(kernel: str, case: Case) -> None:
+    """What VFIO says of AtomicOps to the root, of a device in use, and what sysfs shows of it."""
+    with running(case, False) as guest:
+        said = {name: read_in_use(name, guest.pid).state.atomics for name in case.names}
+    for name, widths in said.items():
+        shown = None if case.mdev else read_atomics(name)
+        print(f"ATOMICS {kernel} | {case.label} | VFIO {widths} | sysfs {shown}")
+        check(f"{case.label}: VFIO says of AtomicOps what sysfs shows", shown in (None, widths))
+
+
 def offers(kernel: str, case: Case) -> None:
     """What the kernel has for those who look for a device's descriptor."""
     with running(case, False) as guest:
@@ -319,6 +330,7 @@ def main() -> int:
     plain_function(PLAIN)
     for case in (cases[0], cases[2]):
         offers(kernel, case)
+        atomics(kernel, case)
     for container in ("legacy", "iommufd"):
         for case in cases:
             if container == "iommufd" and not os.path.exists("/dev/iommu"):

@@ -36,6 +36,8 @@ REMEDIES = {
     errno.EDQUOT: "make room there, or raise the quota",
     errno.EACCES: "run this as root",
     errno.EPERM: "run this as root, on files that are not immutable (lsattr)",
+    errno.EEXIST: "a directory is needed there: move away what is in its place",
+    errno.ENOTDIR: "a directory is needed there: move away what is in its place",
     errno.EXDEV: "the directory must not be a mount point of its own",
 }
 

@@ -45,7 +45,8 @@ def infer(sent: Sent, here: Traits) -> Answer:
         return Answer(None, reason)
     basis = ", ".join(f"{name} {value}" for name, value in here.facts().items())
     origin = f"the source's, with {basis}"
-    return Answer(sent.state._replace(evidence="inferred", origin=origin))
+    # AtomicOps are the other host's, whatever the device.
+    return Answer(sent.state._replace(evidence="inferred", origin=origin, atomics=None))
 
 
 def _likely(there: Traits, here: Traits, differing: list[str]) -> str:

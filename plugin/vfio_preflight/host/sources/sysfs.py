@@ -78,13 +78,15 @@ def read_pci(address: str, root: str = "/") -> ConfigState:
         config[2:4] = _hex16(directory, "device")
     virtualise_bars(config, bars)
     # Imported late: of an mdev, or beside a file, there is nothing to convert.
+    from ..atomics import read_atomics
     from .vfio_view import vfio_view
 
     view = vfio_view(bytes(config), virtual_function)
     driver = sysfs.driver_of(address, root)
     # Driver names differ from module names in dashes.
     own = OWN_VIEW.get(driver.replace("-", "_"))
-    return ConfigState(view, bars, "sysfs", f"{path}; {driver} shows {own}" if own else path)
+    origin = f"{path}; {driver} shows {own}" if own else path
+    return ConfigState(view, bars, "sysfs", origin, read_atomics(address, root))
 
 
 def shows_own_ids(address: str, root: str = "/") -> bool:

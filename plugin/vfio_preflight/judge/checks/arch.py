@@ -1,8 +1,8 @@
 """The guest's architecture: does its emulator emulate it, and was the check tried on its boards?
 
 libvirt refuses a guest whose emulator has another target (``virQEMUCapsIsArchSupported()``,
-src/qemu/qemu_capabilities.c; seen with 11.3.0). What the boards do was seen with QEMU 10.0.2: x86,
-``virt`` of Arm and of LoongArch as the model says; pSeries and s390x refuse to send VFIO devices.
+src/qemu/qemu_capabilities.c; seen with 11.3.0). What the boards do is in their table,
+``qemu.model.boards``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from ...guest.domain import Guest
 from ...pci.state import Missing
 from ...qemu.emulator.machines import EmulatorFacts
-from ...qemu.model.boards import board_of
+from ...qemu.model.boards import X86, Board, board_of
 from .. import codes
 from ..findings import Finding
 
@@ -26,24 +26,14 @@ _TARGETS = {
     "ppc64le": ("ppc64",),
     "or32": ("or1k",),
 }
-# On which the model was held against QEMU.
-_TRIED = ("x86_64", "i686", "aarch64", "loongarch64")
-# By board: what QEMU says when it is to send a VFIO PCI device, seen with the release.
-_SEEN = "10.0.2"
-_REFUSED = {
-    "s390-ccw-virtio": "State blocked by non-migratable device 'zpci'",
-    "pseries": "Migration is currently not supported with vIOMMU enabled",
-}
 _REMEDY = "correct the guest's <emulator>, or the arch of its <type>"
 
 
-def check_arch(
-    guest: Guest, emulator: EmulatorFacts | Missing, saved: bool = False
-) -> tuple[Finding, ...]:
+def check_arch(guest: Guest, emulator: EmulatorFacts | Missing) -> tuple[Finding, ...]:
     """Findings on the architecture; none for XML that names none, which libvirt would fill in."""
     if not guest.arch:
         return ()
-    return (*_mismatch(guest, emulator), *_board(guest, saved))
+    return (*_mismatch(guest, emulator), *_board(guest))
 
 
 def _mismatch(guest: Guest, emulator: EmulatorFacts | Missing) -> Iterator[Finding]:
@@ -65,18 +55,9 @@ def _mismatch(guest: Guest, emulator: EmulatorFacts | Missing) -> Iterator[Findi
         yield Finding(codes.ARCH_UNDECIDED, text, _REMEDY)
 
 
-def _board(guest: Guest, saved: bool) -> Iterator[Finding]:
-    board = board_of(guest.machine)
-    quote = _REFUSED.get(board.name) if board else None
-    if quote is not None:
-        if guest.devices and not saved:
-            yield Finding(
-                codes.SOURCE_UNDECIDED,
-                f"the guest's machine is a {guest.machine}, from which QEMU {_SEEN} refuses to send"
-                f' VFIO PCI devices, "{quote}"; other releases were not tried',
-                "detach the VFIO devices before migrating",
-            )
-    elif guest.arch not in _TRIED or (board is None and guest.arch not in ("x86_64", "i686")):
+def _board(guest: Guest) -> Iterator[Finding]:
+    board = board_of(guest.machine, guest.arch)
+    if not _is_known(guest, board):
         yield Finding(
             codes.ARCH_UNDECIDED,
             f"the check was not tried on {guest.arch[:40]!a} with machine type {guest.machine}:"
@@ -84,3 +65,12 @@ def _board(guest: Guest, saved: bool) -> Iterator[Finding]:
             " for certain",
             "have the emulator itself tried (--trial, or trial in [hook])",
         )
+
+
+def _is_known(guest: Guest, board: Board | None) -> bool:
+    # A board of an unknown name is a distributor's PC: its root bus is what the XML says it is.
+    if board is None:
+        return guest.arch in X86.architectures
+    # Devices that are never sent are never compared (checks.blockers).
+    known = board.tried or bool(board.refusal)
+    return known and guest.arch in board.target.architectures

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 
 from ...osutil.light import NamedTuple
 from ...pci.state import NO_MIGRATION, ConfigState
+from ...qemu.model.boards import board_of
 from ...qemu.model.versions import release
 from .. import codes
 from ..codes import Code
@@ -66,6 +67,7 @@ class Refusal(NamedTuple):
         return f"QEMU {since} and newer, before {'.'.join(map(str, self.until))}"
 
 
+_ON_ANY_HOST = "detach the VFIO devices before migrating"
 _FEWER = "detach all VFIO devices but one before migrating"
 REFUSALS = (
     Refusal(
@@ -145,7 +147,9 @@ def check_blockers(facts: Facts, contexts: Sequence[Context]) -> tuple[Finding, 
     # What an image holds was sent already: its QEMU did not refuse.
     if not sent or facts.image_problems:
         return ()
-    return (*_behind_viommu(facts, sent), *_several(sent), *_untracked(sent))
+    board = tuple(_of_board(facts, sent))
+    # Nothing that could be changed in the guest would help where its board is the reason.
+    return board or (*_behind_viommu(facts, sent), *_several(sent), *_untracked(sent))
 
 
 def _is_to_be_sent(context: Context, known: DeviceFacts) -> bool:
@@ -165,11 +169,23 @@ def _sent(context: Context, known: DeviceFacts) -> _Sent:
     return _Sent(context, entry.qemu, entry.process, tuple(entry.migration.split()))
 
 
+def _of_board(facts: Facts, sent: Sequence[_Sent]) -> Iterator[Finding]:
+    """What the guest's board has beside every VFIO device, and QEMU does not send."""
+    board = board_of(facts.guest.machine, facts.guest.arch)
+    if board and board.refusal:
+        # 8.0 is the first release that sends VFIO devices as they are sent today.
+        refusal = Refusal(
+            *(codes.SOURCE_BOARD, board.refusal, (8, 0), None, UNREAD, _NEWER, _ON_ANY_HOST)
+        )
+        fact = f"the guest's machine is a {facts.guest.machine[:40]} and it has VFIO devices"
+        yield from _findings((refusal,), sent, fact, "")
+
+
 def _behind_viommu(facts: Facts, sent: Sequence[_Sent]) -> Iterator[Finding]:
     viommu = facts.guest.viommu
     if viommu.model:
         fact = f"the guest has a virtual IOMMU ({viommu.model[:40]}) and VFIO devices"
-        yield from _findings(codes.SOURCE_VIOMMU, sent, fact, viommu.doubt)
+        yield from _findings(_rows(codes.SOURCE_VIOMMU), sent, fact, viommu.doubt)
 
 
 def _several(sent: Sequence[_Sent]) -> Iterator[Finding]:
@@ -180,10 +196,10 @@ def _several(sent: Sequence[_Sent]) -> Iterator[Finding]:
         return
     if lacking:
         fact = f"the guest has {len(sent)} VFIO devices, and {_listed(lacking)} cannot do P2P"
-        yield from _findings(codes.SOURCE_SEVERAL, able, fact, _doubt_of_several(able))
+        yield from _findings(_rows(codes.SOURCE_SEVERAL), able, fact, _doubt_of_several(able))
     elif len(able) == len(sent) and all(device.qemu for device in able):
         fact = f"the guest has {len(sent)} VFIO devices"
-        yield from _findings(codes.SOURCE_UNDECIDED, able, fact, "")
+        yield from _findings(_rows(codes.SOURCE_UNDECIDED), able, fact, "")
 
 
 def _doubt_of_several(able: Sequence[_Sent]) -> str:
@@ -203,7 +219,7 @@ def _untracked(sent: Sequence[_Sent]) -> Iterator[Finding]:
     found = [device for device in sent if _is_untracked(device.context)]
     if found:
         fact = f"{_NO_TRACKING}=off on {_listed([device.name for device in found])}"
-        yield from _findings(codes.SOURCE_DIRTY_TRACKING, found, fact, "")
+        yield from _findings(_rows(codes.SOURCE_DIRTY_TRACKING), found, fact, "")
 
 
 def _is_untracked(context: Context) -> bool:
@@ -218,10 +234,16 @@ def _is_untracked(context: Context) -> bool:
     )
 
 
-def _findings(code: Code, devices: Sequence[_Sent], fact: str, doubt: str) -> Iterator[Finding]:
-    """The finding for a fact that ``code`` stands for; none if no release that is known refuses."""
+def _rows(code: Code) -> list[Refusal]:
     # Newest first: its words are quoted where the release is not known.
-    for refusal in reversed([row for row in REFUSALS if row.code is code]):
+    return [row for row in reversed(REFUSALS) if row.code is code]
+
+
+def _findings(
+    refusals: Sequence[Refusal], devices: Sequence[_Sent], fact: str, doubt: str
+) -> Iterator[Finding]:
+    """The finding for a fact by the first of ``refusals`` that a release known of makes, if any."""
+    for refusal in refusals:
         versions = [device.qemu for device in devices if refusal.holds(device.qemu)]
         if versions:
             version = max(versions, key=refusal.is_certain)

@@ -58,12 +58,17 @@ REMEDY_HARD = (
 
 
 class Verdict(NamedTuple):
-    """What :func:`check_config_space` found; members as in ``DeviceReport``."""
+    """What :func:`check_config_space` found; members as in ``DeviceReport``.
+
+    ``sent`` is what a trial by the destination's binary alone is to load, if that would not make
+    the same of the source's state as the source's own does.
+    """
 
     findings: tuple[Finding, ...]
     mendable: bool = False
     quote: str = ""
     prediction: Prediction | None = None
+    sent: ConfigState | None = None
 
 
 def check_config_space(
@@ -72,19 +77,23 @@ def check_config_space(
     environment: Environment,
     skip_vsc_check: bool | None,
     remedy: str,
+    sender: Environment | None = None,
 ) -> Verdict:
     """Compare as the destination's QEMU would.
 
     ``environment`` says where the guest sees the device; ``skip_vsc_check`` is the property's
     effective value there, None where it is not known. ``remedy`` is what to do when only Vendor
-    Specific Information is in the way. Raises PropertyError as ``realise`` does.
+    Specific Information is in the way. ``sender`` is the environment on the source, by default the
+    same. Raises PropertyError as ``realise`` does.
     """
+    sender = sender or environment
     # Tolerant first: if QEMU refuses the device, no mask matters.
     tolerant = realise(destination, environment._replace(skip_vsc_check=True))
     if isinstance(tolerant, Refusal):
         return _refused(tolerant)
     # The property only clears masks: it neither refuses a device nor changes a byte.
-    stream = tolerant.config if _are_same(source, destination) else _stream(source, environment)
+    same = sender == environment and _are_same(source, destination)
+    stream = tolerant.config if same else stream_of(source, sender)
     if isinstance(stream, Refusal):
         return _source_refused(stream)
     # QEMU's load reads the size of its own device from the stream, so the rest is misaligned.
@@ -151,7 +160,7 @@ def _compared_strictly(
     return compare(stream, strict)
 
 
-def _stream(source: ConfigState, environment: Environment) -> bytes | Refusal:
+def stream_of(source: ConfigState, environment: Environment) -> bytes | Refusal:
     """What the source sends: a stream's bytes as they are, or what QEMU makes of a device."""
     # A stream is compared as it is: it already went through a QEMU.
     if source.evidence == "stream":

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from ...pci.registers import locate
 from ...pci.space import identity
 from ...pci.state import EVIDENCE, NO_MIGRATION, ConfigState
-from ...qemu.model.versions import behaviour
 from ...qemu.model.vfio_pci import Environment, Refusal, compare, realise
 from .. import codes
 from ..context import Context
@@ -71,11 +70,8 @@ def _contradictions(facts: DeviceFacts, context: Context) -> Iterator[Finding]:
             # A record that was made late need not be what QEMU read when it started.
             yield from contradictions("source", facts.source, entry.state)
         else:
-            there = context.environment
             # The record was made on the first host, whose QEMU may have added other bytes.
-            if entry.qemu:
-                there = there._replace(behaviour=behaviour(entry.qemu))
-            yield from contradicts_record(facts.source, entry.state, there)
+            yield from contradicts_record(facts.source, entry.state, context.sender)
     # A second opinion is only ever of the destination: the source's device is not on this host.
     if isinstance(facts.destination, ConfigState) and facts.second_opinion is not None:
         yield from contradictions("destination", facts.destination, facts.second_opinion)

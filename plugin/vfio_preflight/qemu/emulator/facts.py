@@ -139,7 +139,7 @@ def _ask(executable: Executable, deadline: float) -> EmulatorFacts:
 
     try:
         packed = apart(lambda: _asked(executable, deadline), deadline, EmulatorError)
-        return _unpack(executable.path, packed)
+        return from_json(executable.path, packed)
     except EmulatorError as error:
         raise EmulatorError(f"emulator {executable.path}: {error}") from error
     except ExecutableError as error:
@@ -279,7 +279,7 @@ def _cached(cache_dir: str | None, executable: Executable) -> EmulatorFacts | No
     packed = jsondir.load(cache_dir, _cache_name(executable))
     try:
         # The key has the file's identity: after a package's upgrade the entry is not used.
-        return _unpack(executable.path, packed) if packed["key"] == _key(executable) else None
+        return from_json(executable.path, packed) if packed["key"] == _key(executable) else None
     # A cache is a convenience: what cannot be read is asked for again.
     except _MALFORMED:
         return None
@@ -296,11 +296,14 @@ def _key(executable: Executable) -> list[Any]:
 
 
 def _pack(executable: Executable, facts: EmulatorFacts) -> dict[str, Any]:
-    """Turn facts into JSON; the few distinct compat entries are written once and referred to."""
+    return {"key": _key(executable), **to_json(facts)}
+
+
+def to_json(facts: EmulatorFacts) -> dict[str, Any]:
+    """Facts as JSON; the few distinct compat entries are written once and referred to."""
     entries = list(dict.fromkeys(e for m in facts.machines.values() for e in m.compat))
     index = {entry: number for number, entry in enumerate(entries)}
     return {
-        "key": _key(executable),
         "version": facts.version,
         "package": facts.package,
         "compat-props-known": facts.compat_props_known,
@@ -315,7 +318,11 @@ def _pack(executable: Executable, facts: EmulatorFacts) -> dict[str, Any]:
     }
 
 
-def _unpack(path: str, packed: Mapping[str, Any]) -> EmulatorFacts:
+def from_json(path: str, packed: Mapping[str, Any]) -> EmulatorFacts:
+    """What :func:`to_json` made of the facts of the emulator at ``path``.
+
+    Raises LookupError, TypeError, ValueError or AttributeError for what it did not make.
+    """
     entries = [tuple(entry) for entry in packed["compat-entries"]]
     machines = (
         MachineType(name, alias, deprecated, is_default, tuple(entries[n] for n in numbers))

@@ -232,6 +232,41 @@ def _block(groups: Mapping[str, str], context: Context) -> Texts | None:
     )
 
 
+# The first words of the reasons above that hold for a block that is missing, too.
+_ABSENT = (
+    (
+        r"\.rom$",
+        "it is the option ROM of an emulated device, which the destination's guest does not have at"
+        " that address, or has without a ROM (<rom enabled='no'/>, rombar=0, or a file of the"
+        " package ipxe-qemu that is missing there)",
+    ),
+    (
+        r"bios|flash|edk2|pc\.rom",
+        "it is firmware: the destination's guest was started with another (UEFI and BIOS, another"
+        " machine type)",
+    ),
+    (
+        r"vram|vga|qxl|cirrus|bochs|framebuffer",
+        "it is the memory of a video device, which the destination's guest does not have at that"
+        " address: another <model> of video device, or another address",
+    ),
+)
+
+
+def _absent(groups: Mapping[str, str], context: Context) -> Texts | None:
+    block = groups["block"]
+    for pattern, why in _ABSENT:
+        if re.search(pattern, block):
+            return Texts(
+                f"the source sent memory block '{block}', which the destination's guest does not"
+                " have",
+                f"{why}; {NO_VFIO}",
+                "compare the guest's XML on both hosts, hot-plugged devices and addresses included;"
+                " use the same packages of QEMU, ROMs and firmware",
+            )
+    return None
+
+
 def _size(count: int) -> str:
     for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if count >= unit and count % unit == 0:
@@ -243,4 +278,5 @@ DECODERS: dict[str, Callable[[Mapping[str, str], Context], Texts | None]] = {
     "bad-config-data": _config_byte,
     "virtio-features": _features,
     "ram-size": _block,
+    "ram-missing": _absent,
 }

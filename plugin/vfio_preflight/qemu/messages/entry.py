@@ -39,6 +39,15 @@ _OF_SECTIONS = (
     *("section-footer", "unknown-section", "version-id", "subsection", "hook-failed"),
     *("not-migratable", "load-failed", "field-not-equal"),
 )
+# What their texts say of VFIO devices, and not of others.
+_OF_VFIO = (
+    ", or, of a VFIO device, its driver has no migration support",
+    ", or a VFIO device there has no migration support",
+    "; a VFIO device needs its vendor's driver",
+    "; a VFIO device then needs its vendor's driver",
+)
+# What libvirt calls such devices.
+_NOT_VFIO = ("vdpa", "usb", "scsi", "scsi_host", "vhostuser")
 _HOST = re.compile(r"(?:host=|\"host\": ?\")([0-9a-f:.]{4,12})")
 _TO_DO = re.compile(r"(?:; |\n  )to do(?: for [^:\n]{1,256})?: ")
 
@@ -81,6 +90,14 @@ def _filled(found: Found, text: str, context: Context) -> Texts:
     )
     if found.message.kind in _OF_SECTIONS and "/" in section and not is_vfio(section):
         why = f"{why}; it is an emulated device, {NO_VFIO}"
+    if found.message.kind == "unknown-section" and "/" not in section:
+        why = f"{why}; it is no PCI device: most often QEMU's builds or machine types differ"
+    what = what.replace(f": error {NOT_NAMED}", "")
+    if device in _NOT_VFIO:
+        remedy = remedy.replace(_OF_VFIO[-1], "")
+    if found.message.kind in _OF_SECTIONS and section and not is_vfio(section):
+        for clause in _OF_VFIO:
+            why, remedy = why.replace(clause, ""), remedy.replace(clause, "")
     return Texts(what, why.strip(), remedy)
 
 

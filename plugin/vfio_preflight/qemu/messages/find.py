@@ -12,13 +12,27 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from ...osutil.light import NamedTuple
-from .message import CONSEQUENCE, NOT_NAMED, TELLING, Line, Message, core, cut, parts, whole
+from .message import (
+    CAUSE,
+    CONSEQUENCE,
+    NOT_NAMED,
+    NOTE,
+    TELLING,
+    Line,
+    Message,
+    core,
+    cut,
+    parts,
+    whole,
+)
 from .table import MESSAGES
 
 # Characters around its core in which a template is looked for.
 _AROUND = 640
 # How often a line is looked for in one line of text, which may be a whole log in one string.
 _TIMES = 16
+# So many words are nobody else's.
+_OWN_WORDS = 5
 # Words of the longest core, and some more.
 _MOST_WORDS = 40
 _WORDS = {n: " " for n in range(128) if not (chr(n).isalnum() or chr(n) in "_\n")}
@@ -26,6 +40,7 @@ _WORDS = {n: " " for n in range(128) if not (chr(n).isalnum() or chr(n) in "_\n"
 _LOWER = {n: n + 32 for n in range(ord("A"), ord("Z") + 1)}
 # What stands behind a line in JSON.
 _STRING_ENDS = re.compile(r'"(?:, ?"\w{1,64}":.*|[}\]"\']{0,9})$')
+_WARNING = "warning: "
 _END = " .\u2026\"'\\"
 
 
@@ -152,11 +167,32 @@ def _occurrences(form: Form, text: str, lower: str) -> Iterator[Found]:
         found = _whole(form.line.template).search(text, max(0, at - _AROUND), end)
         if found is None and len(form.core) >= TELLING:
             found = _cut(form.line.template).search(text, max(0, at - _AROUND), end)
+            if found is not None and found.start() == at and _is_anothers(form, text, at):
+                found = None
         if found is not None:
             is_whole = found.re is _whole(form.line.template)
-            yield _found(form, found)._replace(is_whole=is_whole)
+            yield _as_said(_found(form, found)._replace(is_whole=is_whole), text)
         after = max(at + len(form.core), found.end() if found else 0)
         at, times = lower.find(form.core, after), times + 1
+
+
+def _as_said(found: Found, text: str) -> Found:
+    """After what QEMU only warns of it goes on (warn_report): it is no cause."""
+    if (
+        found.message.role == CAUSE
+        and text[max(0, found.start - len(_WARNING)) : found.start].lower() == _WARNING
+    ):
+        return found._replace(message=found.message._replace(role=NOTE))
+    return found
+
+
+def _is_anothers(form: Form, text: str, at: int) -> bool:
+    """Whether a piece without its beginning is the end of another sentence.
+
+    "the lookup failed: Device or resource busy" is not what is left of "failed to open NODE: …".
+    """
+    begins = form.line.template.lower().startswith(form.core)
+    return not begins and len(form.words) < _OWN_WORDS and text[:at].rstrip()[-1:].isalpha()
 
 
 def _beginning(form: Form, text: str, lower: str) -> Iterator[Found]:
@@ -165,7 +201,9 @@ def _beginning(form: Form, text: str, lower: str) -> Iterator[Found]:
     left = lower[at : at + len(form.core)].rstrip(_END)
     if at < 0 or len(left) < TELLING or not form.core.startswith(left):
         return
-    if lower[at + len(left) :].strip(_END):
+    # "VFIO migration is disabled" is not the beginning of "Migration is disabled when …".
+    continues = text[:at].rstrip()[-1:].isalnum()
+    if continues or lower[at + len(left) :].strip(_END):
         return
     groups = dict.fromkeys(form.names, NOT_NAMED)
     quote = text[at : at + len(left)]
@@ -181,7 +219,10 @@ def _found(form: Form, found: re.Match[str]) -> Found:
     quote = found[0].rstrip()
     # The line ended before the string did that it stands in.
     if form.line.template.endswith(":text}"):
-        quote = _STRING_ENDS.sub("", quote)
+        behind = _STRING_ENDS.search(quote)
+        if behind is not None:
+            quote = quote[: behind.start()]
+            groups[form.names[-1]] = groups[form.names[-1]].rstrip().replace(behind[0], "")
     return Found(
         form.message,
         form.line,
@@ -206,7 +247,17 @@ def _trimmed(hit: Found, hits: list[Found], text: str) -> Found:
     if not inner:
         return hit
     end = min(inner)
-    return hit._replace(end=end, quote=text[hit.start : end].rstrip(" :"))
+    quote = text[hit.start : end].rstrip(" :")
+    groups = {name: _left(value, quote) for name, value in hit.groups.items()}
+    return hit._replace(end=end, quote=quote, groups=groups)
+
+
+def _left(value: str, quote: str) -> str:
+    """What is left of a value in a quote that ends earlier."""
+    if value in quote:
+        return value
+    at = quote.find(value[:TELLING])
+    return quote[at:] if at >= 0 else NOT_NAMED
 
 
 def _apart(hits: list[Found]) -> list[Found]:

@@ -14,6 +14,8 @@ _MOST_LINES = 10_000
 _MOST_BLOCKS = 1000
 # What shows that a line was cut off.
 _CUT = ("...", "\u2026", "...'", '..."')
+# How libvirt's lines of a command begin: an option, a variable, the program.
+_COMMAND = ("-", "LC_ALL=", "PATH=", "HOME=", "USER=", "XDG_", "QEMU_", "/")
 _REFUSAL = "hook-refused"
 _HOOKS = ("hook-refused", "hook-failed")
 
@@ -53,8 +55,9 @@ def _alone(lines: list[Piece], words: list[str]) -> tuple[dict[int, list[Found]]
     last = next((n for n in range(len(lines) - 1, -1, -1) if lines[n].text.strip()), -1)
     for number in range(len(lines) - 1, -1, -1):
         text = lines[number].text
-        # Most of a log are command lines, which say nothing.
-        found = [] if text.endswith(" \\") else find(text, words[number].split())
+        # Most of a log are the lines of a command, which say nothing.
+        is_argument = text.endswith(" \\") and text.startswith(_COMMAND)
+        found = [] if is_argument else find(text, words[number].split())
         if not found and (number == last or text.endswith(_CUT) or is_program(text)):
             found = beginning(text, words[number].split())
         if found:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from ...osutil.foreign import plain
 from ...osutil.light import NamedTuple
 
 # How many lines a wrapped one may have, and how short the first of them may be.
@@ -40,11 +41,17 @@ class Piece(NamedTuple):
 def pieces(text: str) -> list[Piece]:
     """The lines of ``text``; only ``\\n`` ends one, and what stands for it inside a string."""
     found = []
+    # Most texts have no such marks, and some a million lines.
+    is_plain = plain(text) == text
     for number, line in enumerate(text.split("\n"), 1):
         if "\\" in line and _ESCAPED.search(line):
-            found += [Piece(number, part) for part in _unescaped(line).split("\n")]
-        else:
+            shown = _unescaped(line)
+        elif is_plain:
             found.append(Piece(number, line.rstrip("\r")))
+            continue
+        else:
+            shown = line
+        found += [Piece(number, part.rstrip("\r")) for part in plain(shown).split("\n")]
     return found
 
 

@@ -17,7 +17,14 @@ NOT_NAMED = "(not named)"
 
 # What a part looks like. No repetition is without a bound: lines of a log may have any length.
 CLASSES = {
-    "device": r"[0-9a-zA-Z_][0-9a-zA-Z_:.-]{0,63}",
+    # A host's device has a digit in its address or UUID: "domain: Migration disabled" is of none.
+    "device": r"(?=[a-zA-Z_:.-]{0,63}[0-9])[0-9a-zA-Z_][0-9a-zA-Z_:.-]{0,63}",
+    # A driver or type of QEMU's: vfio-pci.
+    "type": r"[0-9a-zA-Z_][0-9a-zA-Z_:-]{0,63}",
+    # What a kernel's driver says, unless it is what it says of every device.
+    "complaint": r"(?!enabling device|vgaarb|vfio_e?cap_init: hiding|Relaying device request"
+    r"|vfio_bar_restore|resetting|reset done|restoring|Removing from iommu|Adding to iommu"
+    r"|firmware version)[^\r\n]{1,256}",
     "word": r"[^\s'\",]{1,128}",
     "number": r"-?\d{1,20}",
     "hex": r"(?:0x)?[0-9a-fA-F]{1,40}",
@@ -25,6 +32,11 @@ CLASSES = {
     "short": r"[^\r\n]{1,128}?",
     "text": r"[^\r\n]{1,256}",
     "machine": r"[\w.+-]{1,64}",
+    # What GnuTLS finds wrong with a certificate (virNetTLSSessionCheckCertificate).
+    "defect": r"(?:[^\r\n ]{0,200} ?)(?:hasn't got a known issuer|is not trusted|has been revoked"
+    r"|has expired|is not yet act(?:ive|ivated)|uses an insecure algorithm)",
+    # Nova repeats an error behind its type: "…: libvirt.libvirtError: …".
+    "features": r"(?:(?!: libvirt)[^\r\n]){1,256}",
     # What a migration is besides the common one.
     "mode": r"(?:postcopy migration|background snapshot)",
     # A hook's path, its guest and operation, as libvirt puts them into a command line.

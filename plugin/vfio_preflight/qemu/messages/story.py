@@ -46,6 +46,9 @@ _HINTS = (
     ("migration out", MIGRATION),
     ("cannot migrate", MIGRATION),
     ("failed to migrate", MIGRATION),
+    ("unable to migrate", MIGRATION),
+    ("live migration failure", MIGRATION),
+    ("starting online/live migration", MIGRATION),
 )
 _GUEST = re.compile(r"-name '?(?:guest=)?([^,\s']{1,256})|vm='([^']{1,256})'")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.]{0,10}(?:Z|\+0000)?")
@@ -210,8 +213,7 @@ def _attempts(lines: list[Piece], facts: Known) -> list[_Open]:
 def _is_command(text: str, in_command: bool) -> bool:
     """Whether a line is of the command line that libvirt writes to the log."""
     return (
-        text.endswith(" \\")
-        or (in_command and _ARGUMENT.match(text) is not None)
+        (_ARGUMENT.match(text) is not None and (in_command or text.endswith(" \\")))
         or text.startswith("LC_ALL=")
         or (" -name " in text and " -machine " in text and text.lstrip().startswith("/"))
     )

@@ -31,13 +31,16 @@ HOST: tuple[Message, ...] = (
         " QEMU builds",
         _CPU,
         _lines(
-            "guest CPU doesn't match specification: {features:text}",
+            "guest CPU doesn't match specification: {features:features}",
             "guest CPU doesn't match specification",
             "guest and host CPU are not compatible: {features:text}",
             "the CPU is incompatible with host CPU: {features:text}",
             "the CPU is incompatible with host CPU",
             "CPU is incompatible with host CPU: {features:text}",
             "operation failed: the CPU is incompatible",
+            "Unacceptable CPU info: {features:text}",
+            "CPU doesn't have compatibility",
+            "host doesn't support hyperv '{features:quoted}' feature",
         ),
     ),
     Message(
@@ -169,14 +172,33 @@ HOST: tuple[Message, ...] = (
     ),
     Message(
         "lock",
-        "libvirt could not get the lock of the guest or of its disk: {reason}",
-        "another job on the guest takes long, or another host has the disk",
-        "wait for the job (virsh domjobinfo), or see who has the disk",
+        "libvirt could not get the lock of the guest: {reason}",
+        "another job on the guest takes long",
+        "wait for the job (virsh domjobinfo)",
         _lines(
             "Timed out during operation: cannot acquire state change lock {reason:text}",
             "cannot acquire state change lock",
-            'Failed to get "write" lock',
         ),
+    ),
+    Message(
+        "lock",
+        "a disk of the guest is in use: QEMU could not lock it",
+        "another QEMU has it open: the guest runs twice, the source has not let go of it, or"
+        " qemu-img or a backup is at work; the line behind it, or the log, names the file",
+        "see who has the file open (lsof, on all hosts that share it), and end that",
+        _lines(
+            'Failed to get "write" lock',
+            'Failed to get shared "write" lock',
+            'Failed to get "consistent read" lock',
+        ),
+    ),
+    Message(
+        "lock",
+        "the disk is {disk}",
+        "QEMU asks so where it could not lock it",
+        "see who has the file open",
+        _lines("Is another process using the image [{disk:short}]"),
+        NOTE,
     ),
     Message(
         "rights",

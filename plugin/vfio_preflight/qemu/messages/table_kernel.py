@@ -45,7 +45,7 @@ KERNEL: tuple[Message, ...] = (
         " does not answer",
         _EQUAL + "; see the lines around it in the kernel's log of both hosts",
         tuple(
-            Line(f"{driver} {{device:device}}: {{reason:text}}", "")
+            Line(f"{driver} {{device:device}}: {{reason:complaint}}", "")
             for driver in (
                 *("mlx5_vfio_pci", "qat_vfio_pci", "xe_vfio_pci", "hisi-acc-vfio-pci"),
                 *("hisi_acc_vfio_pci", "virtio_vfio_pci", "pds_vfio_pci", "pds_vfio_lm"),
@@ -71,10 +71,51 @@ KERNEL: tuple[Message, ...] = (
         "switch the IOMMU and interrupt remapping on in the firmware; see the group's other"
         " devices",
         _lines(
-            "vfio-pci {device:device}: {reason:text}",
+            "vfio-pci {device:device}: Device is ineligible for IOMMU domain attach {reason:text}",
+            "vfio-pci {device:device}: Firmware has requested this device have a 1:1 IOMMU mapping,"
+            " {reason:text}",
+            "vfio-pci {device:device}: {driver:word}: Failed to setup iommu ops {reason:text}",
             "vfio_iommu_type1_attach_group: No interrupt remapping {reason:text}",
             "vfio_pin_page_external: RLIMIT_MEMLOCK ({reason:number}) exceeded",
             "vfio_pin_pages_remote: RLIMIT_MEMLOCK ({reason:number}) exceeded",
         ),
+    ),
+    Message(
+        "not-ready",
+        "device {device} does not answer its driver on the host: {reason}",
+        "it did not come back from a reset or from sleep, or has lost its slot or its power",
+        "see lspci for it ('rev ff' is a device that is gone); take it off the bus and scan again"
+        " (/sys/bus/pci/devices/…/remove, /sys/bus/pci/rescan), or restart the host",
+        _lines(
+            "vfio-pci {device:device}: not ready {n:number}ms after {reason:text}; giving up",
+            "vfio-pci {device:device}: {reason:short}, device inaccessible",
+            "vfio-pci {device:device}: timed out waiting for {reason:text}",
+            "vfio-pci {device:device}: can't change power state {reason:text}",
+            "vfio-pci {device:device}: Refused to change power state {reason:text}",
+        ),
+    ),
+    Message(
+        "device-not-opened",
+        "vfio-pci could not take device {device}: {reason}",
+        "a driver of the host still has its memory or its slot (the console's frame buffer, a"
+        " driver that was not unbound)",
+        "see /proc/iomem and the device's driver; keep the host's drivers off it (driver_override,"
+        " video=efifb:off)",
+        _lines(
+            "vfio-pci {device:device}: BAR {n:number}: can't reserve {reason:text}",
+            "vfio-pci {device:device}: BAR {n:number} [{kind:short}]: can't reserve {reason:text}",
+        ),
+    ),
+    Message(
+        "reset",
+        "device {device} is being reset by the kernel",
+        "after a guest had it, or before one gets it",
+        "nothing, if it comes back",
+        _lines(
+            "vfio-pci {device:device}: not ready {n:number}ms after {reason:short}; waiting",
+            "vfio-pci {device:device}: vfio_bar_restore: reset recovery - restoring BARs",
+            "vfio-pci {device:device}: Relaying device request to user {n:text}",
+        ),
+        NOTE,
     ),
 )

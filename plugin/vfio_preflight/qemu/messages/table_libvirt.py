@@ -118,9 +118,65 @@ LIBVIRT: tuple[Message, ...] = (
             "Migration with lock driver {reason:word} requires cookie support",
             "this libvirtd instance allows migration only with VIR_MIGRATE_TLS flag",
             "hostname on destination resolved to localhost, but migration requires an FQDN",
-            "domain '{reason:quoted}' is already active",
-            "domain '{reason:quoted}' already exists with uuid",
             "Domain not found: no domain with matching name '{reason:quoted}'",
+        ),
+    ),
+    Message(
+        "libvirt-refused",
+        "the destination has a guest of this name or UUID already: {reason}",
+        _OWN,
+        "see virsh list --all there: end or undefine what is left of it, if it is no other guest",
+        _lines(
+            "domain '{reason:quoted}' is already defined with uuid",
+            "domain '{reason:quoted}' already exists with uuid",
+            "domain '{reason:quoted}' is already active",
+        ),
+    ),
+    Message(
+        "environment",
+        "this host lacks what the guest's XML names: {what}",
+        "a network, bridge or disk that the guest has on the source is not there",
+        "make it as on the source; no VFIO device is involved, unless the network is one of VFs",
+        _lines(
+            "Network not found: no network with matching name '{what:quoted}'",
+            "network '{what:quoted}' is not active",
+            "Cannot get interface MTU on '{what:quoted}'",
+            "Cannot access storage file '{what:quoted}'",
+            "Cannot access backing file '{what:quoted}'",
+            "Storage pool not found: no storage pool with matching name '{what:quoted}'",
+        ),
+    ),
+    Message(
+        "libvirt-refused",
+        "the destination is the source, or has its id: {id}",
+        "libvirt knows hosts by the system's UUID, which some vendors give to many",
+        "name another host; give each host an id of its own (host_uuid in libvirtd.conf)",
+        _lines("Attempt to migrate guest to the same host {id:word}"),
+    ),
+    Message(
+        "environment",
+        "the destination has no port left for the migration: {what}",
+        "each migration takes one, and each disk that is copied; others have them, or left them"
+        " behind",
+        "see ss -ltnp there; migrate fewer guests at a time, or raise migration_port_max in"
+        " qemu.conf",
+        _lines(
+            "Unable to find an unused port in range '{what:quoted}'",
+            "Failed to find an available port: {what:text}",
+        ),
+    ),
+    Message(
+        "manager-refused",
+        "the management layer does not migrate the guest: {reason}",
+        "it refuses by its own rules, before libvirt or QEMU is asked",
+        "see its documents for guests with host devices; of Proxmox: a mapped device that is marked"
+        " as capable of live migration",
+        _lines(
+            "can't migrate VM which {reason:text}",
+            "can't migrate running VM which {reason:text}",
+            "cannot migrate VMI: {reason:text}",
+            "cannot migrate VMI which {reason:text}",
+            "VMI uses a PCI host devices",
         ),
     ),
     Message(
@@ -133,8 +189,8 @@ LIBVIRT: tuple[Message, ...] = (
     ),
     Message(
         "xml-differs",
-        "the XML for the destination is not the running guest's: {what} {received} there, {local}"
-        " here",
+        "the XML for the destination is not the running guest's: {what} {received} in the XML,"
+        " {local} in the guest",
         "libvirt compares all that the guest can see (the ABI check), and refuses a difference,"
         " before"
         " anything is copied",
@@ -219,7 +275,6 @@ LIBVIRT: tuple[Message, ...] = (
             "Lost connection to destination host",
             "domainMigratePerform3Params",
             "resume operation failed",
-            "unable to connect to server at '{reason:quoted}'",
         ),
         CONSEQUENCE,
     ),

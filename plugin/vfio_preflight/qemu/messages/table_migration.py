@@ -6,6 +6,7 @@ Sources: QEMU 8.0 to 11.1, ``migration/migration.c``, ``savevm.c``, ``multifd*.c
 
 from __future__ import annotations
 
+from .devices import NO_VFIO
 from .message import CONSEQUENCE, NOTE, Line, Message
 from .table_vfio import EQUAL
 
@@ -44,6 +45,37 @@ MIGRATION: tuple[Message, ...] = (
         CONSEQUENCE,
     ),
     Message(
+        "guest-blocks",
+        "the guest's CPU has a feature with which it cannot be migrated: {device}",
+        f"QEMU cannot send it: its value would change under the guest; {NO_VFIO}",
+        "take the feature out of the guest's <cpu>; of invtsc, or fix the frequency (<timer"
+        " name='tsc' frequency=…/>) where all hosts have it",
+        (
+            Line("State blocked by non-migratable CPU device ({device:short} flag)"),
+            Line("State blocked by non-migratable CPU device ({device:short})"),
+            Line("Nested {device:word} virtualization does not support live migration yet"),
+        ),
+    ),
+    Message(
+        "guest-blocks",
+        "the guest uses a directory of the host, {device}, by 9p (VirtFS)",
+        f"QEMU cannot send open files of the host; {NO_VFIO}",
+        "unmount it in the guest before migrating; virtiofs can be migrated, with newer releases",
+        (Line("Migration is disabled when VirtFS export path '{device:quoted}' is mounted"),),
+    ),
+    Message(
+        "guest-blocks",
+        "the guest has a disk whose format cannot be migrated: {device}",
+        f"QEMU's driver of this format cannot hand a disk over while it is in use; {NO_VFIO}",
+        "convert the disk (qemu-img convert, to qcow2 or raw)",
+        (
+            Line(
+                "The {device:word} format used by node '{node:quoted}' does not"
+                " support live migration"
+            ),
+        ),
+    ),
+    Message(
         "not-migratable",
         "the guest has a device that cannot be migrated: {device}",
         "QEMU cannot save this kind of device, or, of a VFIO device, its driver has no migration"
@@ -52,13 +84,6 @@ MIGRATION: tuple[Message, ...] = (
         (
             Line("State blocked by non-migratable device '{device:quoted}'"),
             Line("non-migratable device: {device:word}"),
-            Line("State blocked by non-migratable CPU device ({device:short})"),
-            Line("Migration is disabled when VirtFS export path '{device:quoted}' is mounted"),
-            Line("Nested {device:word} virtualization does not support live migration yet"),
-            Line(
-                "The {device:word} format used by node '{node:quoted}' does not"
-                " support live migration"
-            ),
             Line(
                 "Device {device:word} is not migratable, but --only-migratable was specified", "8.0"
             ),
@@ -84,7 +109,6 @@ MIGRATION: tuple[Message, ...] = (
             Line("Channel error", "8.2"),
             Line("Unable to write to socket: {n:text}", "8.0"),
             Line("Unable to read from socket: {n:text}", "8.0"),
-            Line("Failed to connect to '{n:quoted}'", "8.0"),
             Line("Partial read of size {n:number}, expected {size:number}", "9.0", "11.0"),
             Line("Partial write of size {n:number}, expected {size:number}", "9.0", "11.0"),
             Line(
@@ -102,6 +126,45 @@ MIGRATION: tuple[Message, ...] = (
             Line("Error in migration completion", "9.0", "11.0"),
         ),
         CONSEQUENCE,
+    ),
+    Message(
+        "no-connection",
+        "no connection to {n} could be made: {reason}",
+        "nothing listens there, or a firewall is between; a migration uses ports 49152 to 49215 of"
+        " the destination, one more each for --copy-storage-* and --parallel; libvirt itself 16509,"
+        " 16514 (TLS) or 22 (ssh)",
+        "open the ports on the destination, see that the name is the destination's for the source"
+        " (migration_host in qemu.conf, virsh migrate --migrateuri), and that QEMU there has not"
+        " ended (its log)",
+        (
+            Line("Failed to connect to '{n:quoted}': {reason:text}", "8.0"),
+            Line("Failed to connect to '{n:quoted}'", "8.0"),
+            Line("unable to connect to server at '{n:quoted}': {reason:text}", ""),
+            Line("address resolution failed for {n:word}: {reason:text}", "8.0"),
+        ),
+    ),
+    Message(
+        "no-connection",
+        "QEMU could not connect to socket /{n}: {reason}",
+        "the program that should serve it (a daemon for vhost-user, swtpm, a console) does not run,"
+        " or QEMU has no rights to it",
+        "see that it runs on this host",
+        (Line("Failed to connect to '/{n:quoted}': {reason:text}", "8.0"),),
+    ),
+    Message(
+        "tls",
+        "an encrypted connection (TLS) could not be made: {reason}",
+        "a certificate is missing, out of date, of another name or not signed by the CA of the"
+        " other side, or only one side uses TLS",
+        "see the certificates of both hosts (/etc/pki/libvirt, /etc/pki/qemu, virt-pki-validate)",
+        (
+            Line("TLS handshake failed: {reason:text}", "8.0"),
+            Line("Certificate does not match the hostname {reason:text}", "8.0"),
+            Line("Unable to access credentials {reason:text}", "8.0"),
+            Line("Cannot read CA certificate '{reason:quoted}'", ""),
+            Line("Failed to verify peer's {reason:text}", ""),
+            Line("The certificate {reason:defect}", "8.0"),
+        ),
     ),
     Message(
         "multifd",

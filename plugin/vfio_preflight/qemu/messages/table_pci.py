@@ -151,6 +151,16 @@ PCI: tuple[Message, ...] = (
         ),
     ),
     Message(
+        "ram-missing",
+        "the source sent memory block '{block}', which the destination's guest does not have",
+        "the guests were started with other memory, devices or firmware, or by other QEMU builds",
+        _MEMORY,
+        (
+            Line('Unknown ramblock "{block:quoted}", cannot accept migration'),
+            Line("block '{block:quoted}' not found"),
+        ),
+    ),
+    Message(
         "ram-block",
         "the source sent memory block '{block}', which the destination's guest does not have in"
         " that"
@@ -158,14 +168,12 @@ PCI: tuple[Message, ...] = (
         "the guests were started with other memory, devices or firmware, or by other QEMU builds",
         _MEMORY,
         (
-            Line('Unknown ramblock "{block:quoted}", cannot accept migration'),
             Line("Can't find block {block:word}"),
             Line("block {block:word} should not be migrated !"),
             Line(
                 "Mismatched RAM page size {block:word} (local) {local:number} != {received:number}"
             ),
             Line("Mismatched GPAs for block {block:word} {received:number}!= {local:number}"),
-            Line("block '{block:quoted}' not found"),
             Line("Illegal RAM offset {block:hex}"),
             Line("RAM block '{block:quoted}' resized during precopy."),
             Line("RAM block not found", "8.2"),

@@ -44,7 +44,6 @@ STREAM: tuple[Message, ...] = (
                 "Mismatched section id in footer for {device:word} - read {n:hex} expected"
                 " {other:hex}"
             ),
-            Line("Read section footer failed: {n:number}"),
         ),
     ),
     Message(
@@ -54,6 +53,14 @@ STREAM: tuple[Message, ...] = (
         "the line before it says which device",
         (Line("Section footer error, section_id: {n:number}", "10.2"),),
         CONSEQUENCE,
+    ),
+    Message(
+        "stream-ended",
+        "the stream of the guest's state ended too early (error {n})",
+        "the source's QEMU ended or stopped sending (the guest was shut down or the migration"
+        " cancelled), the connection was lost, or the image is cut off",
+        "look at the guest's log on the source, at the network, and at the size of the image",
+        (Line("Read section footer failed: {n:number}"),),
     ),
     Message(
         "stream-lost",

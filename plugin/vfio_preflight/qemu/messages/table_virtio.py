@@ -99,6 +99,10 @@ VIRTIO: tuple[Message, ...] = (
         " name='qemu'/>",
         (
             Line("Migration disabled: vhost lacks VHOST_F_LOG_ALL feature."),
+            Line(
+                "Migration disabled: vhost-user backend lacks VHOST_USER_PROTOCOL_F_LOG_SHMFD"
+                " feature."
+            ),
             Line("Migration disabled: failed to allocate shared memory"),
             Line("vhost: Failed to start logging", "10.1"),
             Line("vhost: Failed to stop logging", "10.1"),

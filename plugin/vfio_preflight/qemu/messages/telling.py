@@ -24,6 +24,11 @@ _NOISE = re.compile(
     r"device redirected to /dev|terminating on signal|^\{|^\}|libvirt version|^-{3}"
     r"|^at .{1,200}\.c:\d|debug|^\$ |^# |Traceback \(most|^  File \"|  File \""
 )
+# Of what is JSON, QMP's dialogue and command lines say nothing; a log's record of an error does.
+_RECORD = re.compile(
+    r"\"(?:level|severity)\": ?\"(?:error|fatal|critical|warning)|\"error\": ?\{|virError\(",
+    re.IGNORECASE,
+)
 _TROUBLE = re.compile(
     r"error|fail|cannot|can't|unable|not |n't |invalid|mismatch|refus|unexpected|denied|missing"
     r"|unknown|unsupported|block|lost|\bbad\b|warning|abort|assert|exceed|kill|timed? ?out|incompat"
@@ -60,7 +65,8 @@ _BEFORE_LOADING = frozenset(
         *("group-not-viable", "device-busy", "device-not-opened", "device-missing", "iommu"),
         *("iommu-group", "not-realised", "not-ready", "interrupts", "property", "property-missing"),
         *("no-vfio", "mdev-type", "pci-address", "hot-plug", "failover", "rom-file", "sriov"),
-        *("no-memory", "not-migratable", "vfio-mode", "vfio-not-supported", "vfio-several"),
+        *("no-memory", "not-migratable", "guest-blocks", "environment", "manager-refused"),
+        *("no-connection", "tls", "vfio-mode", "vfio-not-supported", "vfio-several"),
         *("vfio-viommu", "vfio-disabled", "vfio-no-dirty-tracking", "vfio-query-failed"),
         *("vhost-blocks", "cancelled", "lock", "rights", "migration-state"),
     )
@@ -68,6 +74,17 @@ _BEFORE_LOADING = frozenset(
 # What is said of a migration's two sides, and what of an image and this host.
 _RESTORE = (
     ("the source sent", "the image has"),
+    ("the destination's guest", "the guest here"),
+    ("before anything is copied", "before anything is loaded"),
+    ("in the XML, ", "in the XML that is loaded, "),
+    (" in the guest", " in the image"),
+    ("the XML for the destination is not the running guest's", "the XML is not the image's"),
+    (
+        "give virsh migrate --xml that is the source's (virsh dumpxml --migratable)",
+        "give virsh restore --xml that is the image's (virsh save-image-dumpxml)",
+    ),
+    ("compare the guest's XML on both hosts", "compare the guest's XML with the image's"),
+    ("use the same QEMU package on both hosts", "use the QEMU package that saved the image"),
     ("the destination's device has", "the device on this host has"),
     ("on both hosts", "on this host as on the one that saved it"),
     ("on the source", "in the image"),
@@ -166,7 +183,8 @@ def _entry(kind: str, around: _Around, at: int, line: Piece, facts: Known) -> Ex
     text = facts.texts.get(number, line.text)
     context = around.context(at) if found.message.kind in DECODERS else Context()
     entry = explained(line.line, found, text, context)
-    if kind == "restore":
+    # A start loads something only where the guest has a managed save.
+    if kind == "restore" or (kind == "start" and _may_load(entry)):
         entry = _of_restore(entry)
     if entry.kind == "migration-failed":
         aftermath = _AFTERMATH.get(kind, _AFTERMATH["incoming"])
@@ -295,6 +313,8 @@ def _may_load(cause: Explanation) -> bool:
 
 def _is_noise(text: str) -> bool:
     said = body(text)
+    if text.lstrip().startswith("{") and _RECORD.search(text, 0, 4096):
+        return False
     return bool(_NOISE.search(said) or _NOISE.search(text.strip())) or (
         " " not in said and not is_program(text)
     )

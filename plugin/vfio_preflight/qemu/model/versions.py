@@ -22,6 +22,7 @@ class Behaviour(NamedTuple):
     ats_can_be_hidden: bool = True
     igd_needs_opregion: bool = True
     rebar_may_exceed_512_gb: bool = True
+    atomics_reach_port: bool = True
 
 
 class Change(NamedTuple):
@@ -42,6 +43,11 @@ CHANGES = (
         "rebar_is_kept",
         "the resizable BAR capability is shown, with the size in force alone; before, it was left"
         " out of the list",
+    ),
+    Change(
+        (8, 1),
+        "atomics_reach_port",
+        "AtomicOps that VFIO reports are shown to the guest by its root port",
     ),
     Change(
         (10, 0),
@@ -98,9 +104,22 @@ def release(version: str) -> tuple[int, int]:
     return numbers(version)[:2]
 
 
-def behaviour(version: str) -> Behaviour:
-    """What the QEMU of this version does."""
-    return Behaviour(**{change.field: _has(change, version) for change in CHANGES})
+# hw/vfio/igd.c is built for PCs alone (CONFIG_VFIO_IGD); "" is a target that is not known.
+_WITH_IGD = ("", "x86_64", "i386")
+
+
+def behaviour(version: str, target: str = "") -> Behaviour:
+    """What the QEMU of this version does that emulates ``target``, by QEMU's name for it."""
+    found = Behaviour(**{change.field: _has(change, version) for change in CHANGES})
+    return found if target in _WITH_IGD else found._replace(igd_is_emulated_anywhere=False)
+
+
+def behaviours(since: str, target: str = "") -> tuple[tuple[str, Behaviour], ...]:
+    """What releases from ``since`` on can do, each with the first one, newest first."""
+    brought = {".".join(map(str, at)) for each in CHANGES for at in (each.release, *each.stable)}
+    later = {version for version in brought if numbers(version) > numbers(since)}
+    ordered = sorted((since, *later), key=numbers, reverse=True)
+    return tuple((version, behaviour(version, target)) for version in ordered)
 
 
 def _has(change: Change, version: str) -> bool:

@@ -17,6 +17,7 @@ Pure: bytes and values in, values out. Sources: QEMU 10.0.2, ``vfio_realize`` in
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from ...pci.ids import PCI_EXT_CAP_ID_ARI
@@ -26,7 +27,16 @@ from . import capabilities, extended, header, msix, quirks, reset
 from .device import Device
 from .properties import PropertyError, parse_bool
 from .settings import require_valid
-from .values import Environment, Mismatch, Refusal, RefusedError, VirtualConfig, number
+from .values import (
+    CACHED,
+    Environment,
+    Mismatch,
+    Refusal,
+    RefusedError,
+    VirtualConfig,
+    compared_bits,
+    number,
+)
 
 __all__ = [
     "Environment",
@@ -48,16 +58,18 @@ def compare(stream: bytes, device: VirtualConfig) -> tuple[Mismatch, ...]:
     if len(stream) != len(device.config):
         raise ValueError(f"stream of {len(stream)} bytes, device of {len(device.config)}")
     # As numbers of 4096 bytes: a loop in Python takes a hundred times as long.
-    failing = (number(stream) ^ number(device.config)) & number(device.compared())
+    failing = (_number(stream) ^ _number(device.config)) & compared_bits(device)
     if not failing:
         return ()
-    return tuple(
-        Mismatch(
-            i, stream[i], device.config[i], device.cmask[i], device.wmask[i], device.w1cmask[i]
-        )
-        for i, bits in enumerate(failing.to_bytes(len(stream), "little"))
-        if bits
-    )
+    found = re.finditer(_NOT_ZERO, failing.to_bytes(len(stream), "little"))
+    offsets = [match.start() for match in found]
+    columns = (stream, *device)
+    return tuple(Mismatch(at, *[column[at] for column in columns]) for at in offsets)
+
+
+_NOT_ZERO = re.compile(rb"[^\0]")
+# The numbers of bytes that are compared again and again; a byte string keeps its hash.
+_number = lru_cache(maxsize=CACHED)(number)
 
 
 def realise(state: ConfigState, environment: Environment) -> VirtualConfig | Refusal:
@@ -73,7 +85,7 @@ def realise(state: ConfigState, environment: Environment) -> VirtualConfig | Ref
 
 
 # A guest's devices are often of one model, and a fleet's always: each state is worked out once.
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=CACHED)
 def _realised(state: ConfigState, environment: Environment) -> VirtualConfig | Refusal:
     # QEMU sets all properties before it opens the device.
     require_valid(environment.properties)

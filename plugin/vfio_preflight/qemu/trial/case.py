@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 
 from ...osutil.light import TYPE_CHECKING
+from ...pci.atomics import to_text
 from ...pci.state import ConfigState
 from ..model.properties import UNTRIED
 from .setting import Setting
@@ -55,6 +56,7 @@ def _device(state: ConfigState, setting: Setting) -> dict[str, Any]:
         "properties": [entry for entry in properties.items() if entry[0] not in UNTRIED],
         "driver": setting.driver,
         "mdev": setting.environment.mdev,
+        **({} if state.atomics is None else {"atomic_ops": to_text(state.atomics)}),
         # Lines of zeros are left out, so the lines do not tell 256 from 4096 bytes.
         "size": len(config),
     }

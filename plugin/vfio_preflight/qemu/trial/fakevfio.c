@@ -12,6 +12,8 @@
  *                         /mdev      optional: its being there makes a mediated device
  *                         /migration optional: what its driver offers, VFIO_MIGRATION_* flags
  *                                    in decimal (0: no migration); by default 3
+ *                         /atomics   optional: AtomicOps to the root, VFIO_PCI_ATOMIC_COMP* flags
+ *                                    in decimal; by default 0
  *
  * <device> is the base name of the device's sysfs directory, by which QEMU asks
  * for it: a PCI address or an mdev UUID. QEMU needs neither root nor /dev/vfio:
@@ -75,6 +77,15 @@ struct vfio_device_feature_mig_data_size {
 };
 #endif
 
+#ifndef VFIO_DEVICE_INFO_CAP_PCI_ATOMIC_COMP /* headers older than Linux 6.5 */
+#define VFIO_DEVICE_INFO_CAP_PCI_ATOMIC_COMP 5
+struct vfio_device_info_cap_pci_atomic_comp {
+    struct vfio_info_cap_header header;
+    __u32 flags;
+    __u32 reserved;
+};
+#endif
+
 #define EXPORT __attribute__((visibility("default")))
 
 #define REGION_SHIFT 58 /* vfio-pci's 40 is too little for BARs above 1 TiB; 2^63 is a file's end */
@@ -98,6 +109,7 @@ struct object {
     uint32_t has_container;   /* GROUP */
     uint32_t migration_state; /* DEVICE: enum vfio_device_mig_state */
     uint32_t offers;          /* DEVICE: VFIO_MIGRATION_* */
+    uint32_t atomics;         /* DEVICE: VFIO_PCI_ATOMIC_COMP* */
     struct region regions[VFIO_PCI_NUM_REGIONS]; /* DEVICE */
 };
 
@@ -215,20 +227,18 @@ static bool device_group(const char *device, size_t length, unsigned int *group)
     return found;
 }
 
-/*
- * By default a device has P2P, or QEMU would refuse to migrate two of them
- * (vfio_multiple_devices_migration_is_supported()).
- */
-static uint32_t device_offers(const char *device, size_t length)
+/* The flags in one of the device's files, @otherwise if there are none. */
+static uint32_t device_flags(const char *device, size_t length, const char *name,
+                             uint32_t otherwise)
 {
-    FILE *file = device_open(device, length, "migration");
-    uint32_t offers;
+    FILE *file = device_open(device, length, name);
+    uint32_t flags;
 
-    if (!file || fscanf(file, "%u", &offers) != 1)
-        offers = VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P;
+    if (!file || fscanf(file, "%u", &flags) != 1)
+        flags = otherwise;
     if (file)
         fclose(file);
-    return offers;
+    return flags;
 }
 
 static uint32_t region_flags(const char *letters)
@@ -290,7 +300,13 @@ static bool device_load(int fd, struct object *object, const char *device, size_
     FILE *config = device_open(device, length, "config");
     bool loaded;
 
-    object->offers = device_offers(device, length);
+    /*
+     * By default a device has P2P, or QEMU would refuse to migrate two of them
+     * (vfio_multiple_devices_migration_is_supported()).
+     */
+    object->offers = device_flags(device, length, "migration",
+                                  VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P);
+    object->atomics = device_flags(device, length, "atomics", 0);
     loaded = (!regions || read_regions(regions, object->regions)) && config
         && read_config(config, fd, &object->regions[VFIO_PCI_CONFIG_REGION_INDEX])
         && write_rom_bar(fd, object->regions[VFIO_PCI_ROM_REGION_INDEX].size, 0)
@@ -499,17 +515,38 @@ static int device_feature(int fd, struct object *device, struct vfio_device_feat
     }
 }
 
+/*
+ * Without AtomicOps as a kernel that knows no capabilities of devices. With them QEMU
+ * asks again, with the room that it was told to make (vfio_get_device_info()).
+ */
+static int get_device_info(const struct object *device, struct vfio_device_info *info)
+{
+    const struct vfio_device_info_cap_pci_atomic_comp capability = {
+        .header = { .id = VFIO_DEVICE_INFO_CAP_PCI_ATOMIC_COMP, .version = 1 },
+        .flags = device->atomics,
+    };
+    uint32_t needed = sizeof(*info) + sizeof(capability), room = info->argsz;
+
+    info->argsz = offsetof(struct vfio_device_info, cap_offset);
+    info->flags = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET;
+    info->num_regions = VFIO_PCI_NUM_REGIONS;
+    info->num_irqs = VFIO_PCI_NUM_IRQS;
+    if (!device->atomics)
+        return 0;
+    info->argsz = needed;
+    info->flags |= VFIO_DEVICE_FLAGS_CAPS;
+    if (room >= sizeof(*info))
+        info->cap_offset = room >= needed ? sizeof(*info) : 0;
+    if (room >= needed)
+        memcpy(info + 1, &capability, sizeof(capability));
+    return 0;
+}
+
 static int device_ioctl(int fd, struct object *device, unsigned long request, void *arg)
 {
-    struct vfio_device_info *info = arg;
-
     switch (request) {
     case VFIO_DEVICE_GET_INFO:
-        info->argsz = offsetof(struct vfio_device_info, cap_offset);
-        info->flags = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET;
-        info->num_regions = VFIO_PCI_NUM_REGIONS;
-        info->num_irqs = VFIO_PCI_NUM_IRQS;
-        return 0;
+        return get_device_info(device, arg);
     case VFIO_DEVICE_GET_REGION_INFO:
         return get_region_info(device, arg);
     case VFIO_DEVICE_GET_IRQ_INFO:

@@ -90,6 +90,8 @@ def describe(directory: str, name: str, state: ConfigState, group: int, mdev: bo
     if mdev:
         # QEMU tells an mdev by its sysfs: vfio_device_is_mdev().
         files["mdev"] = b""
+    if state.atomics:
+        files["atomics"] = b"%d\n" % state.atomics
     for file, content in files.items():
         with open(os.open(os.path.join(home, file), os.O_WRONLY | os.O_CREAT, 0o644), "wb") as out:
             out.write(content)

@@ -15,8 +15,9 @@ and nobody contends for the processor with it.
 A recorded stream (evidence ``stream``) is already what a QEMU made. There the sender presents the
 destination's state, and the recorded bytes take the place of the config space it sent.
 
-The sender is the *destination's* binary, and stands in for the source's: ``qemu.versions`` lists
-the releases that make something else of a config state.
+The sender is the source's binary where that is at hand. Else the *destination's* stands in for it:
+``qemu.model.versions`` lists the releases that make something else of a config state, and what the
+model makes of it by the source's release can be given as a recorded stream.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ def trial(
     *,
     deadline: float,
     source_setting: Setting | None = None,
+    sender: Executable | None = None,
     library: str | None = None,
     limits: Limits | None = None,
     control: bool = True,
@@ -97,8 +99,9 @@ def trial(
     """Let ``executable`` load the source's config state into the destination's device.
 
     ``deadline`` is on the clock of ``time.monotonic()``. ``source_setting`` is for a source whose
-    properties differ. ``library`` is the compiled shim, by default the installed one. With
-    ``control``, a refusal is believed only of an emulator that takes a plain device there.
+    properties differ, ``sender`` for one with a QEMU of its own. ``library`` is the compiled shim,
+    by default the installed one. With ``control``, a refusal is believed only of an emulator that
+    takes a plain device there.
 
     Raises :class:`TrialUnavailable` where there is no shim; where the emulator does not start,
     knows no such machine type, device or property, or cannot migrate a VFIO device at all (QEMU
@@ -107,10 +110,11 @@ def trial(
     try:
         with workbench(library) as place:
             settings = (source_setting or setting, setting)
-            run = _Trial(place, settings, executable, deadline, limits or Limits())
+            binaries = (sender or executable, executable)
+            run = _Trial(place, settings, binaries, deadline, limits or Limits())
             result = run.verdict(source, destination)
             if control and result.outcome in (ERROR, ABORT, CRASH):
-                run.require_plain_device()
+                run.require_plain_device(result.side)
             return result
     except (ExecutableError, ProcessError, ShimError, OSError) as error:
         raise TrialUnavailable(f"no trial of {executable.path}: {error}") from error
@@ -123,11 +127,12 @@ class _Trial:
         self,
         place: Workbench,
         settings: tuple[Setting, Setting],
-        executable: Executable,
+        binaries: tuple[Executable, Executable],
         deadline: float,
         limits: Limits,
     ) -> None:
-        self.place, self.executable = place, executable
+        self.place = place
+        self.sender, self.executable = binaries
         self.source_setting, self.setting = settings
         self.deadline, self.limits = deadline, limits
 
@@ -146,7 +151,8 @@ class _Trial:
             theirs.close()
             if not self._realises(receiver, [receiver]):
                 return refusal(receiver, "destination")
-            sender = self._start("source", destination if recorded else source)
+            sends = destination._replace(atomics=source.atomics) if recorded else source
+            sender = self._start("source", sends)
             ends.enter_context(sender)
             if not self._realises(sender, [receiver, sender]):
                 return refusal(sender, "source")
@@ -166,7 +172,7 @@ class _Trial:
         device = self.place.add_device(side, DEVICE, state, setting)
         options = arguments([(device, setting)], self.place.directory)
         if incoming < 0:
-            return self.place.start(self.executable, options, side, self.limits)
+            return self.place.start(self.sender, options, side, self.limits)
         options += ["-incoming", f"fd:{incoming}"]
         return self.place.start(self.executable, options, side, self.limits, [incoming])
 
@@ -216,15 +222,16 @@ class _Trial:
                 return Result(PASS, stderr=receiver.stderr)
             time.sleep(_POLL)
 
-    def require_plain_device(self) -> None:
-        """Raise unless the emulator realises a device that nothing is wrong with."""
+    def require_plain_device(self, side: str) -> None:
+        """Raise unless the emulator of this side realises a device that nothing is wrong with."""
         # Without the device's properties: that QEMU refuses one of them is a verdict, not a broken
         # host.
         plain = self.setting.environment._replace(properties={}, mdev=False)
         setting = self.setting._replace(environment=plain)
         device = self.place.add_device("control", DEVICE, _PLAIN, setting)
         options = arguments([(device, setting)], self.place.directory)
-        with self.place.start(self.executable, options, "control", self.limits) as emulator:
+        executable = self.sender if side == "source" else self.executable
+        with self.place.start(executable, options, "control", self.limits) as emulator:
             if not self._realises(emulator, [emulator]):
                 raise ProcessError(f"accepts no VFIO device at all: {complaint(emulator)}")
 

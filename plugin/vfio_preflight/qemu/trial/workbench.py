@@ -19,12 +19,16 @@ from ...osutil.leftovers import SCRATCH, sweep
 from ...osutil.light import NamedTuple
 from ...pci.state import ConfigState
 from ..emulator.client import Emulator
+from ..model.boards import board_of
 from ..model.properties import UNTRIED
 from ..model.vfio_pci import Environment
 from . import shim
 from .setting import Setting as Setting
 
 _ROM_SIZE = 0x10000
+# On a root bus: slot 0 has the host bridge on every board, 1 the PIIX3 of an i440fx or the display
+# of an sbsa-ref, whatever -nodefaults says; 2 is usually the VGA adapter's.
+FIRST_SLOT = 3
 
 
 class Limits(NamedTuple):
@@ -112,6 +116,7 @@ def arguments(devices: Sequence[tuple[str, Setting]], directory: str) -> list[st
         # TCG needs nothing of the host; KVM is for builds without it. No instruction is executed.
         *("-machine", machine, "-accel", "tcg,tb-size=1,thread=single", "-accel", "kvm"),
         *("-m", "16", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio"),
+        *_of_board(machine),
     ]
     for driver, name, value in globals_:
         # By their names alone, whatever the driver: nothing else there has such properties.
@@ -131,6 +136,13 @@ def arguments(devices: Sequence[tuple[str, Setting]], directory: str) -> list[st
     return options
 
 
+def _of_board(machine: str) -> tuple[str, ...]:
+    # None for the GIC of Arm's virt: its default takes interrupts by message, without which QEMU
+    # realises no root port and leaves out MSI and MSI-X.
+    board = board_of(machine)
+    return board.arguments if board else ()
+
+
 def _typed(tried: Mapping[str, str], given: Mapping[str, object]) -> dict[str, object]:
     """What is to be tried, by the values in JSON; a ROM's file is made up here as well."""
     # JSON's types are kept: in this form QEMU refuses "on" for true, and so must the trial.
@@ -143,14 +155,12 @@ def _typed(tried: Mapping[str, str], given: Mapping[str, object]) -> dict[str, o
 def _place(environment: Environment, number: int) -> tuple[list[str], str, str]:
     """Bridges for the device of this ``number``, the bus they make, and its address there."""
     if environment.placement == "root-complex":
-        # Slot 0 is the host bridge.
-        return [], "pcie.0", f"{number + 1:x}"
+        return [], "pcie.0", f"{number + FIRST_SLOT:x}"
     if not environment.express_root:
-        # Slot 0 is the host bridge, 1 the PIIX3; 2 is usually the VGA adapter's.
-        return [], "pci.0", f"{number + 3:x}"
+        return [], "pci.0", f"{number + FIRST_SLOT:x}"
     # Eight functions a slot, as libvirt places root ports. A chassis number must not occur twice
     # (pcie_chassis_add_slot).
-    slot = f"addr={number // 8 + 1:x}.{number % 8},multifunction=on"
+    slot = f"addr={number // 8 + FIRST_SLOT:x}.{number % 8},multifunction=on"
     port = f"pcie-root-port,id=p{number},bus=pcie.0,chassis={number + 1},{slot}"
     if environment.placement == "root-port":
         return [port], f"p{number}", "0"

@@ -23,6 +23,7 @@ from vfio_preflight.judge.findings import Finding
 from vfio_preflight.judge.model import preflight
 from vfio_preflight.judge.policy import decide
 from vfio_preflight.qemu.messages.explain import explain
+from vfio_preflight.qemu.model.boards import BOARDS
 
 NONE, INTEL = Viommu(), Viommu("intel")
 P2P, PLAIN = "stop-copy p2p", "stop-copy"
@@ -163,6 +164,40 @@ def test_dirty_tracking(more: Mapping[str, str], qemu: str, expected: list[str])
     assert codes(facts_of([P2P], qemu, properties={**UNTRACKED, **more})) == expected
 
 
+@pytest.mark.parametrize(
+    ("machine", "arch", "qemu", "expected"),
+    [
+        ("pseries-9.0", "ppc64le", "10.0.2", ["source-board"]),
+        ("pseries", "ppc64", "11.1.3", ["source-board"]),
+        ("s390-ccw-virtio-9.0", "s390x", "10.0.2", ["source-board"]),
+        ("s390-ccw-virtio-9.0", "s390x", "11.2.0", ["source-undecided"]),
+        ("s390-ccw-virtio-9.0", "s390x", "", ["source-undecided"]),
+        # Its devices are not sent by any other reason (emulator-too-old).
+        ("s390-ccw-virtio-9.0", "s390x", "7.2.0", []),
+        ("virt-9.0", "aarch64", "10.0.2", []),
+        ("virt", "loongarch64", "10.0.2", []),
+        ("vendor-board-1", "x86_64", "10.0.2", []),
+    ],
+)
+def test_boards(machine: str, arch: str, qemu: str, expected: list[str]) -> None:
+    facts = facts_of([P2P], qemu)
+    guest = facts.guest._replace(machine=machine, arch=arch)
+    assert codes(facts._replace(guest=guest)) == expected
+    assert codes(facts._replace(guest=guest._replace(devices=()), devices=())) == []
+    # An image has what was sent already.
+    assert codes(facts._replace(guest=guest, image_problems=("it cannot be read",))) == []
+
+
+def test_board_is_the_only_reason_that_counts() -> None:
+    facts = facts_of([PLAIN, PLAIN], viommu=INTEL)
+    (finding,) = check(facts._replace(guest=facts.guest._replace(machine="pseries-9.0")))
+    assert finding.text == (
+        "the guest's machine is a pseries-9.0 and it has VFIO devices: the source's QEMU 10.0.2"
+        ' refuses to send it, "Migration is currently not supported with vIOMMU enabled" (since'
+        " QEMU 8.0, and still in 11.1)"
+    )
+
+
 def test_devices_that_are_not_sent() -> None:
     off = {"enable-migration": "off"}
     assert codes(facts_of([P2P], viommu=INTEL, properties=off)) == []
@@ -196,8 +231,8 @@ def test_in_a_report() -> None:
 
 
 def test_every_quote_is_explained() -> None:
-    for refusal in REFUSALS:
-        assert list(explain(f"0000:06:00.4: {refusal.quote}"))
+    for quote in (*(row.quote for row in REFUSALS), *(board.refusal for board in BOARDS)):
+        assert not quote or list(explain(f"0000:06:00.4: {quote}"))
 
 
 def test_no_devices() -> None:

@@ -39,6 +39,16 @@ def test_newest_release_is_the_default() -> None:
 
 
 @pytest.mark.parametrize(
+    ("target", "emulated"),
+    [("", True), ("x86_64", True), ("i386", True), ("aarch64", False), ("loongarch64", False)],
+)
+def test_integrated_graphics_are_of_pcs(target: str, emulated: bool) -> None:
+    ours = behaviour("10.0.2", target)
+    assert ours.igd_is_emulated_anywhere is emulated
+    assert ours._replace(igd_is_emulated_anywhere=True) == behaviour("10.0.2")
+
+
+@pytest.mark.parametrize(
     ("version", "checked"),
     [("10.0.2", False), ("10.0.12", False), ("10.0.13", True), ("10.2.2", False), ("11.1.0", True)],
 )

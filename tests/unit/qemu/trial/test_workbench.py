@@ -29,14 +29,14 @@ def _devices(environment: Environment, tmp_path: Path, number: int = 1) -> list[
 
 def test_root_complex(tmp_path: Path) -> None:
     assert _devices(Environment("root-complex"), tmp_path, 2) == [
-        "vfio-pci,sysfsdev=/x/0000:01:00.0,bus=pcie.0,addr=1,id=d0",
-        "vfio-pci,sysfsdev=/x/0000:01:00.0,bus=pcie.0,addr=2,id=d1",
+        "vfio-pci,sysfsdev=/x/0000:01:00.0,bus=pcie.0,addr=3,id=d0",
+        "vfio-pci,sysfsdev=/x/0000:01:00.0,bus=pcie.0,addr=4,id=d1",
     ]
 
 
 def test_root_port(tmp_path: Path) -> None:
     assert _devices(Environment("root-port"), tmp_path) == [
-        "pcie-root-port,id=p0,bus=pcie.0,chassis=1,addr=1.0,multifunction=on",
+        "pcie-root-port,id=p0,bus=pcie.0,chassis=1,addr=3.0,multifunction=on",
         "vfio-pci,sysfsdev=/x/0000:01:00.0,bus=p0,addr=0,id=d0",
     ]
 
@@ -51,10 +51,27 @@ def test_conventional_bus(tmp_path: Path) -> None:
     assert on_i440fx == ["vfio-pci,sysfsdev=/x/0000:01:00.0,bus=pci.0,addr=3,id=d0"]
 
 
+@pytest.mark.parametrize(
+    ("machine", "given"),
+    [
+        ("pc-q35-9.0", []),
+        ("vendor-board-1", []),
+        ("virt-9.0", ["-cpu", "max"]),
+        # Without it there is no PCI.
+        ("microvm", ["-machine", "pcie=on"]),
+    ],
+)
+def test_machine(tmp_path: Path, machine: str, given: list[str]) -> None:
+    setting = Setting(machine, "vfio-pci", Environment("root-port"))
+    options = arguments([("/x", setting)], str(tmp_path))
+    assert options[:2] == ["-machine", machine]
+    assert options[options.index("stdio") + 1 : options.index("-device")] == given
+
+
 def test_properties(tmp_path: Path) -> None:
     properties = {"host": "0000:06:00.0", "id": "mine", "x-a": "b,c", "rombar": "0"}
     device = _devices(Environment("root-complex", properties=properties), tmp_path)[0]
-    assert device.endswith(",addr=1,id=d0,x-a=b,,c,rombar=0")
+    assert device.endswith(",addr=3,id=d0,x-a=b,,c,rombar=0")
     assert "host" not in device
 
 
@@ -83,7 +100,7 @@ def test_json_form(tmp_path: Path) -> None:
     options = arguments([("/x/0000:01:00.0", setting)], str(tmp_path))
     assert json.loads(options[-1]) == {
         **{"driver": "vfio-pci", "sysfsdev": "/x/0000:01:00.0"},
-        **{"bus": "pcie.0", "addr": "1", "id": "d0", "rombar": 0, "x-no-mmap": True},
+        **{"bus": "pcie.0", "addr": "3", "id": "d0", "rombar": 0, "x-no-mmap": True},
     }
 
 
