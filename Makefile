@@ -63,6 +63,10 @@ bench: setup
 bench-images: setup
 	@$(PYTHON) tests/bench_images.py
 
+# Coverage-guided fuzzing of the hook's standard input; 1000000 runs take some twenty minutes.
+fuzz: setup
+	@tests/fuzz/run $(or $(RUNS),100000)
+
 vm: setup
 	@kernel=$$(tests/vm/kernel $(or $(KERNEL),release)) && tests/vm/build-module "$$kernel" && \
 		PYTHONPATH=tests exec $(PYTHON) -m vm.run "$$kernel"

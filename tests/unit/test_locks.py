@@ -16,12 +16,12 @@ def text(name: str) -> str:
     return (REQUIREMENTS / name).read_text()
 
 
-@pytest.mark.parametrize("name", ["tools.txt", "lock.txt"])
+@pytest.mark.parametrize("name", ["tools.txt", "lock.txt", "fuzz.txt"])
 def test_lock_file_has_exact_versions_with_hashes_and_nothing_else(name: str) -> None:
     assert re.sub(PIN, "", text(name)) == ""
 
 
-@pytest.mark.parametrize("name", ["tools", "lock"])
+@pytest.mark.parametrize("name", ["tools", "lock", "fuzz"])
 def test_all_that_is_asked_for_is_locked(name: str) -> None:
     wanted = re.findall(r"^([a-z][a-z0-9-]*)[><=]", text(f"{name}.in"), re.MULTILINE)
     assert wanted and set(wanted) <= set(locked(name))
