@@ -165,7 +165,9 @@ def test_libvirtd_restart_keeps_guest(lab: Lab) -> None:
 # --- clean-up ----------------------------------------------------------------------------------
 
 _RUNNER = """
-import sys, time
+import signal, sys, time
+# Whoever runs the tests may ignore it, as a shell in the background does.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from lab import FakeDevice, Lab, guest_xml, hostdev_mdev, make_config
 with Lab(Path(sys.argv[1])) as lab:
