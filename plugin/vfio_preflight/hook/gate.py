@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..gather.saved import Restored
 
 REMEDY_SMALLER = (
-    "make its XML smaller (metadata, host devices), or set what unknown means: [policy]"
+    "make its XML smaller (metadata, host devices), or let unknown pass: [policy] unknown"
 )
 NOT_READ = "not read"
 
