@@ -21,6 +21,7 @@ from vfio_preflight.gather import here
 from vfio_preflight.guest.domain import read_guest
 from vfio_preflight.guest.metadata import NAMESPACE
 from vfio_preflight.guest.xml import parse_domain
+from vfio_preflight.hook.entry import _failed as failed
 from vfio_preflight.hook.entry import may_have_vfio
 from vfio_preflight.hook.gate import Gate
 from vfio_preflight.hook.supervise import Outcome
@@ -73,9 +74,11 @@ def judge(settings: Configuration, data: bytes) -> Outcome | None:
     gate = Gate("g1", settings._replace(policy=policy), time.monotonic() + PATIENCE)
     try:
         outcome = gate.judge(operation, xml)
-    # The supervisor makes a line of it (hook.supervise), and the policy on-error decides.
+    # The supervisor makes a line of it, and the policy on-error decides.
     except PreflightError as error:
-        _require_text(f"{error}\n")
+        failure = str(error).encode("utf-8", "replace").decode()
+        strict = settings._replace(on_error="block")
+        _hold(failed(failure, "g1", operation, strict, operation == "migrate"), operation, xml)
         return None
     if outcome.after is not None:
         outcome.after()
