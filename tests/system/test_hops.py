@@ -34,8 +34,8 @@ DEVICES = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def third(hosts: Pair) -> Iterator[Host]:
-    """Host c."""
-    host = hosts.lab.add_host("c")
+    """Host c of the chain; others have one of that name (test_destinations)."""
+    host = hosts.lab.add_host("third")
     host.add_device(FakeDevice(VF, "vf", CONFIG))
     host.add_device(FakeDevice(MDEV, "mdev", CONFIG, mdev_type=MDEV_TYPE))
     hosts.install(host)
