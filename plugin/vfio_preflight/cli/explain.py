@@ -140,7 +140,8 @@ def _lines(attempt: Attempt, count: int, skipped: int) -> Iterator[str]:
     if telling.omitted:
         yield f"not known: {telling.omitted} more lines before these"
     for note in telling.notes:
-        yield f"note: line {note.line + skipped}: {_shown(note.quote)}: {note.what}; to do: {note.remedy}"
+        said = f"{_shown(note.quote)}: {note.what}"
+        yield f"note: line {note.line + skipped}: {said}; to do: {note.remedy}"
 
 
 def _no_cause(telling: Telling) -> str:

@@ -68,7 +68,8 @@ _BACKENDS = {
 }
 _BACKEND_OPTIONS = ("netdev", "blockdev", "drive")
 # The first word of a -netdev, and type, driver or a URL's scheme in either form of an argument.
-_NAMED_BACKEND = re.compile(
+# Compiled where there is such an argument: few guests have one.
+_NAMED_BACKEND = (
     r"""(?:^|\b(?:driver|type|file(?:name)?)["']?\s*[=:]\s*["']?)([a-z_-]+)(?=[,:"'}\s]|$)"""
 )
 
@@ -211,7 +212,7 @@ def _backends(root: etree._Element) -> Iterator[Unjudged]:
     arguments = [element.get("value", "") for element in root.iterfind(ARGUMENTS)]
     for option, value in zip(arguments, arguments[1:]):
         if option.startswith("-") and option.lstrip("-") in _BACKEND_OPTIONS:
-            named = (_BACKENDS.get(name) for name in _NAMED_BACKEND.findall(value))
+            named = (_BACKENDS.get(name) for name in re.findall(_NAMED_BACKEND, value))
             kind = next(filter(None, named), None)
             if kind is not None:
                 yield Unjudged(kind, "", None)
