@@ -56,10 +56,6 @@ class Topology(NamedTuple):
             slot = _slot(properties["addr"])
         return None if bus is None or slot is None else self._join(self._bus(bus), slot)
 
-    def path_at(self, address: str) -> str | None:
-        """QEMU's path of the device at a guest PCI address, such as ``0000:05:00.0``."""
-        return self._path(address, _MAX_DEPTH)
-
     def _path(self, address: str | None, depth: int) -> str | None:
         match = re.fullmatch(_ADDRESS, address or "")
         # The depth is counted down on every bus, which ends a loop of controllers.
