@@ -1,0 +1,43 @@
+"""What the twin says of a guest that is to be migrated, in the words of :mod:`.hop`."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+
+from vfio_preflight.osutil.executable import trusted_executable
+from vfio_preflight.qemu.twin import twin
+
+from .hop import BLOCKED, CRASHED, HUNG, PASS, REFUSED, UNMADE, Hop
+
+_PATIENCE = 60.0
+_PROGRAM = re.compile(r"^\S*qemu-system-\w+: ")
+_OUTCOMES = {
+    twin.ACCEPTED: PASS,
+    twin.REFUSED: REFUSED,
+    twin.CRASHED: CRASHED,
+    twin.HUNG: HUNG,
+    twin.BLOCKED: BLOCKED,
+}
+
+
+def predict(source: str, destination: str, arguments: Sequence[str]) -> Hop:
+    """What is to be expected of a guest of these arguments, by the twin."""
+    argv = (source, *arguments)
+    end = time.monotonic() + _PATIENCE
+    stream = twin.save(trusted_executable(source), argv, deadline=end)
+    if isinstance(stream, twin.Refusal):
+        return Hop(_OUTCOMES.get(stream.kind, stream.kind), (_line(stream.line),), "source")
+    answer = twin.load(trusted_executable(destination), argv, stream, deadline=end)
+    if answer.accepted:
+        return Hop(PASS)
+    line = _line(answer.line)
+    outcome = (
+        UNMADE if line.startswith("-device ") else _OUTCOMES.get(answer.outcome, answer.outcome)
+    )
+    return Hop(outcome, (line,), "destination")
+
+
+def _line(text: str) -> str:
+    return _PROGRAM.sub("", text)
