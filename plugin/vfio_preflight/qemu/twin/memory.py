@@ -24,6 +24,8 @@ MIB = 1 << 20
 WHOLE, NODE = 64 * MIB, 32 * MIB
 # Of what is plugged in: the least that every alignment takes.
 PLUGGED = 64 * MIB
+# Of other memory of the host's, in a BAR at most: the least that a CXL device takes.
+SHARED = 256 * MIB
 # QEMU leaves room for each device to be aligned to 1 GiB (pc_get_device_memory_range()).
 _ROOM = 1 << 30
 BACKEND = "memory-backend-"
@@ -54,7 +56,7 @@ def plan(arguments: Sequence[tuple[str, str]]) -> Memory:
             backends[str(machine["memory-backend"])] = whole
     plugged = [d for d in _each(arguments, "device", "driver") if is_memory_device(d)]
     for device in plugged:
-        block = int(device["block-size"]) if _number(device.get("block-size")) else 0
+        block = in_bytes(device.get("block-size")) or 0
         backends[str(device.get("memdev", ""))] = max(PLUGGED, block)
     return Memory(whole, backends, len(plugged))
 
@@ -86,9 +88,10 @@ def backend(options: Mapping[str, Any], memory: Memory) -> dict[str, object] | N
     """A memory backend of the twin; None for one that nothing uses."""
     name = str(options.get("id", ""))
     size = memory.backends.get(name)
-    if size is None and _number(options.get("size")):
+    given = in_bytes(options.get("size"))
+    if size is None and given is not None:
         # Shared memory, whose size is that of a BAR.
-        size = min(int(options["size"]), PLUGGED)
+        size = min(given, SHARED)
     if size is None:
         return None
     kept = {_NAMED: options[_NAMED]} if _NAMED in options else {}
@@ -116,5 +119,16 @@ def _each(
                 continue  # told by who transforms it
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int) or str(value).isdecimal()
+def in_bytes(value: object) -> int | None:
+    """A size as QEMU reads it, None for none: in bytes, or with a suffix (util/cutils.c)."""
+    text = str(value).upper()
+    for power, suffix in enumerate("BKMGTPE"):
+        if text.endswith(suffix) and not text.startswith("0X"):
+            text, unit = text[:-1], 1 << 10 * power
+            break
+    else:
+        unit = 1
+    try:
+        return int(text, 16) if text.startswith("0X") else int(float(text) * unit)
+    except ValueError:
+        return None

@@ -9,7 +9,8 @@
 It never runs (``-S``, TCG), and nothing of the guest's is opened.
 
 :func:`save` gives a :class:`Stream`, or a :class:`Refusal`: the QEMU build refuses to send this
-machine (``blocked``), or it came to no stream (``not-run``), which says nothing of the guest.
+machine (``blocked``), ends as it sends it (``crashed``), as the guest's own would, or it came to no
+stream (``not-run``), which says nothing of the guest.
 :func:`load` gives an :class:`Answer`, whose ``outcome`` is ``accepted``, ``refused``, ``crashed``,
 ``hung`` or ``not-run``; ``line`` is QEMU's own. Neither raises, and neither outlives its deadline:
 what they start is killed by its own process group.
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -30,7 +32,7 @@ from collections.abc import Mapping, Sequence
 from ...osutil.executable import Executable, ExecutableError, unprivileged_user
 from ...osutil.light import NamedTuple
 from ...pci.state import ConfigState
-from ..emulator.client import Emulator, ProcessError, wait
+from ..emulator.client import Emulator, ProcessError, signal_name, wait
 from ..trial.workbench import Limits
 from .arguments import Transformed
 from .place import LIMITS, Place, place_for, size_of
@@ -59,7 +61,8 @@ class Stream(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Why there is no stream: ``kind`` is ``blocked`` or ``not-run``, ``line`` QEMU's word."""
+    """Why there is no stream: ``kind`` is ``blocked``, ``crashed`` or ``not-run``, ``line`` QEMU's
+    word."""
 
     kind: str
     line: str
@@ -198,9 +201,16 @@ def _sent(sender: Emulator, place: Place, deadline: float) -> bytes | Refusal:
             return Refusal(kind, _why(sender), sender.stderr)
         data = _received(listener, sender, deadline)
     status = _status(sender, deadline)
+    if _has_crashed(sender):
+        return Refusal(CRASHED, _why(sender), sender.stderr)
     if status != "completed":
         return Refusal(NOT_RUN, f"the state is not sent whole ({status}): {_why(sender)}")
     return data
+
+
+def _has_crashed(emulator: Emulator) -> bool:
+    # Not by its limits or by those who are short of memory, which has nothing to do with the guest.
+    return (emulator.status or 0) < 0 and emulator.status not in (-signal.SIGKILL, -signal.SIGXCPU)
 
 
 def _received(listener: socket.socket, sender: Emulator, deadline: float) -> bytes:
@@ -259,6 +269,8 @@ def _why(emulator: Emulator) -> str:
     for reply in emulator.replies:
         if "error" in reply:
             return str(reply["error"].get("desc", reply["error"]))
+    if emulator.status is not None and emulator.status < 0:
+        return f"killed by {signal_name(emulator.status)}"
     return "it says nothing"
 
 
