@@ -58,6 +58,10 @@ def make_dev(staging: Path, faked: bool) -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         (staging / name).symlink_to(f"/proc/self/fd/{number}")
     (staging / "shm").mkdir(mode=0o1777)
+    # For guests' consoles.
+    (staging / "pts").mkdir()
+    mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666", "devpts", str(staging / "pts"))
+    (staging / "ptmx").symlink_to("pts/ptmx")
     (staging / "vfio").mkdir()
     if faked:
         # libvirt only asks whether the nodes exist, and QEMU's open() never gets here. A plain

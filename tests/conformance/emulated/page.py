@@ -92,8 +92,8 @@ def _of_twin(rows: Sequence[Row]) -> str:
     if not asked:
         return "The twin was not asked."
     return (
-        f"The twin (`check --to`) was asked about {len(asked)} of the {len(rows)} migrations;"
-        f" disagreements: {wrong}."
+        f"The twin (`check --to`) was held against the {len(asked)} migrations that could be begun"
+        f" ({len(rows)} with the others), outcome and line: {wrong} disagreements."
     )
 
 

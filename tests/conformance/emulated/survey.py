@@ -13,7 +13,7 @@ from typing import NamedTuple
 from vfio_preflight.osutil.executable import unprivileged_user
 from vfio_preflight.qemu.emulator.client import Emulator
 
-from .hop import UNMADE, Hop, hop
+from .hop import REFUSED, UNMADE, Hop, hop
 from .needs import arguments
 from .twin import predict
 
@@ -63,10 +63,10 @@ class Row(NamedTuple):
         """Whether the twin said what QEMU did, with QEMU's own line, or was not asked."""
         if self.twin is None:
             return True
-        return (self.twin.outcome, self.twin.side, self.twin.line) == (
-            *(self.real.outcome, self.real.side),
-            self.real.line,
-        )
+        # The twin does not tell a destination that cannot make the guest from one that refuses it.
+        outcome = REFUSED if self.real.outcome == UNMADE else self.real.outcome
+        real = (outcome, self.real.side, self.real.line)
+        return real == (self.twin.outcome, self.twin.side, self.twin.line)
 
 
 def build(path: str) -> Build:
@@ -97,11 +97,8 @@ def survey(cases: Sequence[Case]) -> list[Row]:
 
 
 def _row(case: Case) -> Row:
-    real = hop(case.source.path, case.destination.path, case.arguments, firmware=case.firmware)
-    # Of a guest that cannot be started there is nothing to say; a twin has no firmware.
-    asked = not case.firmware and (real.outcome, real.side) != (UNMADE, "source")
-    return Row(
-        case,
-        real,
-        predict(case.source.path, case.destination.path, case.arguments) if asked else None,
-    )
+    paths = (case.source.path, case.destination.path)
+    real = hop(*paths, case.arguments, firmware=case.firmware)
+    if (real.outcome, real.side) == (UNMADE, "source"):
+        return Row(case, real)  # nothing is to be asked of a guest that cannot be
+    return Row(case, real, predict(*paths, tuple(case.arguments)))

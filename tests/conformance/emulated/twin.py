@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
-from collections.abc import Sequence
 
 from vfio_preflight.osutil.executable import trusted_executable
 from vfio_preflight.qemu.twin import twin
 
-from .hop import BLOCKED, CRASHED, HUNG, PASS, REFUSED, UNMADE, Hop
+from .hop import BLOCKED, CRASHED, HUNG, PASS, REFUSED, Hop
 
 _PATIENCE = 60.0
 _PROGRAM = re.compile(r"^\S*qemu-system-\w+: ")
@@ -22,7 +22,8 @@ _OUTCOMES = {
 }
 
 
-def predict(source: str, destination: str, arguments: Sequence[str]) -> Hop:
+@functools.lru_cache(maxsize=None)
+def predict(source: str, destination: str, arguments: tuple[str, ...]) -> Hop:
     """What is to be expected of a guest of these arguments, by the twin."""
     argv = (source, *arguments)
     end = time.monotonic() + _PATIENCE
@@ -32,11 +33,8 @@ def predict(source: str, destination: str, arguments: Sequence[str]) -> Hop:
     answer = twin.load(trusted_executable(destination), argv, stream, deadline=end)
     if answer.accepted:
         return Hop(PASS)
-    line = _line(answer.line)
-    outcome = (
-        UNMADE if line.startswith("-device ") else _OUTCOMES.get(answer.outcome, answer.outcome)
-    )
-    return Hop(outcome, (line,), "destination")
+    outcome = _OUTCOMES.get(answer.outcome, answer.outcome)
+    return Hop(outcome, (_line(answer.line),), "destination")
 
 
 def _line(text: str) -> str:
