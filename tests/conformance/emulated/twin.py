@@ -22,7 +22,7 @@ _OUTCOMES = {
 }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def predict(source: str, destination: str, arguments: tuple[str, ...]) -> Hop:
     """What is to be expected of a guest of these arguments, by the twin."""
     argv = (source, *arguments)
