@@ -18,7 +18,7 @@ from lxml import etree
 
 from lab import Host, Lab
 from lab.other_qemu import NEWEST, other_release
-from vfio_preflight.qemu.twin.twin import ACCEPTED, BLOCKED, REFUSED
+from vfio_preflight.qemu.twin.told import ACCEPTED, BLOCKED, REFUSED
 
 from .guests import SORTS, Sort, nic, xml_of
 from .half import SAVED

@@ -16,6 +16,11 @@ from .code import COMPARE as COMPARE
 from .code import REALISE as REALISE
 from .code import SOURCE as SOURCE
 from .code import Code as Code
+from .codes_twin import TWIN_ACCEPTED as TWIN_ACCEPTED
+from .codes_twin import TWIN_BLOCKED as TWIN_BLOCKED
+from .codes_twin import TWIN_NOT_RUN as TWIN_NOT_RUN
+from .codes_twin import TWIN_REFUSED as TWIN_REFUSED
+from .codes_twin import TWIN_UNCOVERED as TWIN_UNCOVERED
 from .verdicts import FAIL, PASS, TOLERATED, UNKNOWN
 
 # --- config space ---------------------------------------------------------------------------------

@@ -11,9 +11,12 @@ from __future__ import annotations
 from ..guest.domain import Guest, GuestDevice
 from ..guest.record import RecordEntry
 from ..guest.traits import Traits, VendorRule
-from ..osutil.light import NamedTuple
+from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..pci.state import ANY_EVIDENCE, ConfigState, Missing, State
 from ..qemu.emulator.machines import EmulatorFacts
+
+if TYPE_CHECKING:
+    from ..qemu.twin.told import Told
 
 
 class Refused(NamedTuple):
@@ -67,7 +70,8 @@ class Facts(NamedTuple):
     the guest's devices; ``rule_problems`` say which files of them could not be read. ``bandwidth``
     is the migration's, in MiB/s, 0 where it is not known. ``saved`` is whether QEMU has sent the
     guest already, into an image. ``sender`` is the source's emulator, where it could be asked; else
-    all that is known of it is in the devices' entries.
+    all that is known of it is in the devices' entries. ``twin`` is what is known of the guest's
+    twin.
     """
 
     guest: Guest
@@ -82,3 +86,4 @@ class Facts(NamedTuple):
     bandwidth: int = 0
     saved: bool = False
     sender: EmulatorFacts | None = None
+    twin: Told | None = None

@@ -71,6 +71,8 @@ REMEDIES: dict[Code, str] = {
     codes.SOURCE_SEVERAL: "detach all VFIO devices but one before migrating",
     codes.SOURCE_DIRTY_TRACKING: "start the guest without x-device-dirty-page-tracking=off",
     codes.SOURCE_UNDECIDED: "detach the VFIO devices before migrating",
+    codes.TWIN_REFUSED: "choose a host with the source's QEMU build and ROMs",
+    codes.TWIN_BLOCKED: "detach the device that QEMU names before migrating",
     codes.PROPERTY_UNKNOWN: "remove the property, or choose a host with a newer QEMU",
     codes.PROPERTY_INVALID: "correct the property in the guest's XML",
     codes.MIGRATION_DISABLED: "remove the property, or detach the device before migrating",

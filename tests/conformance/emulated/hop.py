@@ -124,8 +124,9 @@ def _failed(one: Emulator, other: Emulator, error: str) -> Hop:
     wait(lambda: one.ended and other.ended, [one, other], time.monotonic() + _MOMENT)
     for emulator, side in ((one, "source"), (other, "destination")):
         if emulator.status is not None and emulator.status < 0:
-            lines = _said(emulator) or (f"killed by {signal_name(emulator.status)}",)
-            return Hop(CRASHED, lines, side)
+            name, (first, *rest) = signal_name(emulator.status), _said(emulator) or ("",)
+            line = f"{first} ({name})" if first else f"killed by {name}"
+            return Hop(CRASHED, (line, *rest), side)
     if other.ended:
         return Hop(REFUSED, _said(other), "destination")
     return Hop(BLOCKED, (error, *_said(one)), "source")

@@ -7,18 +7,18 @@ import re
 import time
 
 from vfio_preflight.osutil.executable import trusted_executable
-from vfio_preflight.qemu.twin import twin
+from vfio_preflight.qemu.twin import told, twin
 
 from .hop import BLOCKED, CRASHED, HUNG, PASS, REFUSED, Hop
 
 _PATIENCE = 60.0
 _PROGRAM = re.compile(r"^\S*qemu-system-\w+: ")
 _OUTCOMES = {
-    twin.ACCEPTED: PASS,
-    twin.REFUSED: REFUSED,
-    twin.CRASHED: CRASHED,
-    twin.HUNG: HUNG,
-    twin.BLOCKED: BLOCKED,
+    told.ACCEPTED: PASS,
+    told.REFUSED: REFUSED,
+    told.CRASHED: CRASHED,
+    told.HUNG: HUNG,
+    told.BLOCKED: BLOCKED,
 }
 
 

@@ -42,7 +42,7 @@ class Surroundings(NamedTuple):
 
     ``size_of`` gives the size of a file in bytes, None where it is not known; it is asked with the
     path and with whether the guest may write to the file. ``directory`` is where files of zeros
-    will be. ``vfio`` are made-up devices, the guest's -device id to a sysfsdev.
+    will be. ``vfio`` are made-up devices: what they are called on the guest's host to a sysfsdev.
     """
 
     size_of: Callable[[str, bool], int | None]
@@ -101,8 +101,8 @@ class _Transformation:
             return []
         if option in KEPT:
             return [f"-{option}"] if option in FLAGS else [f"-{option}", value]
-        if option in _SIMPLE:
-            return [f"-{option}", _SIMPLE[option](value)]
+        if option in SIMPLE:
+            return [f"-{option}", SIMPLE[option](value)]
         if option in _HANDLERS:
             return [text for text in _HANDLERS[option](self, value) if text]
         self._leave(f"option -{option}")
@@ -186,10 +186,10 @@ class _Transformation:
         if devices.is_on(options.get("bus"), self.left_out):
             why = "what it is plugged into is not in the twin"
         elif devices.is_vfio(driver):
-            sysfsdev = self.surroundings.vfio.get(name)
+            sysfsdev = self.surroundings.vfio.get(devices.host_of(options))
             if sysfsdev:
                 return devices.as_vfio(options, sysfsdev)
-            why = "no VFIO device is made up for it"
+            why = "what it presents is not known here, or nothing is there to make it up"
         else:
             why = devices.reason(driver)
         if why:
@@ -218,9 +218,10 @@ class _Transformation:
     def bios(self, value: str) -> list[str]:
         return ["-bios", self._stand_in(value) if value.startswith("/") else value]
 
-    def kernel(self, option: str, value: str) -> list[str]:
-        # Its loading makes blocks of memory, by option ROMs of QEMU's; what is in it does not show.
-        return [option, self._stand_in(value, _KERNEL_SIZE)]
+    def kernel(self, value: str) -> list[str]:
+        # Its loading makes a block of memory, by an option ROM of QEMU's; what is in it, and an
+        # initrd, does not show.
+        return ["-kernel", self._stand_in(value, _KERNEL_SIZE)]
 
     # --- disks and networks ---------------------------------------------------------------------
 
@@ -279,7 +280,7 @@ def _about(method: Callable[[_Transformation, str, str], list[str]], option: str
 
 
 # Options whose argument alone says what it becomes.
-_SIMPLE: Mapping[str, Callable[[str], str]] = {
+SIMPLE: Mapping[str, Callable[[str], str]] = {
     "chardev": backends.chardev,
     "serial": backends.character,
     "parallel": backends.character,
@@ -298,8 +299,7 @@ _HANDLERS: Mapping[str, _Handler] = {
     "set": _Transformation.set,
     "device": _Transformation.device,
     "bios": _Transformation.bios,
-    "kernel": _about(_Transformation.kernel, "-kernel"),
-    "initrd": _about(_Transformation.kernel, "-initrd"),
+    "kernel": _Transformation.kernel,
     "blockdev": _Transformation.blockdev,
     "drive": _Transformation.drive,
     "netdev": _Transformation.netdev,

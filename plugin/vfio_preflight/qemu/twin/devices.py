@@ -45,6 +45,15 @@ def is_vfio(driver: str) -> bool:
     return driver.startswith(_VFIO_PCI)
 
 
+def host_of(options: Mapping[str, Any]) -> str:
+    """What a VFIO device is on its host: a PCI address or an mdev's UUID, as the arguments say."""
+    address = str(options.get("host") or "")
+    # QEMU takes a PCI address without its domain.
+    if re.fullmatch(r"[0-9a-fA-F]{1,2}:[0-9a-fA-F]{1,2}\.[0-7]", address):
+        address = f"0000:{address}"
+    return address or str(options.get("sysfsdev") or "").rstrip("/").rpartition("/")[2]
+
+
 def as_vfio(options: Mapping[str, Any], sysfsdev: str) -> dict[str, Any]:
     """A VFIO device of the twin, made up at ``sysfsdev``."""
     at = {key: options[key] for key in ("driver", "id", "bus", "addr") if key in options}

@@ -54,7 +54,16 @@ DROPPED = frozenset(
             "snapshot",
             "spice",
         ),
-        *("trace", "uuid", "vnc", "watchdog-action", "append", "tpmdev", "only-migratable"),
+        *(
+            "trace",
+            "uuid",
+            "vnc",
+            "watchdog-action",
+            "append",
+            "initrd",
+            "tpmdev",
+            "only-migratable",
+        ),
         *("async-teardown", "no-quit", "perfmap", "plugin"),
     )
 )

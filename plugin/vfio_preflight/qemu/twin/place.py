@@ -19,7 +19,11 @@ from .arguments import Surroundings, Transformed, transform
 
 # Processor time for a machine with many processors; and seconds of life, if nobody saw to that.
 LIMITS = Limits(life=60, cpu=20)
-_DRIVEN = ("-accel", "tcg,tb-size=1,thread=single", "-display", "none", "-S", "-qmp", "stdio")
+# TCG needs nothing of the host; KVM is for builds without it. No instruction is executed.
+_DRIVEN = (
+    *("-accel", "tcg,tb-size=1,thread=single", "-accel", "kvm"),
+    *("-display", "none", "-S", "-qmp", "stdio"),
+)
 _SIDE = "devices"
 
 
@@ -34,7 +38,7 @@ class Place(NamedTuple):
         self, argv: Sequence[str], size_of: Callable[[str, bool], int | None]
     ) -> Transformed:
         """The twin's arguments, with the files that they name."""
-        vfio = {name: self._sysfsdev(number) for number, name in enumerate(self.presented)}
+        vfio = {host: self._sysfsdev(number) for number, host in enumerate(self.presented)}
         made = transform(argv[1:], Surroundings(size_of, self.directory, vfio))
         for path, size in made.files.items():
             with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), "wb") as file:

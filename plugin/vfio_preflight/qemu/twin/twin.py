@@ -2,7 +2,7 @@
 
     >>> stream = save(source, argv, deadline=time.monotonic() + 20)
     >>> load(destination, argv, stream, deadline=time.monotonic() + 20)
-    Answer(outcome='refused', line="qemu-system-x86_64: … 0000:00:02.0/pcie-root-port …", …)
+    Answer(outcome='refused', line="get_pci_config_device: Bad config data: i=0x78 …", …)
 
 ``argv`` are the guest's QEMU arguments, the program first, as libvirt makes them or as
 /proc/PID/cmdline has them; each side may have its own. ``twin.arguments`` makes the twin's of them.
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
+import re
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -32,29 +32,33 @@ from collections.abc import Mapping, Sequence
 from ...osutil.executable import Executable, ExecutableError, unprivileged_user
 from ...osutil.light import NamedTuple
 from ...pci.state import ConfigState
-from ..emulator.client import Emulator, ProcessError, signal_name, wait
+from ..emulator.client import Emulator, ProcessError, wait
 from ..trial.workbench import Limits
 from .arguments import Transformed
+from .ends import end_of, why
 from .place import LIMITS, Place, place_for, size_of
+from .told import ACCEPTED, BLOCKED, CRASHED, HUNG, NOT_RUN, REFUSED, build
 
-ACCEPTED, REFUSED, CRASHED, HUNG, NOT_RUN = "accepted", "refused", "crashed", "hung", "not-run"
-BLOCKED = "blocked"
 # Bytes of a stream: 64 MiB of memory, and of what displays have of their own, if none of it were
 # zeros.
 MAX_STREAM = 256 << 20
-_HUNG_AFTER = 1.0  # seconds of processor time
 _POLL = 0.002  # seconds
+# By what QEMU names the section that it could not load, in the lines behind the cause.
+_SECTION = r"(?:of|for) device '([^']+)'"
 
 
 class Stream(NamedTuple):
     """What the source's half comes to: the state that its QEMU sends.
 
-    ``states`` are what its VFIO devices presented, by -device id, ``sizes`` those of the files that
+    ``states`` are what its VFIO devices presented, by their names on
+    the source host, ``sizes`` those of the files that
     show in the state, by path; the other half needs both. ``uncovered`` is what of the guest is not
-    in the twin.
+    in the twin. ``build`` is the QEMU that sent it, in words, ``version`` its release.
     """
 
     data: bytes
+    build: str = ""
+    version: str = ""
     states: Mapping[str, ConfigState] = {}
     sizes: Mapping[str, int] = {}
     uncovered: tuple[str, ...] = ()
@@ -67,6 +71,7 @@ class Refusal(NamedTuple):
     kind: str
     line: str
     stderr: str = ""
+    build: str = ""
 
 
 class Answer(NamedTuple):
@@ -76,6 +81,14 @@ class Answer(NamedTuple):
     line: str = ""
     stderr: str = ""
     uncovered: tuple[str, ...] = ()
+    build: str = ""
+
+    @property
+    def device(self) -> str:
+        """The section that QEMU could not load, ``0000:00:02.0/pcie-root-port``; empty if it does
+        not say."""
+        found = re.search(_SECTION, self.stderr) if self.outcome == REFUSED else None
+        return found[1] if found and found[1] not in self.line else ""
 
     @property
     def accepted(self) -> bool:
@@ -96,11 +109,13 @@ def save(
     states: Mapping[str, ConfigState] | None = None,
     library: str | None = None,
     limits: Limits = LIMITS,
+    descriptors: Sequence[int] = (),
 ) -> Stream | Refusal:
     """The state that ``emulator`` sends of the twin of a guest with these arguments.
 
     ``deadline`` is on the clock of ``time.monotonic()``. ``states`` are what its VFIO devices
-    present, by -device id; ``library`` is the compiled shim that makes them up.
+    present, by the names that the arguments have for them; ``library`` is the compiled shim that
+    makes them up. ``descriptors`` are inherited, among them the one that ``emulator`` is run by.
     """
     sizes: dict[str, int] = {}
 
@@ -111,13 +126,14 @@ def save(
     try:
         with place_for(states or {}, library) as place:
             made = place.transformed(argv, here)
-            with place.start(emulator, made.arguments, limits) as sender:
+            with place.start(emulator, made.arguments, limits, descriptors) as sender:
                 if not _comes_up(sender, deadline):
-                    return Refusal(NOT_RUN, _why(sender), sender.stderr)
+                    return Refusal(NOT_RUN, why(sender), sender.stderr)
                 data = _sent(sender, place, deadline)
+                version = _version(sender)
         if isinstance(data, Refusal):
-            return data
-        return Stream(data, place.presented, sizes, made.uncovered)
+            return data._replace(build=build(*version))
+        return Stream(data, build(*version), version[0], place.presented, sizes, made.uncovered)
     except (ExecutableError, ProcessError, OSError) as error:
         return Refusal(NOT_RUN, str(error))
 
@@ -165,14 +181,13 @@ def _loaded(
         with place.start(emulator, arguments, limits, [theirs.fileno()]) as receiver:
             # With this copy open its death would not break the connection.
             theirs.close()
-            outcome = ACCEPTED
-            if not _comes_up(receiver, deadline) or not _taken(
-                receiver, ours, stream.data, deadline
-            ):
-                outcome = _outcome(receiver)
+            up = _comes_up(receiver, deadline)
+            if up and _taken(receiver, ours, stream.data, deadline):
+                outcome, line = ACCEPTED, ""
+            else:
+                outcome, line = end_of(receiver, up)
             uncovered = tuple(dict.fromkeys((*stream.uncovered, *made.uncovered)))
-            line = "" if outcome == ACCEPTED else _why(receiver)
-            return Answer(outcome, line, receiver.stderr, uncovered)
+            return Answer(outcome, line, receiver.stderr, uncovered, _build(receiver))
 
 
 # --- the two halves -----------------------------------------------------------------------------
@@ -198,19 +213,16 @@ def _sent(sender: Emulator, place: Place, deadline: float) -> bytes | Refusal:
         reply = sender.ask("migrate", deadline, uri=f"unix:{path}")
         if reply is None or "error" in reply:
             kind = NOT_RUN if reply is None else BLOCKED
-            return Refusal(kind, _why(sender), sender.stderr)
+            return Refusal(kind, why(sender), sender.stderr)
         data = _received(listener, sender, deadline)
     status = _status(sender, deadline)
-    if _has_crashed(sender):
-        return Refusal(CRASHED, _why(sender), sender.stderr)
     if status != "completed":
-        return Refusal(NOT_RUN, f"the state is not sent whole ({status}): {_why(sender)}")
+        # A QEMU that ends here ends with the guest.
+        outcome, line = end_of(sender, True) if sender.ended else (NOT_RUN, "")
+        if outcome == CRASHED:
+            return Refusal(CRASHED, line, sender.stderr)
+        return Refusal(NOT_RUN, f"the state is not sent whole ({status}): {why(sender)}")
     return data
-
-
-def _has_crashed(emulator: Emulator) -> bool:
-    # Not by its limits or by those who are short of memory, which has nothing to do with the guest.
-    return (emulator.status or 0) < 0 and emulator.status not in (-signal.SIGKILL, -signal.SIGXCPU)
 
 
 def _received(listener: socket.socket, sender: Emulator, deadline: float) -> bytes:
@@ -227,7 +239,7 @@ def _received(listener: socket.socket, sender: Emulator, deadline: float) -> byt
                     return bytes(data)
                 data += chunk
     except socket.timeout:
-        raise ProcessError(f"did not send its state in time: {_why(sender)}") from None
+        raise ProcessError(f"did not send its state in time: {why(sender)}") from None
     raise ProcessError(f"sends more than {MAX_STREAM >> 20} MiB of a guest of {64} MiB")
 
 
@@ -253,30 +265,20 @@ def _taken(receiver: Emulator, to: socket.socket, data: bytes, deadline: float) 
     return _status(receiver, deadline) == "completed"
 
 
-def _outcome(emulator: Emulator) -> str:
-    """What the end of the destination's half stands for."""
-    if emulator.status is None:
-        # By processor time and not by the clock: on a busy host it may just not have run.
-        return HUNG if emulator.cpu_seconds() >= _HUNG_AFTER else NOT_RUN
-    return REFUSED if emulator.status >= 0 else CRASHED
+def _version(emulator: Emulator) -> tuple[str, str]:
+    """Release and package of a QEMU, by its greeting."""
+    try:
+        version = emulator.greeting["version"]
+        numbers = version["qemu"]
+        release = f"{numbers['major']:d}.{numbers['minor']:d}.{numbers['micro']:d}"
+        return release, str(version.get("package", "")).strip()
+    # It came to none, or what answers is no QEMU.
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return "", ""
 
 
-def _why(emulator: Emulator) -> str:
-    """QEMU's own line: the one that names the cause, or else its answer."""
-    found = next((line for line in emulator.stderr.splitlines() if _is_cause(line)), "")
-    if found:
-        return found
-    for reply in emulator.replies:
-        if "error" in reply:
-            return str(reply["error"].get("desc", reply["error"]))
-    if emulator.status is not None and emulator.status < 0:
-        return f"killed by {signal_name(emulator.status)}"
-    return "it says nothing"
-
-
-def _is_cause(line: str) -> bool:
-    # Warnings precede the reason and do not end QEMU.
-    return bool(line.strip()) and "warning:" not in line and not line.startswith("fakevfio: ")
+def _build(emulator: Emulator) -> str:
+    return build(*_version(emulator))
 
 
 def _left(deadline: float) -> float:
