@@ -8,15 +8,17 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
+from itertools import permutations
 
 import pytest
 
 from lab.other_qemu import NEWEST, other_qemu
 
-from .conftest import X86, own_emulator
+from .conftest import AARCH64, X86, own_emulator
 from .devices import cases_of, described
-from .emulated.hop import BLOCKED, CRASHED, PASS, REFUSED
+from .emulated.hop import BLOCKED, CRASHED, PASS, REFUSED, hop
 from .emulated.survey import Build, build, survey
+from .emulated.twin import predict
 
 # docs/DEVICES.md: what is refused at least once, and what only one of the two has.
 ROUGH = (
@@ -51,3 +53,24 @@ def test_sample(builds: tuple[Build, Build]) -> None:
     smooth = sorted((builds[0].types & builds[1].types) - set(ROUGH))
     found = _agreement(builds, random.Random(SEED).sample(smooth, SAMPLE), "pc-q35-9.0")
     assert found[PASS] > SAMPLE
+
+
+# --- processors -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def arm_builds() -> tuple[Build, Build]:
+    return build(own_emulator(AARCH64)), build(str(other_qemu(NEWEST, AARCH64)))
+
+
+@pytest.mark.parametrize("processor", ["cortex-a57", "max"])
+def test_emulated_processors_of_arm(arm_builds: tuple[Build, Build], processor: str) -> None:
+    """QEMU's own list of their registers is another one in each release, and compared."""
+    for source, destination in permutations(arm_builds):
+        guest = ("-machine", "virt-9.0", "-cpu", processor, "-device", "pcie-root-port,chassis=1")
+        real = hop(source.path, destination.path, guest)
+        assert real.outcome in (REFUSED, CRASHED)
+        told = predict(source.path, destination.path, guest)
+        assert (told.outcome, told.line) == (real.outcome, real.line)
+        # Under KVM it is the host's.
+        assert predict(source.path, destination.path, (*guest, "-accel", "kvm")).outcome == PASS

@@ -14,17 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from lxml import etree
 
 from lab import Host, Lab
 from lab.other_qemu import NEWEST, other_release
 from vfio_preflight.qemu.twin.told import ACCEPTED, BLOCKED, REFUSED
 
 from .guests import SORTS, Sort, nic, xml_of
-from .half import SAVED
-from .pair import CHECKOUT
+from .pair import Pair
 
-HALF = Path(__file__).with_name("half.py")
 FLOPPY = 1440 << 10
 STARTS = ("a", "b") if os.environ.get("GUESTS") == "all" else ("a",)
 ROM = "/usr/share/nic.rom"
@@ -53,12 +50,22 @@ class Two(NamedTuple):
         return self.lab.b if host is self.lab.a else self.lab.a
 
 
+class Twin(NamedTuple):
+    """What a twin came to; QEMU's line, and what of the guest was not in it."""
+
+    outcome: str
+    line: str
+    uncovered: tuple[str, ...] = ()
+
+
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
     newest = other_release(NEWEST)
     with Lab(tmp_path_factory.mktemp("guests"), other_release=newest) as lab:
         disks = lab.directory / "disks"
         disks.mkdir()
+        for host in lab.a, lab.b:
+            Pair(lab).install(host)
         yield Two(lab, disks)
 
 
@@ -72,22 +79,19 @@ def two(hosts: Two) -> Iterator[Two]:
             host.virsh("undefine", guest, "--nvram", "--tpm")
 
 
-def half(host: Host, *words: str, stdin: str = "") -> tuple[str, str]:
-    """What a half of the twin comes to on a host: the outcome, and QEMU's line."""
-    environment = ["env", f"PYTHONPATH={CHECKOUT / 'plugin'}"]
-    result = host.run([*environment, "/usr/bin/python3", HALF, *words], stdin=stdin)
-    assert result.returncode == 0, result.stderr
-    outcome, line = json.loads(result.stdout)
-    return outcome, line.partition("qemu-system-x86_64: ")[2] or line
-
-
-def predicted(two: Two, source: Host, guest: str) -> tuple[str, str]:
-    """What the twin says, and QEMU's line."""
-    argv = source.qemu_arguments(guest)
-    emulator = etree.fromstring(source.virsh("dumpxml", guest).stdout).findtext(".//emulator")
-    where = (str(emulator), str(two.disks / f"{guest}.stream"))
-    saved = half(source, "save", *where, stdin=json.dumps(argv))
-    return half(two.other(source), "load", *where) if saved[0] == SAVED else saved
+def predicted(two: Two, source: Host, guest: str) -> Twin:
+    """What comes of the guest's twin, by the command on each host."""
+    file = two.disks / f"{guest}.twin"
+    saved = source.run(["sh", "-c", f"vfio-preflight twin save {guest} >{file}"])
+    if saved.returncode != 0:
+        assert saved.returncode == 1, saved.stderr
+        assert "refuses to send the guest's twin" in saved.stderr
+        return Twin(BLOCKED, saved.stderr.partition('"')[2].partition('"')[0])
+    command = ["vfio-preflight", "twin", "load", str(file), "--format", "json"]
+    loaded = two.other(source).run(command)
+    told = json.loads(loaded.stdout)
+    assert loaded.returncode == (told["outcome"] != ACCEPTED), loaded
+    return Twin(told["outcome"], told["line"], tuple(told["uncovered"]))
 
 
 def done(two: Two, source: Host, guest: str) -> tuple[str, str]:
@@ -105,7 +109,7 @@ def done(two: Two, source: Host, guest: str) -> tuple[str, str]:
 
 def hop(two: Two, source: Host, guest: str) -> str:
     """A migration that went as its twin had said, in QEMU's own words."""
-    said, line = predicted(two, source, guest)
+    said, line, _ = predicted(two, source, guest)
     assert two.other(source).state(guest) in ("", "shut off")  # nothing has moved
     outcome, told = done(two, source, guest)
     assert said == outcome, f"{line}\n{told}"

@@ -34,9 +34,11 @@ from ...osutil.light import NamedTuple
 from ...pci.state import ConfigState
 from ..emulator.client import Emulator, ProcessError, wait
 from ..trial.workbench import Limits
+from . import processors
 from .arguments import Transformed
 from .ends import end_of, why
 from .place import LIMITS, Place, place_for, size_of
+from .processors import are_kvms, without_processors
 from .told import ACCEPTED, BLOCKED, CRASHED, HUNG, NOT_RUN, REFUSED, build
 
 # Bytes of a stream: 64 MiB of memory, and of what displays have of their own, if none of it were
@@ -129,11 +131,15 @@ def save(
             with place.start(emulator, made.arguments, limits, descriptors) as sender:
                 if not _comes_up(sender, deadline):
                     return Refusal(NOT_RUN, why(sender), sender.stderr)
+                foreign = are_kvms(argv[1:]) and _target(sender, deadline) in processors.TARGETS
                 data = _sent(sender, place, deadline)
                 version = _version(sender)
         if isinstance(data, Refusal):
             return data._replace(build=build(*version))
-        return Stream(data, build(*version), version[0], place.presented, sizes, made.uncovered)
+        uncovered = made.uncovered
+        if foreign:
+            data, uncovered = without_processors(data), (*uncovered, processors.NAMED)
+        return Stream(data, build(*version), version[0], place.presented, sizes, uncovered)
     except (ExecutableError, ProcessError, OSError) as error:
         return Refusal(NOT_RUN, str(error))
 
@@ -275,6 +281,12 @@ def _version(emulator: Emulator) -> tuple[str, str]:
     # It came to none, or what answers is no QEMU.
     except (LookupError, TypeError, ValueError, AttributeError):
         return "", ""
+
+
+def _target(emulator: Emulator, deadline: float) -> str:
+    """What it emulates."""
+    reply = emulator.ask("query-target", deadline) or {}
+    return str(reply.get("return", {}).get("arch", ""))
 
 
 def _build(emulator: Emulator) -> str:
