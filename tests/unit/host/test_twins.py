@@ -9,6 +9,7 @@ import pytest
 
 from vfio_preflight.host import twins
 from vfio_preflight.host.twins import DIRECTORY, Sent, is_kept, keep, known
+from vfio_preflight.osutil import executable
 from vfio_preflight.qemu.twin.told import REFUSED, Told
 
 SENT = Sent("boot:1:2", "pc-q35-9.0", "ab" * 32)
@@ -27,7 +28,7 @@ def emulator(tmp_path: Path) -> str:
 @pytest.fixture
 def trusting(monkeypatch: pytest.MonkeyPatch, emulator: str) -> str:
     """An emulator as trusted as an installed one: the tests' directory lies below /tmp."""
-    found = twins.trusted_executable
+    found = executable.trusted_executable
 
     def trusted(path: str) -> object:
         return found(f"/{os.path.basename(path)}", os.path.dirname(path))
