@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import pytest
 
-from lab import FakeDevice, Host, Lab, guest_xml, interface_hostdev
+from lab import Host, Lab
 from lab.other_qemu import NEWEST, other_release
 from vfio_preflight.qemu.twin.told import ACCEPTED, BLOCKED, REFUSED
 
 from .guests import SORTS, Sort, nic, xml_of
-from .pair import CONFIG, NETWORK_VF, Pair
+from .pair import Pair
 
 FLOPPY = 1440 << 10
 STARTS = ("a", "b") if os.environ.get("GUESTS") == "all" else ("a",)
@@ -130,23 +130,6 @@ def test_there_and_back(two: Two, name: str, where: str) -> None:
         if source.name in ends:
             break
         source = two.other(source)
-
-
-def test_libvirt_is_not_asked_about_interfaces(two: Two) -> None:
-    """It would make a tap for each, and 11.3.0 aborts over a VF's as it is in a definition."""
-    for host in two.lab.a, two.lab.b:
-        host.run(["mkdir", "/dev/net"])
-        host.run(["mknod", "-m", "666", "/dev/net/tun", "c", "10", "200"])
-    two.lab.a.add_device(FakeDevice(NETWORK_VF, "vf", CONFIG))
-    xml = guest_xml("vf", "pc-q35-9.0", [interface_hostdev(NETWORK_VF), nic("virtio", 1)])
-    two.lab.a.start_guest(xml)
-    two.lab.a.run(["vfio-preflight", "record", "vf"]).check_returncode()
-    links = two.lab.a.run(["cat", "/proc/net/dev"]).stdout.count(":")
-    told = predicted(two, two.lab.a, "vf")
-    assert told == (ACCEPTED, "", ()), told
-    assert two.lab.a.run(["cat", "/proc/net/dev"]).stdout.count(":") == links
-    for host in two.lab.a, two.lab.b:
-        assert host.virsh("uri").returncode == 0
 
 
 # --- differences that are provoked ---------------------------------------------------------------

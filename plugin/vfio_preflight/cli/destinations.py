@@ -95,7 +95,7 @@ def _ask(
             otherwise=partial(_by_facts, about, bool(options.image)),
         )
         for each in twin:
-            report = with_twin(report, each, destination, about["xml"], bool(options.twin))
+            report = with_twin(report, each, destination, bool(options.twin))
     return as_called(report, about["names"])
 
 

@@ -13,8 +13,6 @@ import sys
 import time
 from argparse import Namespace, _SubParsersAction
 
-from lxml import etree
-
 from ..configuration import load
 from ..guest.domain import parse_domain
 from ..judge.checks.twin import check_twin, told_more
@@ -23,10 +21,10 @@ from ..osutil.light import TYPE_CHECKING
 from ..osutil.text import printable
 from ..qemu.twin.told import NOT_RUN, Told
 from .arguments import UsageError, add_format
-from .connection import LOCAL, Connection, Domain, LibvirtError, connected, domain_named, library
+from .connection import LOCAL, Domain, LibvirtError, connected, domain_named, library
 
 if TYPE_CHECKING:
-    from ..gather.twins import Running
+    from lxml import etree
 
 DESCRIPTION = (
     "Has the whole machine tried: 'save' makes the guest's twin with the QEMU build that runs the"
@@ -92,25 +90,9 @@ def saved(uri: str, name: str) -> bytes | Told:
 
     with connected(uri) as source:
         domain = domain_named(source, name)
-        made = save_running(_running(source, domain), time.monotonic() + WITHIN)
+        migratable = _xml(domain, library().VIR_DOMAIN_XML_MIGRATABLE)
+        made = save_running(_xml(domain, 0), migratable, time.monotonic() + WITHIN)
         return made if isinstance(made, Told) else to_bytes(made)
-
-
-def native(connection: Connection, xml: str) -> str:
-    """The arguments that a libvirt gives its QEMU for a guest, but for its network interfaces.
-
-    libvirt would make a tap device for each of them, and 11.3.0 aborts over a VF's. Raises
-    LibvirtError.
-    """
-    root = parse_domain(xml.encode())
-    for devices in root.iterfind("devices"):
-        for interface in devices.findall("interface"):
-            devices.remove(interface)
-    text = etree.tostring(root, encoding="unicode")
-    try:
-        return str(connection.domainXMLToNative("qemu-argv", text, 0))
-    except library().libvirtError as error:
-        raise LibvirtError(f"libvirt gives no arguments for the guest: {error}") from error
 
 
 def as_json(told: Told) -> dict[str, object]:
@@ -118,14 +100,11 @@ def as_json(told: Told) -> dict[str, object]:
     return {"schema": 1, **told._asdict(), "uncovered": list(told.uncovered)}
 
 
-def _running(source: Connection, domain: Domain) -> Running:
-    from ..gather.twins import Running
-
+def _xml(domain: Domain, flags: int) -> etree._Element:
     try:
-        xml = domain.XMLDesc(library().VIR_DOMAIN_XML_MIGRATABLE)
+        return parse_domain(domain.XMLDesc(flags).encode())
     except library().libvirtError as error:
         raise LibvirtError(f"the guest's XML cannot be had: {error}") from error
-    return Running(parse_domain(xml.encode()), lambda: native(source, xml))
 
 
 def _read(path: str) -> bytes:

@@ -20,7 +20,7 @@ from ..report.schema import ReportDict, with_findings
 from .connection import Connection, LibvirtError
 from .remote import twin_of
 from .sshuri import Ssh
-from .twin import WITHIN, native, saved
+from .twin import WITHIN, saved
 
 if TYPE_CHECKING:
     from .workers import Answer
@@ -42,15 +42,15 @@ def half(uri: str, guest: str) -> Half:
 
 
 def with_twin(
-    report: ReportDict, source: Answer, destination: Connection, xml: str, asked: bool
+    report: ReportDict, source: Answer, destination: Connection, asked: bool
 ) -> ReportDict:
-    """``report`` with what comes of the twin whose half ``source`` is; ``xml`` is the guest's."""
-    told = _told(source, destination, xml)
+    """``report`` with what comes of the twin whose half ``source`` is."""
+    told = _told(source, destination)
     findings = (*check_twin(told), *(told_more(told) if asked else ()))
     return with_findings(report, findings)
 
 
-def _told(source: Answer, destination: Connection, xml: str) -> Told:
+def _told(source: Answer, destination: Connection) -> Told:
     if source.error:
         return Told(NOT_RUN, source.error)
     value: Half = source.value
@@ -58,30 +58,21 @@ def _told(source: Answer, destination: Connection, xml: str) -> Told:
         outcome, line, device, build, *_ = map(str, value["told"])
         return Told(outcome, line, device, build)
     try:
-        return _loaded(base64.b64decode(value["file"]), destination, xml)
+        return _loaded(base64.b64decode(value["file"]), destination)
     except PreflightError as error:
         return Told(NOT_RUN, str(error))
 
 
-def _loaded(data: bytes, destination: Connection, xml: str) -> Told:
-    from ..gather.twins import from_native, load_here, with_networks
-    from ..qemu.twin.envelope import from_bytes, to_bytes
-    from ..qemu.twin.portable import portable
-
-    envelope = from_bytes(data, "the guest's twin")
-    try:
-        # As the destination's libvirt will start its QEMU.
-        told = portable(from_native(native(destination, xml)))
-        arguments = with_networks(told, envelope.arguments)
-        envelope = envelope._replace(arguments=tuple(arguments))
-    except (LibvirtError, IndexError):
-        pass  # as the guest's own QEMU was started
+def _loaded(data: bytes, destination: Connection) -> Told:
     ssh = Ssh.of(destination.getURI())
     if ssh is not None:
-        return twin_of(ssh, to_bytes(envelope))
+        return twin_of(ssh, data)
     if destination.getHostname() != os.uname().nodename:
         raise LibvirtError(
             f"{destination.getURI()} is another host's libvirt, and not reached by ssh: there, load"
             " what 'vfio-preflight twin save' writes"
         )
-    return load_here(envelope, load(), time.monotonic() + WITHIN)
+    from ..gather.twins import load_here
+    from ..qemu.twin.envelope import from_bytes
+
+    return load_here(from_bytes(data, "the guest's twin"), load(), time.monotonic() + WITHIN)

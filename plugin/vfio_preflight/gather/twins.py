@@ -1,6 +1,6 @@
 """The twin of a guest that runs here, saved; and one that comes from elsewhere, loaded.
 
->>> made = save_running(running, settings, time.monotonic() + 20)
+>>> made = save_running(live, migratable, time.monotonic() + 20)
 >>> load_here(from_bytes(data, "FILE"), settings, time.monotonic() + 20).outcome
 'accepted'
 """
@@ -8,9 +8,8 @@
 from __future__ import annotations
 
 import os
-import shlex
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from lxml import etree
 
@@ -22,14 +21,13 @@ from ..guest.tree import tree_digest
 from ..host import twins
 from ..host.processes import Process, find_process
 from ..osutil.executable import Executable, ExecutableError, trusted_executable
-from ..osutil.light import NamedTuple
 from ..osutil.regular import read_regular
 from ..osutil.replaced import replaced_executable
 from ..pci.state import ConfigState
 from ..qemu.twin import words
 from ..qemu.twin.devices import host_of, is_vfio
 from ..qemu.twin.envelope import Envelope
-from ..qemu.twin.options import pairs
+from ..qemu.twin.options import FLAGS, pairs
 from ..qemu.twin.portable import portable
 from ..qemu.twin.told import BLOCKED, CRASHED, LOST, NOT_RUN, Told
 from ..qemu.twin.twin import Refusal, Stream, load, save
@@ -38,35 +36,33 @@ from .knowntwins import first_process
 
 _MAX_ARGUMENTS = 16 << 20
 REPLACED = "option ROMs and modules as the guest's QEMU had them when it started"
-PLUGGED = "devices as they are on the running guest's own command line"
+# How libvirt names what can be plugged into a running guest (qemu_alias.c), and users ("ua-").
+_PLUGGABLE = (
+    r"ua-.+|(net|hostdev|rng|redir|shmem|dimm|nvdimm|virtiomem|virtiopmem|vsock|virtio-disk|fs)\d+"
+    r"|(scsi|usb-disk|sata|ide)\d+(-\d+)*"
+)
 
 
 class TwinError(PreflightError):
     """A twin that cannot be made; the text says why."""
 
 
-class Running(NamedTuple):
-    """A guest that runs here: ``root`` is its migratable XML; ``native`` gives libvirt's own
-    arguments for it, without its network interfaces, and raises a :class:`PreflightError` where
-    libvirt does not."""
-
-    root: etree._Element
-    native: Callable[[], str]
-
-
-def save_running(running: Running, end: float, library: str | None = None) -> Envelope | Told:
+def save_running(
+    live: etree._Element, migratable: etree._Element, end: float, library: str | None = None
+) -> Envelope | Told:
     """The source's half, made by the very QEMU build that runs the guest; or why there is none.
 
-    Raises :class:`TwinError` for a guest that does not run here.
+    ``live`` is the guest's XML with the names of its devices in this run, ``migratable`` that which
+    libvirt would send. Raises :class:`TwinError` for a guest that does not run here.
     """
-    guest = read_guest(running.root)
+    guest = read_guest(migratable)
     process = find_process(guest.name, guest.uuid)
     if process is None:
         raise TwinError(
             f"no process here is the QEMU of guest '{guest.name}': it does not run, or not on this"
             " host"
         )
-    argv, notes = _arguments(process, running.native)
+    argv, notes = changed_since(_own_arguments(process.pid), live)
     record, _problem = record_of(guest)
     states = presented(guest, record)
     used = {name: states[name] for name in _vfio(argv) if name in states}
@@ -84,30 +80,22 @@ def save_running(running: Running, end: float, library: str | None = None) -> En
         time=twins.now(),
         # A hook knows the process by the guest's record, which is of the first one.
         process=process.instance if first_process(record) == process.instance else "",
-        tree=tree_digest(running.root, record.states),
+        tree=tree_digest(migratable, record.states),
         arguments=tuple(portable(argv)),
         stream=made._replace(uncovered=uncovered),
     )
 
 
 def load_here(
-    envelope: Envelope,
-    settings: Configuration,
-    end: float,
-    arguments: Sequence[str] = (),
-    library: str | None = None,
+    envelope: Envelope, settings: Configuration, end: float, library: str | None = None
 ) -> Told:
-    """The destination's half, and what came of it; kept, so that the hook finds it.
-
-    ``arguments`` are those of this host's libvirt, where they could be had; else the guest's own.
-    """
+    """The destination's half, and what came of it; kept, so that the hook finds it."""
     stream = envelope.stream
     try:
         emulator = trusted_executable(envelope.emulator)
     except ExecutableError as error:
         return Told(NOT_RUN, str(error), source=stream.build, uncovered=stream.uncovered)
-    argv = list(arguments or envelope.arguments)
-    answer = load(emulator, argv, stream, deadline=end, library=library)
+    answer = load(emulator, envelope.arguments, stream, deadline=end, library=library)
     told = Told(
         answer.outcome, answer.line, answer.device, stream.build, answer.build, answer.uncovered
     )
@@ -124,26 +112,6 @@ def presented(guest: Guest, record: Record) -> dict[str, ConfigState]:
         for device in guest.devices
         if device.host and device.key in record.states
     }
-
-
-def from_native(text: str) -> list[str]:
-    """The arguments, the program first, in what libvirt's domxml-to-native gives."""
-    found = shlex.split(text)
-    # Its environment stands before the program.
-    while found and not found[0].startswith("/"):
-        found.pop(0)
-    return found
-
-
-def with_networks(argv: Sequence[str], own: Sequence[str]) -> list[str]:
-    """``argv``, which libvirt gave without network interfaces, with those of the guest's own."""
-    vfio, found = _vfio(argv), list(argv)
-    for option, value in pairs(own[1:]):
-        device = _read(option, value)
-        of_interface = is_vfio(str(device.get("driver"))) and host_of(device) not in vfio
-        if option == "netdev" or "netdev" in device or of_interface:
-            found += [f"-{option}", value]
-    return found
 
 
 def _saved(
@@ -189,18 +157,22 @@ def _installed(process: Process, guest: Guest) -> Executable | None:
     return trusted_executable(process.executable)
 
 
-def _arguments(process: Process, native: Callable[[], str]) -> tuple[list[str], list[str]]:
-    """The guest's arguments, and what is not certain of them.
+def changed_since(argv: Sequence[str], live: etree._Element) -> tuple[list[str], list[str]]:
+    """``argv``, with which a guest was started, without what was unplugged since; and the names of
+    what was plugged in since, which nothing has the arguments of.
 
-    Those of the process are what its QEMU was started with. Devices that were plugged in or out
-    since are libvirt's to tell.
+    ``live`` is its XML now. libvirt's own domxml-to-native would not do: it makes another interface
+    of each, with an address and properties of its own, and opens a tap device for it.
     """
-    own = _own_arguments(process.pid)
-    try:
-        told = with_networks(from_native(native()), own)
-    except PreflightError as error:
-        return own, [f"{PLUGGED} ({error})"]
-    return (own if _drivers(own) == _drivers(told) else told), []
+    now = {alias.get("name", "") for alias in live.iterfind("devices/*/alias")}
+    ids = {str(device.get("id", "")) for device in _devices(argv)}
+    gone = {name for name in ids - now if re.fullmatch(_PLUGGABLE, name)}
+    new = sorted(name for name in now - ids if re.fullmatch(_PLUGGABLE, name))
+    left: list[str] = list(argv[:1])
+    for option, value in pairs(argv[1:]):
+        if option != "device" or _id(value) not in gone:
+            left += [f"-{option}", *([] if option in FLAGS else [value])]
+    return left, [f"{name}: plugged in since the guest started" for name in new]
 
 
 def _own_arguments(pid: int) -> list[str]:
@@ -214,8 +186,11 @@ def _own_arguments(pid: int) -> list[str]:
     return [*found[:1], *found[start:]]
 
 
-def _drivers(argv: Sequence[str]) -> Counter[str]:
-    return Counter(str(device.get("driver")) for device in _devices(argv))
+def _id(device: str) -> str:
+    try:
+        return str(words.read(device, "driver").get("id", ""))
+    except words.ArgumentError:
+        return ""
 
 
 def _vfio(argv: Sequence[str]) -> list[str]:
@@ -223,12 +198,9 @@ def _vfio(argv: Sequence[str]) -> list[str]:
 
 
 def _devices(argv: Sequence[str]) -> Iterator[dict[str, object]]:
-    return filter(None, (_read(option, value) for option, value in pairs(argv[1:])))
-
-
-def _read(option: str, value: str) -> dict[str, object]:
-    """A ``-device``; empty for anything else."""
-    try:
-        return words.read(value, "driver") if option == "device" else {}
-    except words.ArgumentError:
-        return {}
+    for option, value in pairs(argv[1:]):
+        if option == "device":
+            try:
+                yield words.read(value, "driver")
+            except words.ArgumentError:
+                continue

@@ -19,7 +19,6 @@ from ...errors import PreflightError
 from ...osutil.digest import sha256
 from ...osutil.light import TYPE_CHECKING, NamedTuple
 from ...pci import atomics, codec
-from ...pci.codec import CodecError
 from ...pci.state import ConfigState
 from .twin import MAX_STREAM, Stream
 
@@ -80,33 +79,40 @@ def to_bytes(envelope: Envelope) -> bytes:
 def from_bytes(data: bytes, source: str) -> Envelope:
     """What :func:`to_bytes` made. Raises :class:`EnvelopeError`, whose text begins with
     ``source``."""
-    head, newline, _rest = data[:_MAX_LINE].partition(b"\n")
-    if not newline:
-        raise EnvelopeError(f"{source}: not a file of 'vfio-preflight twin save'")
+    line, rest = _taken_apart(data, source)
     try:
-        line = json.loads(head)
-        if not isinstance(line, dict) or "twin" not in line:
-            raise EnvelopeError(f"{source}: not a file of 'vfio-preflight twin save'")
-        if line["twin"] != SCHEMA:
-            raise EnvelopeError(
-                f"{source}: made by another vfio-preflight (schema {line['twin']!a:.20});"
-                " use the same version on both hosts"
-            )
         texts = {name: _text(line[name]) for name in _TEXTS}
         arguments = tuple(_text(value) for value in _list(line["arguments"]))
         stream = Stream(
-            _inflated(data[len(head) + 1 :], line),
+            _inflated(rest, line),
             _text(line["build"]),
             _text(line["version"]),
             {_text(host): _state(value) for host, value in _dict(line["states"]).items()},
             {_text(path): _size(value) for path, value in _dict(line["sizes"]).items()},
             tuple(_text(value) for value in _list(line["uncovered"])),
         )
-    except (LookupError, TypeError, ValueError, RecursionError, zlib.error, CodecError) as error:
+    except (LookupError, TypeError, ValueError, zlib.error, PreflightError) as error:
         raise EnvelopeError(f"{source}: damaged: {error}") from error
     if not arguments:
         raise EnvelopeError(f"{source}: damaged: it has no arguments")
     return Envelope(**texts, arguments=arguments, stream=stream)
+
+
+def _taken_apart(data: bytes, source: str) -> tuple[dict[str, Any], bytes]:
+    """The line, and what follows it."""
+    head, newline, _rest = data[:_MAX_LINE].partition(b"\n")
+    try:
+        line = json.loads(head) if newline else None
+    except (ValueError, RecursionError):
+        line = None
+    if not isinstance(line, dict) or "twin" not in line:
+        raise EnvelopeError(f"{source}: not a file of 'vfio-preflight twin save'")
+    if line["twin"] != SCHEMA:
+        raise EnvelopeError(
+            f"{source}: made by another vfio-preflight (schema {line['twin']!a:.20}); use the same"
+            " version on both hosts"
+        )
+    return line, data[len(head) + 1 :]
 
 
 def _inflated(data: bytes, line: Mapping[str, Any]) -> bytes:
@@ -114,7 +120,10 @@ def _inflated(data: bytes, line: Mapping[str, Any]) -> bytes:
     inflater = zlib.decompressobj()
     # One byte more than allowed shows that there are too many.
     found = inflater.decompress(data, min(size, MAX_STREAM) + 1)
-    if len(found) != size or sha256(found) != line["sha256"]:
+    # What is left, of a whole one, is its own checksum.
+    rest = inflater.decompress(inflater.unconsumed_tail, 1)
+    whole = inflater.eof and not rest and not inflater.unused_data
+    if not whole or len(found) != size or sha256(found) != line["sha256"]:
         raise ValueError("its state is not the one that was saved")
     return found
 

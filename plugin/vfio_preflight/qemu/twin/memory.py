@@ -11,6 +11,7 @@ machine's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ...osutil.light import TYPE_CHECKING, NamedTuple
@@ -56,8 +57,8 @@ def plan(arguments: Sequence[tuple[str, str]]) -> Memory:
             backends[str(machine["memory-backend"])] = whole
     plugged = [d for d in _each(arguments, "device", "driver") if is_memory_device(d)]
     for device in plugged:
-        block = in_bytes(device.get("block-size")) or 0
-        backends[str(device.get("memdev", ""))] = max(PLUGGED, block)
+        block = bytes_of(device.get("block-size"))
+        backends[str(device.get("memdev", ""))] = max(PLUGGED, block or 0)
     return Memory(whole, backends, len(plugged))
 
 
@@ -87,11 +88,9 @@ def numa(text: str) -> str:
 def backend(options: Mapping[str, Any], memory: Memory) -> dict[str, object] | None:
     """A memory backend of the twin; None for one that nothing uses."""
     name = str(options.get("id", ""))
-    size = memory.backends.get(name)
-    given = in_bytes(options.get("size"))
-    if size is None and given is not None:
-        # Shared memory, whose size is that of a BAR.
-        size = min(given, SHARED)
+    given = bytes_of(options.get("size"))
+    # Of what is no node and not plugged in: shared memory, whose size is that of a BAR.
+    size = memory.backends.get(name) or (min(given, SHARED) if given else None)
     if size is None:
         return None
     kept = {_NAMED: options[_NAMED]} if _NAMED in options else {}
@@ -119,16 +118,9 @@ def _each(
                 continue  # told by who transforms it
 
 
-def in_bytes(value: object) -> int | None:
-    """A size as QEMU reads it, None for none: in bytes, or with a suffix (util/cutils.c)."""
-    text = str(value).upper()
-    for power, suffix in enumerate("BKMGTPE"):
-        if text.endswith(suffix) and not text.startswith("0X"):
-            text, unit = text[:-1], 1 << 10 * power
-            break
-    else:
-        unit = 1
-    try:
-        return int(text, 16) if text.startswith("0X") else int(float(text) * unit)
-    except ValueError:
+def bytes_of(value: object) -> int | None:
+    """A size as QEMU reads it (``do_strtosz``); None for what is none, or a fraction."""
+    found = re.fullmatch(r"(?i)([0-9]{1,20})([bkmgtpe]?)", str(value))
+    if found is None:
         return None
+    return int(found[1]) << 10 * "bkmgtpe".index(found[2].lower() or "b")

@@ -68,7 +68,8 @@ class Place(NamedTuple):
             return self.bench.start(emulator, argv, _SIDE, limits, descriptors)
         user = unprivileged_user()
         command = (emulator.realpath, *argv)
-        return Emulator(command, user=user, descriptors=descriptors, cpu=limits.cpu)
+        # Whose end by such a limit would not say what it was: the deadline comes before.
+        return Emulator(command, user=user, descriptors=descriptors, cpu=limits.life)
 
 
 def _address(number: int) -> str:
