@@ -2,7 +2,7 @@
 # make test    everything: style, types, unit, conformance and system tests, and a real VFIO host in a virtual machine
 # make test-newest  the same with the newest tools, to see what an upgrade would break; make lock: renews the pins
 # make conformance N=5000  model and real QEMU judge that many pairs, on two releases and between them; ARCH=aarch64: Arm
-# make devices every emulated PCI device, migrated between two releases of QEMU; renews docs/DEVICES.md
+# make devices every emulated device, migrated between two releases of QEMU; renews docs/DEVICES.md
 # make guests  guests of the sorts people run, between hosts of two releases of libvirt, started on either
 # make vm-test the scenarios of a real VFIO host in a virtual machine, with every kernel, STARTS=200 cold starts among
 #              them; make vm KERNEL=newest: a shell

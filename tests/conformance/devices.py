@@ -1,4 +1,4 @@
-"""``python -m conformance.devices``: every emulated PCI device, migrated between two builds.
+"""``python -m conformance.devices``: every emulated device, migrated between two builds.
 
 Ends with status 0 if the twin said the same of each. Writes the page of what became of them.
 """
@@ -41,12 +41,12 @@ def cases_of(
     builds: Sequence[Build], machines: Sequence[str], *, firmware: bool, types: Sequence[str] = ()
 ) -> list[Case]:
     """Every device type of ``builds``, or ``types``, on each machine and both ways."""
-    names = types or sorted(frozenset().union(*(one.types for one in builds)))
+    kinds = {name: bus for one in builds for name, bus in one.types.items()}
     modes = (False, True) if firmware else (False,)
     return [
-        Case(name, machine, source, destination, mode)
+        Case(name, kinds[name], machine, source, destination, mode)
         for name, machine, (source, destination), mode in product(
-            names, machines, permutations(builds, 2), modes
+            types or sorted(kinds), machines, permutations(builds, 2), modes
         )
     ]
 

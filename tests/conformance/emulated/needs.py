@@ -26,6 +26,7 @@ class Needs(NamedTuple):
 
 
 NOTHING = Needs()
+PCI = "PCI"
 _ADDRESS = "0x8"
 
 _DRIVE = ("-blockdev", "null-co,node-name=d0,size=1048576,read-zeroes=on")
@@ -56,6 +57,7 @@ _USB = Needs(after=("-device", "usb-tablet,bus={dut}.0"))
 _IDE = Needs(before=_DRIVE, after=("-device", "ide-hd,bus={dut}.0,drive=d0"))
 _SOUNDING = Needs("audiodev=a0", _SOUND)
 _HDA = Needs(before=_SOUND, after=("-device", "hda-duplex,bus={dut}.0,audiodev=a0"))
+_ON_CHARDEV = Needs("chardev=c1", _chardevs(1))
 _ONE_CAN, _TWO_CAN = Needs("canbus=can0", _CAN), Needs("canbus0=can0,canbus1=can0", _CAN)
 
 # One row for each group of device types with the same needs; a type that is in none needs nothing.
@@ -125,6 +127,29 @@ _ROWS: Sequence[tuple[Sequence[str], Needs]] = (
     (("pcie-root-port", "ioh3420"), Needs("chassis=1,slot=1")),
     (("x3130-upstream",), Needs(before=_ROOT_PORT, bus="rp0")),
     (("xio3130-downstream",), Needs("chassis=2,slot=2", _UPSTREAM, bus="up0")),
+    (("usb-storage", "scsi-hd", "scsi-cd", "ide-hd", "ide-cd"), Needs("drive=d0", _DRIVE)),
+    (("ide-cf", "sd-card", "sd-card-spi"), Needs("drive=d0", _DRIVE)),
+    (("usb-serial", "usb-braille", "usb-redir", "ccid-card-passthru"), _ON_CHARDEV),
+    (("virtconsole", "virtserialport", "isa-serial", "isa-parallel", "isa-debugcon"), _ON_CHARDEV),
+    (("usb-net", "ne2k_isa"), _NETWORKED),
+    (
+        (
+            *("usb-audio", "hda-duplex", "hda-micro", "hda-output", "adlib", "cs4231a", "gus"),
+            "sb16",
+        ),
+        _SOUNDING,
+    ),
+    (("usb-mtp",), Needs("rootdir=/usr/share")),
+    (("isa-ipmi-bt", "isa-ipmi-kcs"), Needs("bmc=bmc0", _BMC)),
+    (("pc-dimm",), Needs("memdev=m0", ("-object", "memory-backend-ram,id=m0,size=128M"))),
+    (
+        ("nvdimm",),
+        Needs(
+            "memdev=m0",
+            ("-object", "memory-backend-ram,id=m0,size=128M"),
+            machine="nvdimm=on",
+        ),
+    ),
     (("pci-bridge", "pci-bridge-seat"), Needs("chassis_nr=5")),
     (("pxb", "pxb-pcie"), Needs("bus_nr=20")),
     (("pxb-cxl",), Needs("bus_nr=20", machine="cxl=on")),
@@ -156,19 +181,37 @@ _ROWS: Sequence[tuple[Sequence[str], Needs]] = (
 NEEDS: Mapping[str, Needs] = {name: needs for names, needs in _ROWS for name in names}
 
 
-def arguments(name: str, machine: str) -> list[str]:
-    """A machine with a device ``dut`` of type ``name``, at the same address on every board."""
+# What has the bus that a type of device sits on, as -device help calls it; and a bus there.
+_XHCI = ("-device", "qemu-xhci,id=xhci0,bus={bus},addr=0x9")
+BUSES: Mapping[str, tuple[Sequence[str], str]] = {
+    "usb-bus": (_XHCI, "xhci0.0"),
+    "ccid-bus": ((*_XHCI, "-device", "usb-ccid,id=ccid0,bus=xhci0.0"), "ccid0.0"),
+    "SCSI": (("-device", "virtio-scsi-pci,id=scsi0,bus={bus},addr=0x9"), "scsi0.0"),
+    "HDA": (("-device", "intel-hda,id=hda0,bus={bus},addr=0x9"), "hda0.0"),
+    "virtio-serial-bus": (("-device", "virtio-serial-pci,id=vs0,bus={bus},addr=0x9"), "vs0.0"),
+    "sd-bus": (("-device", "sdhci-pci,bus={bus},addr=0x9"), "sd-bus"),
+    "IDE": ((), "ide.0"),
+    "ISA": ((), "isa.0"),
+    "System": ((), ""),
+    "": ((), ""),
+}
+
+
+def arguments(name: str, kind: str, machine: str) -> list[str]:
+    """A machine with a device ``dut`` of type ``name``, which sits on a bus of this kind; at the
+    same PCI address on every board."""
     needs = NEEDS.get(name, NOTHING)
     root = "pci.0" if machine.startswith("pc-i440fx") else "pcie.0"
-    device = f"{name},id=dut,bus={needs.bus or root}"
-    if not needs.bus and "addr=" not in needs.properties:
-        device += f",addr={_ADDRESS}"
-    around = [
-        [word.replace("{bus}", root).replace("{dut}", "dut") for word in words]
-        for words in (needs.before, needs.after)
-    ]
+    parents, bus = BUSES.get(kind, ((), needs.bus or root))
+    words = [f"{name},id=dut", f"bus={bus}" if bus else "", needs.properties]
+    if kind == PCI and not needs.bus and "addr=" not in needs.properties:
+        words.insert(2, f"addr={_ADDRESS}")
+    before, after = (
+        [word.replace("{bus}", root).replace("{dut}", "dut") for word in words_]
+        for words_ in ((*parents, *needs.before), needs.after)
+    )
     return [
         *("-machine", ",".join(filter(None, (machine, needs.machine)))),
-        *("-m", "64,maxmem=2G,slots=2", *around[0]),
-        *("-device", ",".join(filter(None, (device, needs.properties))), *around[1]),
+        *("-m", "64,maxmem=2G,slots=2", *before),
+        *("-device", ",".join(filter(None, words)), *after),
     ]

@@ -9,10 +9,10 @@ from .hop import BLOCKED, CRASHED, HUNG, PASS, REFUSED, UNMADE, Hop
 from .survey import Row
 
 _HEAD = """\
-# Emulated PCI devices between two builds of QEMU
+# Emulated devices between two builds of QEMU
 
-Every PCI device type that `-device` can make was put into a guest of its own, and that guest was
-migrated for real, both ways, between {builds},
+Every PCI device type that `-device` can make, and those of a PC's other buses, were put into a
+guest of their own, and that guest was migrated for real, both ways, between {builds},
 on {machines}: by `make devices`, which wrote this page. {modes}
 What stands behind the devices is null, and some have a device on them
 (`tests/conformance/emulated/needs.py`). No operating system drove them: a device that one has in
@@ -55,7 +55,7 @@ def page(rows: Sequence[Row]) -> str:
         if table:
             note = [f"{_NOTES[outcome]}\n"] if outcome in _NOTES else []
             sections.append("\n".join([f"## {title}\n", *note, *table, ""]))
-    sections.append(f"## Migrate both ways\n\n{', '.join(f'`{name}`' for name in smooth)}\n")
+    sections.append(f"## Migrate both ways\n\n{_listed(smooth)}\n")
     return "\n".join(sections)
 
 
@@ -91,10 +91,17 @@ def _of_twin(rows: Sequence[Row]) -> str:
     wrong = sum(not row.agrees for row in asked)
     if not asked:
         return "The twin was not asked."
+    begun = [row for row in rows if (row.real.outcome, row.real.side) != (UNMADE, "source")]
+    left_out = dict.fromkeys(row.case.type for row in begun if row.twin is None)
+    without = f" It leaves out, and says so: {_listed(left_out)}." if left_out else ""
     return (
-        f"The twin (`check --to`) was held against the {len(asked)} migrations that could be begun"
-        f" ({len(rows)} with the others), outcome and line: {wrong} disagreements."
+        f"The twin (`check --to`) was held against the {len(asked)} migrations of {len(rows)} that"
+        f" could be begun, outcome and QEMU's line: {wrong} disagreements.{without}"
     )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _table(rows: Sequence[Row], modes: set[bool]) -> Iterator[str]:
@@ -111,9 +118,8 @@ def _table(rows: Sequence[Row], modes: set[bool]) -> Iterator[str]:
         yield "| device | machine | QEMU | says |"
         yield "|---|---|---|---|"
     for found_cells, names in shared.items():
-        types = ", ".join(f"`{name}`" for name in names)
         for each in found_cells:
-            yield f"| {types} | {each.machines} | {each.qemu} | `{each.line}` |"
+            yield f"| {_listed(names)} | {each.machines} | {each.qemu} | `{each.line}` |"
 
 
 def _joined(cells: Iterable[_Cells]) -> Iterator[_Cells]:

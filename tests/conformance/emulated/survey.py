@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -14,27 +14,29 @@ from vfio_preflight.osutil.executable import unprivileged_user
 from vfio_preflight.qemu.emulator.client import Emulator
 
 from .hop import REFUSED, UNMADE, Hop, hop
-from .needs import arguments
+from .needs import BUSES, PCI, arguments
 from .twin import predict
 
 _PATIENCE = 60.0
 _ARGUMENTS = ("-machine", "none", "-S", "-nodefaults", "-display", "none", "-qmp", "stdio")
+_CREATABLE = re.compile(r'^name "([^"]+)"(?:, bus ([^,\n]+))?', re.MULTILINE)
 WORKERS = os.cpu_count() or 1
 
 
 class Build(NamedTuple):
-    """A QEMU: where it is, its version, the distributor's word on it, and its PCI device types."""
+    """A QEMU: where it is, its version and package, and its device types, with where they sit."""
 
     path: str
     version: str
     package: str
-    types: frozenset[str]
+    types: Mapping[str, str]
 
 
 class Case(NamedTuple):
-    """A guest with one device, and which way it goes."""
+    """A guest with one device, which sits on a bus of ``kind``, and which way it goes."""
 
     type: str
+    kind: str
     machine: str
     source: Build
     destination: Build
@@ -48,7 +50,7 @@ class Case(NamedTuple):
     @property
     def arguments(self) -> list[str]:
         """What either QEMU is started with."""
-        return arguments(self.type, self.machine)
+        return arguments(self.type, self.kind, self.machine)
 
 
 class Row(NamedTuple):
@@ -70,24 +72,32 @@ class Row(NamedTuple):
 
 
 def build(path: str) -> Build:
-    """The QEMU at ``path``, asked for the PCI device types that ``-device`` can make."""
+    """The QEMU at ``path``, asked for the devices that ``-device`` can make.
+
+    That is every PCI device, and those of other buses that guests of a PC's kind have.
+    """
     end = time.monotonic() + _PATIENCE
     with Emulator((path, *_ARGUMENTS), user=unprivileged_user()) as emulator:
         emulator.ask("qmp_capabilities", end)
         told = emulator.ask("query-version", end)
         types = emulator.ask("qom-list-types", end, implements="pci-device", abstract=False)
         assert told and types, emulator.failure()
+    pci = frozenset(one["name"] for one in types["return"])
     # DeviceClass::user_creatable, which QMP does not tell.
     help_ = subprocess.run([path, "-device", "help"], capture_output=True, text=True, check=True)
-    creatable = set(re.findall(r'^name "([^"]+)"', help_.stdout, re.MULTILINE))
+    found = {name: PCI if name in pci else bus for name, bus in _CREATABLE.findall(help_.stdout)}
     version = told["return"]
     number = version["qemu"]
     return Build(
         path,
         f"{number['major']}.{number['minor']}.{number['micro']}",
         version["package"].strip(" ()"),
-        frozenset(one["name"] for one in types["return"]) & creatable,
+        {name: bus for name, bus in found.items() if _is_wanted(name, bus)},
     )
+
+
+def _is_wanted(name: str, bus: str) -> bool:
+    return bus == PCI or (bus in BUSES and not name.endswith("-cpu"))
 
 
 def survey(cases: Sequence[Case]) -> list[Row]:

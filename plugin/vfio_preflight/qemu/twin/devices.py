@@ -27,6 +27,7 @@ LEFT_OUT = (
     (r"ivshmem-doorbell|vfio-user-.*|x-pci-proxy-dev", _PROCESS),
     (r"usb-host|u2f-passthru|scsi-block|scsi-generic|virtio-input-host.*|can-host-.*", _HOST),
     (r"ccid-card-emulated|u2f-emulated|canokey|usb-mtp|loader|guest-loader", _FILE),
+    (r"vmbus-bridge|hv-.*", "it takes KVM"),
     (r"vfio-(?!pci).*|xen-.*|igd-.*", _HOST),
     (r".*-gl(-pci|-device)?|virtio-gpu-rutabaga.*|virtio-vga-rutabaga", "it takes a host's OpenGL"),
 )
