@@ -54,6 +54,7 @@ devices: setup
 	PYTHONPATH=plugin:tests $(PYTHON) -W ignore -m conformance.devices --arch $(ARCH) \
 		--emulator /usr/bin/qemu-system-$(ARCH) --emulator "$$(tests/other-qemu newest $(ARCH))" \
 		$(if $(filter x86_64,$(ARCH)),--page docs/DEVICES.md)
+	DRIVEN=all $(PYTHON) -m pytest tests/conformance/test_driven.py
 
 guests: setup
 	GUESTS=all $(PYTHON) -m pytest tests/system/test_guests.py

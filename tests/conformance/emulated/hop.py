@@ -1,8 +1,7 @@
 """A guest migrated for real: two QEMUs, one of which sends what the other loads.
 
-The guest never gets to execute anything, or its firmware is let run until it finds nothing to boot
-from; then it is stopped and migrated over a Unix socket. Nothing here is the project's but the
-client of QMP.
+The guest never gets to execute anything, or it is let run for a while (:class:`Running`); then it
+is stopped and migrated over a Unix socket. Nothing here is the project's but the client of QMP.
 """
 
 from __future__ import annotations
@@ -24,16 +23,33 @@ PASS, REFUSED, BLOCKED, CRASHED = "pass", "refused", "blocked", "crashed"
 UNMADE, HUNG = "unmade", "hung"
 
 _PATIENCE = 90.0  # seconds for a hop; on a quiet machine one takes 0.5 to 3
-# Seconds that firmware may take until it boots, and until it, or the boot ROM of a network adapter,
-# gives that up.
-_FIRMWARE, _BOOT = 20.0, 0.7
 _POLL, _MOMENT = 0.02, 0.5
-_BOOTING, _NOTHING_TO_BOOT = b"enter handle_19", b"No bootable device"  # SeaBIOS's debug port
 _COMMON = (
     *("-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg,tb-size=32"),
     *("-qmp", "stdio"),
 )
 _PROGRAM = re.compile(r"^\S*qemu-system-\w+: ")
+
+
+class Running(NamedTuple):
+    """How long a guest runs: ``options`` have it write into ``{log}``, which is to come to each of
+    ``texts`` within so many seconds, or else it goes on without. ``log`` is where it is if it is
+    wanted afterwards."""
+
+    options: Sequence[str]
+    texts: Sequence[tuple[bytes, float]]
+    log: str = ""
+
+
+# By SeaBIOS's debug port, which has no state of its own: until it boots, and until it, or the boot
+# ROM of a network adapter, gives that up.
+FIRMWARE = Running(
+    (
+        *("-chardev", "file,id=log,path={log}"),
+        *("-device", "isa-debugcon,iobase=0x402,chardev=log"),
+    ),
+    ((b"enter handle_19", 20.0), (b"No bootable device", 0.7)),
+)
 
 
 class Hop(NamedTuple):
@@ -54,14 +70,20 @@ class Hop(NamedTuple):
         return self.lines[0] if self.lines else ""
 
 
-def hop(source: str, destination: str, arguments: Sequence[str], *, firmware: bool = False) -> Hop:
+def hop(
+    source: str, destination: str, arguments: Sequence[str], running: Running | None = None
+) -> Hop:
     """Migrate a guest of ``arguments`` from the QEMU at a path to another's."""
     with _directory() as (directory, user):
-        socket = f"{directory}/migration"
-        common = (*_COMMON, *arguments, *(_debug_port(directory) if firmware else ()))
-        sender = (*common, *(() if firmware else ("-S",)))
+        socket, log = f"{directory}/migration", f"{directory}/log"
+        if running and running.log:
+            log = running.log
+        options = running.options if running else ()
+        common = (*_COMMON, *arguments, *(word.replace("{log}", log) for word in options))
+        sender = (*common, *(() if running else ("-S",)))
         receiver = (*common, "-incoming", f"unix:{socket}")
-        end = time.monotonic() + _PATIENCE
+        texts = running.texts if running else ()
+        end = time.monotonic() + _PATIENCE + sum(seconds for _, seconds in texts)
         with (
             Emulator((source, *sender), user=user) as one,
             Emulator((destination, *receiver), user=user) as other,
@@ -69,8 +91,8 @@ def hop(source: str, destination: str, arguments: Sequence[str], *, firmware: bo
             for emulator, side in ((one, "source"), (other, "destination")):
                 if emulator.ask("qmp_capabilities", end) is None:
                     return _unmade(emulator, side)
-            if firmware:
-                _run_firmware(one, f"{directory}/firmware")
+            if running:
+                _run(one, log, running)
                 # QEMU with TCG ends now and then where memory of a running guest is sent, "block ==
                 # qemu_get_ram_block(end - 1)" (tlb_reset_dirty_range_all(), system/physmem.c).
                 one.ask("stop", end)
@@ -88,19 +110,11 @@ def _directory() -> Iterator[tuple[str, User | None]]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _debug_port(directory: str) -> tuple[str, ...]:
-    # It has no state.
-    log = ("-chardev", f"file,id=firmware,path={directory}/firmware")
-    return (*log, "-device", "isa-debugcon,iobase=0x402,chardev=firmware")
-
-
-def _run_firmware(emulator: Emulator, log: str) -> None:
-    def has_come_to(text: bytes, seconds: float) -> None:
+def _run(emulator: Emulator, log: str, running: Running) -> None:
+    for text, seconds in running.texts:
         end = time.monotonic() + seconds
-        wait(lambda: emulator.ended or text in Path(log).read_bytes(), [emulator], end)
-
-    has_come_to(_BOOTING, _FIRMWARE)
-    has_come_to(_NOTHING_TO_BOOT, _BOOT)
+        # The log is the emulator's to make.
+        wait(lambda: emulator.ended or text in Path(log).read_bytes(), [emulator], end)  # noqa: B023
 
 
 def _migrate(one: Emulator, other: Emulator, socket: str, end: float) -> Hop:

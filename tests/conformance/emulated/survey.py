@@ -13,7 +13,7 @@ from typing import NamedTuple
 from vfio_preflight.osutil.executable import unprivileged_user
 from vfio_preflight.qemu.emulator.client import Emulator
 
-from .hop import REFUSED, UNMADE, Hop, hop
+from .hop import FIRMWARE, REFUSED, UNMADE, Hop, hop
 from .needs import BUSES, PCI, arguments
 from .twin import predict
 
@@ -108,7 +108,7 @@ def survey(cases: Sequence[Case]) -> list[Row]:
 
 def _row(case: Case) -> Row:
     paths = (case.source.path, case.destination.path)
-    real = hop(*paths, case.arguments, firmware=case.firmware)
+    real = hop(*paths, case.arguments, FIRMWARE if case.firmware else None)
     if (real.outcome, real.side) == (UNMADE, "source"):
         return Row(case, real)  # nothing is to be asked of a guest that cannot be
     return Row(case, real, predict(*paths, tuple(case.arguments)))
