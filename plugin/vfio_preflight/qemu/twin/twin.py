@@ -25,6 +25,7 @@ import contextlib
 import os
 import re
 import socket
+import struct
 import time
 from collections.abc import Mapping, Sequence
 
@@ -42,6 +43,7 @@ from .told import ACCEPTED, BLOCKED, HUNG, NOT_RUN, REFUSED, build
 # zeros.
 MAX_STREAM = 256 << 20
 _POLL = 0.002  # seconds
+_CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 # By what QEMU names the section that it could not load, in the lines behind the cause.
 _SECTION = r"(?:of|for) device '([^']+)'"
 
@@ -204,10 +206,9 @@ def _sent(sender: Emulator, place: Place, deadline: float) -> bytes | Refusal:
         path = os.path.join(place.directory, "stream")
         listener.bind(path)
         listener.listen(1)
-        user = unprivileged_user()
-        # unix(7): to connect takes write permission on the socket's file.
-        if user is not None:
-            os.chown(path, user.uid, user.gid)
+        # unix(7): to connect takes write permission on the socket's file. It cannot be given to the
+        # emulators' user without CAP_CHOWN; who it is that connects is looked at instead.
+        os.chmod(path, 0o666)  # noqa: S103
         reply = sender.ask("migrate", deadline, uri=f"unix:{path}")
         if reply is None or "error" in reply:
             kind = NOT_RUN if reply is None else BLOCKED
@@ -226,6 +227,7 @@ def _received(listener: socket.socket, sender: Emulator, deadline: float) -> byt
     try:
         connection = listener.accept()[0]
         with connection:
+            _require_ours(connection)
             while len(data) <= MAX_STREAM:
                 connection.settimeout(_left(deadline))
                 chunk = connection.recv(1 << 20)
@@ -235,6 +237,14 @@ def _received(listener: socket.socket, sender: Emulator, deadline: float) -> byt
     except socket.timeout:
         raise ProcessError(f"did not send its state in time: {why(sender)}") from None
     raise ProcessError(f"sends more than {MAX_STREAM >> 20} MiB of a guest of {64} MiB")
+
+
+def _require_ours(connection: socket.socket) -> None:
+    """Raise ProcessError for a stream that is another user's than the emulators'."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    user = unprivileged_user()
+    if _CREDENTIALS.unpack(credentials)[1] != (user.uid if user else os.geteuid()):
+        raise ProcessError("is not the one that sends the state")
 
 
 def _status(emulator: Emulator, deadline: float) -> str:
