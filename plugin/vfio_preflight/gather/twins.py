@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from lxml import etree
 
@@ -66,10 +68,16 @@ def save_running(
     record, _problem = record_of(guest)
     states = presented(guest, record)
     used = {name: states[name] for name in _vfio(argv) if name in states}
-    made, replaced = _saved(process, guest, argv, used, end, library)
+    started = time.time() - process.age
+    made, replaced = _saved(
+        process,
+        guest,
+        partial(save, argv=argv, deadline=end, states=used, library=library, started=started),
+    )
     if isinstance(made, Refusal):
         return Told(BLOCKED if made.kind == BLOCKED else NOT_RUN, made.line, source=made.build)
-    uncovered = (*made.uncovered, *notes, *([REPLACED] if replaced else []))
+    changed = replaced or twins.is_data_newer(started)
+    uncovered = (*made.uncovered, *notes, *([REPLACED] if changed else []))
     return Envelope(
         guest=guest.name,
         uuid=guest.uuid,
@@ -114,43 +122,27 @@ def presented(guest: Guest, record: Record) -> dict[str, ConfigState]:
 
 
 def _saved(
-    process: Process,
-    guest: Guest,
-    argv: Sequence[str],
-    states: Mapping[str, ConfigState],
-    end: float,
-    library: str | None,
+    process: Process, guest: Guest, half: Callable[..., Stream | Refusal]
 ) -> tuple[Stream | Refusal, bool]:
     """The half, and whether the file of the guest's QEMU was replaced since it started."""
     try:
         installed = _installed(process, guest)
         if installed is not None:
-            made = save(installed, argv, deadline=end, states=states, library=library)
-            return made, False
+            return half(installed), False
         with replaced_executable(process.pid) as old:
-            return (
-                save(
-                    old.executable,
-                    argv,
-                    deadline=end,
-                    states=states,
-                    library=library,
-                    descriptors=[old.descriptor],
-                ),
-                True,
-            )
+            return half(old.executable, descriptors=[old.descriptor]), True
     except ExecutableError as error:
         return Refusal(NOT_RUN, str(error)), False
 
 
 def _installed(process: Process, guest: Guest) -> Executable | None:
     """The guest's emulator, None where its file is not the one that runs."""
+    if not process.executable:
+        return None
     emulator = trusted_executable(guest.emulator)
     # What runs is what the script started, be it a loader: only the script knows how.
     if emulator.script:
         return emulator
-    if not process.executable:
-        return None
     if os.path.realpath(process.executable) == emulator.realpath:
         return emulator
     return trusted_executable(process.executable)

@@ -110,17 +110,23 @@ def save(
     library: str | None = None,
     limits: Limits = LIMITS,
     descriptors: Sequence[int] = (),
+    started: float = float("inf"),
 ) -> Stream | Refusal:
     """The state that ``emulator`` sends of the twin of a guest with these arguments.
 
     ``deadline`` is on the clock of ``time.monotonic()``. ``states`` are what its VFIO devices
     present, by the names that the arguments have for them; ``library`` is the compiled shim that
     makes them up. ``descriptors`` are inherited, among them the one that ``emulator`` is run by.
+    ``started`` is when the guest was, in seconds since 1970: its files may have changed since.
     """
     sizes: dict[str, int] = {}
+    newer: dict[str, None] = {}
 
-    def here(path: str, _writable: bool) -> int | None:
+    def here(path: str, writable: bool) -> int | None:
         size = size_of(path)
+        # What a guest writes to changes, and keeps its size.
+        if size is not None and not writable and os.stat(path).st_ctime > started:
+            newer[f"{path} as it was when the guest started"] = None
         return size if size is None else sizes.setdefault(path, size)
 
     try:
@@ -133,7 +139,8 @@ def save(
                 version = _version(sender)
         if isinstance(data, Refusal):
             return data._replace(build=build(*version))
-        return Stream(data, build(*version), version[0], place.presented, sizes, made.uncovered)
+        uncovered = (*made.uncovered, *newer)
+        return Stream(data, build(*version), version[0], place.presented, sizes, uncovered)
     except (ExecutableError, ProcessError, OSError) as error:
         return Refusal(NOT_RUN, str(error))
 
