@@ -31,7 +31,7 @@ from ..qemu.twin.devices import host_of, is_vfio
 from ..qemu.twin.envelope import Envelope
 from ..qemu.twin.options import FLAGS, pairs
 from ..qemu.twin.portable import portable
-from ..qemu.twin.told import BLOCKED, NOT_RUN, Told
+from ..qemu.twin.told import BLOCKED, CRASHED, LOST, NOT_RUN, Told
 from ..qemu.twin.twin import Refusal, Stream, load, save
 from .here import record_of
 from .knowntwins import first_process
@@ -75,7 +75,8 @@ def save_running(
         partial(save, argv=argv, deadline=end, states=used, library=library, started=started),
     )
     if isinstance(made, Refusal):
-        return Told(BLOCKED if made.kind == BLOCKED else NOT_RUN, made.line, source=made.build)
+        outcome = {BLOCKED: BLOCKED, CRASHED: LOST}.get(made.kind, NOT_RUN)
+        return Told(outcome, made.line, source=made.build)
     changed = replaced or twins.is_data_newer(started)
     uncovered = (*made.uncovered, *notes, *([REPLACED] if changed else []))
     return Envelope(

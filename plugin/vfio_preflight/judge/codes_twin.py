@@ -18,7 +18,7 @@ TWIN_REFUSED = Code(
 TWIN_BLOCKED = Code(
     "twin-blocked",
     FAIL,
-    "the source's QEMU refuses to send the guest's twin",
+    "the source's QEMU refuses to send the guest's twin, or ends with it as it is to send it",
 )
 TWIN_NOT_RUN = Code(
     "twin-not-run",

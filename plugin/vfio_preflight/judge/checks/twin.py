@@ -6,7 +6,7 @@ twin, of a machine that never ran.
 
 from __future__ import annotations
 
-from ...qemu.twin.told import ACCEPTED, BLOCKED, CRASHED, HUNG, NOT_RUN, REFUSED, Told
+from ...qemu.twin.told import ACCEPTED, BLOCKED, CRASHED, HUNG, LOST, NOT_RUN, REFUSED, Told
 from .. import codes
 from ..findings import Finding
 
@@ -20,6 +20,7 @@ REMEDY_REFUSED = (
     " or <qemu:commandline> sets), or choose another destination; or restart the guest there"
 )
 REMEDY_BLOCKED = "detach the device before migrating, or move the guest by a restart"
+REMEDY_LOST = "do not migrate the guest, nor save it: move it by a shutdown and a start"
 # In a sentence; the whole list is a finding of its own, for who asks.
 _LISTED = 3
 
@@ -34,6 +35,12 @@ def check_twin(twin: Told) -> tuple[Finding, ...]:
     if twin.outcome == BLOCKED:
         text = f'{twin.source} refuses to send the guest\'s twin{when}: "{twin.line}"'
         return (Finding(codes.TWIN_BLOCKED, text, REMEDY_BLOCKED),)
+    if twin.outcome == LOST:
+        text = (
+            f"{twin.source} crashes as it sends the guest's twin{when}, and would end with the"
+            f' guest: "{twin.line}"'
+        )
+        return (Finding(codes.TWIN_BLOCKED, text, REMEDY_LOST),)
     if twin.outcome not in _ENDS:
         return ()
     where = f" (of {twin.device})" if twin.device else ""

@@ -12,6 +12,7 @@ import signal
 from ..emulator.client import Emulator, signal_name
 from .told import CRASHED, HUNG, NOT_RUN, REFUSED
 
+NOTHING = "it says nothing"
 # What QEMU puts before its lines; and lines that are not why it ended.
 _PROGRAM = r"^[^ ]*qemu[^ ]*: "
 _NO_CAUSE = r"(?i)\bwarning:|^fakevfio: "
@@ -57,7 +58,7 @@ def why(emulator: Emulator) -> str:
     for reply in emulator.replies:
         if "error" in reply:
             return str(reply["error"].get("desc", reply["error"]))
-    return "it says nothing"
+    return NOTHING
 
 
 def _killed(number: int, line: str) -> tuple[str, str]:
@@ -65,7 +66,8 @@ def _killed(number: int, line: str) -> tuple[str, str]:
     if number == signal.SIGXCPU:
         return HUNG, "it did not come to an end in time, and was stopped"
     name = signal_name(-number)
-    return (CRASHED if number in _CRASHES else NOT_RUN), f"{line} ({name})"
+    told = f"killed by {name}" if line == NOTHING else f"{line} ({name})"
+    return (CRASHED if number in _CRASHES else NOT_RUN), told
 
 
 def _is_cause(line: str) -> bool:

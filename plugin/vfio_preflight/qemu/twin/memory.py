@@ -25,6 +25,8 @@ MIB = 1 << 20
 WHOLE, NODE = 64 * MIB, 32 * MIB
 # Of what is plugged in: the least that every alignment takes.
 PLUGGED = 64 * MIB
+# Of other memory of the host's, in a BAR at most: the least that a CXL device takes.
+SHARED = 256 * MIB
 # QEMU leaves room for each device to be aligned to 1 GiB (pc_get_device_memory_range()).
 _ROOM = 1 << 30
 BACKEND = "memory-backend-"
@@ -88,7 +90,7 @@ def backend(options: Mapping[str, Any], memory: Memory) -> dict[str, object] | N
     name = str(options.get("id", ""))
     given = bytes_of(options.get("size"))
     # Of what is no node and not plugged in: shared memory, whose size is that of a BAR.
-    size = memory.backends.get(name) or (min(given, PLUGGED) if given else None)
+    size = memory.backends.get(name) or (min(given, SHARED) if given else None)
     if size is None:
         return None
     kept = {_NAMED: options[_NAMED]} if _NAMED in options else {}

@@ -5,18 +5,18 @@ from __future__ import annotations
 from ...osutil.light import NamedTuple
 
 ACCEPTED, REFUSED, CRASHED, HUNG, NOT_RUN = "accepted", "refused", "crashed", "hung", "not-run"
-BLOCKED = "blocked"
-OUTCOMES = (ACCEPTED, REFUSED, CRASHED, HUNG, NOT_RUN, BLOCKED)
+BLOCKED, LOST = "blocked", "lost"
+OUTCOMES = (ACCEPTED, REFUSED, CRASHED, HUNG, NOT_RUN, BLOCKED, LOST)
 
 
 class Told(NamedTuple):
     """What the destination's QEMU made of what the source's sent.
 
-    ``outcome`` is one of :data:`OUTCOMES`: ``blocked`` is the source's QEMU, which refuses to send;
-    ``not-run`` says nothing of the guest. ``line`` is QEMU's own, or why it was not run; ``device``
-    the section that it could not load, or empty. ``source`` and ``destination`` are the QEMU builds
-    in words; ``uncovered`` is what of the guest was not in the twin. ``time`` is when it was had
-    (ISO 8601, UTC), empty if that was just now.
+    ``outcome`` is one of :data:`OUTCOMES`: ``blocked`` is the source's QEMU, which refuses to send,
+    ``lost`` one that crashes as it sends; ``not-run`` says nothing of the guest. ``line`` is QEMU's
+    own, or why it was not run; ``device`` the section that it could not load, or empty. ``source``
+    and ``destination`` are the QEMU builds in words; ``uncovered`` is what of the guest was not in
+    the twin. ``time`` is when it was had (ISO 8601, UTC), empty if that was just now.
     """
 
     outcome: str

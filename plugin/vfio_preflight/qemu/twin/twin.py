@@ -9,7 +9,8 @@
 It never runs (``-S``, TCG), and nothing of the guest's is opened.
 
 :func:`save` gives a :class:`Stream`, or a :class:`Refusal`: the QEMU build refuses to send this
-machine (``blocked``), or it came to no stream (``not-run``), which says nothing of the guest.
+machine (``blocked``), ends as it sends it (``crashed``), as the guest's own would, or it came to no
+stream (``not-run``), which says nothing of the guest.
 :func:`load` gives an :class:`Answer`, whose ``outcome`` is ``accepted``, ``refused``, ``crashed``,
 ``hung`` or ``not-run``; ``line`` is QEMU's own. Neither raises, and neither outlives its deadline:
 what they start is killed by its own process group.
@@ -34,10 +35,12 @@ from ...osutil.light import NamedTuple
 from ...pci.state import ConfigState
 from ..emulator.client import Emulator, ProcessError, wait
 from ..trial.workbench import Limits
+from . import processors
 from .arguments import Transformed
 from .ends import end_of, why
 from .place import LIMITS, Place, place_for, size_of
-from .told import ACCEPTED, BLOCKED, HUNG, NOT_RUN, REFUSED, build
+from .processors import are_kvms, without_processors
+from .told import ACCEPTED, BLOCKED, CRASHED, HUNG, NOT_RUN, REFUSED, build
 
 # Bytes of a stream: 64 MiB of memory, and of what displays have of their own, if none of it were
 # zeros.
@@ -66,7 +69,8 @@ class Stream(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Why there is no stream: ``kind`` is ``blocked`` or ``not-run``, ``line`` QEMU's word."""
+    """Why there is no stream: ``kind`` is ``blocked``, ``crashed`` or ``not-run``, ``line`` QEMU's
+    word."""
 
     kind: str
     line: str
@@ -135,11 +139,14 @@ def save(
             with place.start(emulator, made.arguments, limits, descriptors) as sender:
                 if not _comes_up(sender, deadline):
                     return Refusal(NOT_RUN, why(sender), sender.stderr)
+                foreign = are_kvms(argv[1:]) and _target(sender, deadline) in processors.TARGETS
                 data = _sent(sender, place, deadline)
                 version = _version(sender)
         if isinstance(data, Refusal):
             return data._replace(build=build(*version))
         uncovered = (*made.uncovered, *newer)
+        if foreign:
+            data, uncovered = without_processors(data), (*uncovered, processors.NAMED)
         return Stream(data, build(*version), version[0], place.presented, sizes, uncovered)
     except (ExecutableError, ProcessError, OSError) as error:
         return Refusal(NOT_RUN, str(error))
@@ -223,6 +230,10 @@ def _sent(sender: Emulator, place: Place, deadline: float) -> bytes | Refusal:
         data = _received(listener, sender, deadline)
     status = _status(sender, deadline)
     if status != "completed":
+        # A QEMU that ends here ends with the guest.
+        outcome, line = end_of(sender, True) if sender.ended else (NOT_RUN, "")
+        if outcome == CRASHED:
+            return Refusal(CRASHED, line, sender.stderr)
         return Refusal(NOT_RUN, f"the state is not sent whole ({status}): {why(sender)}")
     return data
 
@@ -286,6 +297,12 @@ def _version(emulator: Emulator) -> tuple[str, str]:
     # It came to none, or what answers is no QEMU.
     except (LookupError, TypeError, ValueError, AttributeError):
         return "", ""
+
+
+def _target(emulator: Emulator, deadline: float) -> str:
+    """What it emulates."""
+    reply = emulator.ask("query-target", deadline) or {}
+    return str(reply.get("return", {}).get("arch", ""))
 
 
 def _build(emulator: Emulator) -> str:

@@ -1,0 +1,150 @@
+"""A guest migrated for real: two QEMUs, one of which sends what the other loads.
+
+The guest never gets to execute anything, or its firmware is let run until it finds nothing to boot
+from; then it is stopped and migrated over a Unix socket. Nothing here is the project's but the
+client of QMP.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vfio_preflight.osutil.executable import User, unprivileged_user
+from vfio_preflight.qemu.emulator.client import Emulator, signal_name, wait
+
+PASS, REFUSED, BLOCKED, CRASHED = "pass", "refused", "blocked", "crashed"
+UNMADE, HUNG = "unmade", "hung"
+
+_PATIENCE = 90.0  # seconds for a hop; on a quiet machine one takes 0.5 to 3
+# Seconds that firmware may take until it boots, and until it, or the boot ROM of a network adapter,
+# gives that up.
+_FIRMWARE, _BOOT = 20.0, 0.7
+_POLL, _MOMENT = 0.02, 0.5
+_BOOTING, _NOTHING_TO_BOOT = b"enter handle_19", b"No bootable device"  # SeaBIOS's debug port
+_COMMON = (
+    *("-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg,tb-size=32"),
+    *("-qmp", "stdio"),
+)
+_PROGRAM = re.compile(r"^\S*qemu-system-\w+: ")
+
+
+class Hop(NamedTuple):
+    """How a migration ended: the outcome, and QEMU's own lines.
+
+    ``side`` is which of the two it was. ``blocked``: the source refused to send. ``refused``: the
+    destination did not take what came. ``crashed``: it was ended by a signal. ``unmade``: it could
+    not make the guest. ``hung``: nothing of this.
+    """
+
+    outcome: str
+    lines: tuple[str, ...] = ()
+    side: str = ""
+
+    @property
+    def line(self) -> str:
+        """The first line, which tells why."""
+        return self.lines[0] if self.lines else ""
+
+
+def hop(source: str, destination: str, arguments: Sequence[str], *, firmware: bool = False) -> Hop:
+    """Migrate a guest of ``arguments`` from the QEMU at a path to another's."""
+    with _directory() as (directory, user):
+        socket = f"{directory}/migration"
+        common = (*_COMMON, *arguments, *(_debug_port(directory) if firmware else ()))
+        sender = (*common, *(() if firmware else ("-S",)))
+        receiver = (*common, "-incoming", f"unix:{socket}")
+        end = time.monotonic() + _PATIENCE
+        with (
+            Emulator((source, *sender), user=user) as one,
+            Emulator((destination, *receiver), user=user) as other,
+        ):
+            for emulator, side in ((one, "source"), (other, "destination")):
+                if emulator.ask("qmp_capabilities", end) is None:
+                    return _unmade(emulator, side)
+            if firmware:
+                _run_firmware(one, f"{directory}/firmware")
+                # QEMU with TCG ends now and then where memory of a running guest is sent, "block ==
+                # qemu_get_ram_block(end - 1)" (tlb_reset_dirty_range_all(), system/physmem.c).
+                one.ask("stop", end)
+            return _migrate(one, other, socket, end)
+
+
+@contextmanager
+def _directory() -> Iterator[tuple[str, User | None]]:
+    directory, user = tempfile.mkdtemp(prefix="hop-"), unprivileged_user()
+    try:
+        if user is not None:
+            os.chown(directory, user.uid, user.gid)
+        yield directory, user
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _debug_port(directory: str) -> tuple[str, ...]:
+    # It has no state.
+    log = ("-chardev", f"file,id=firmware,path={directory}/firmware")
+    return (*log, "-device", "isa-debugcon,iobase=0x402,chardev=firmware")
+
+
+def _run_firmware(emulator: Emulator, log: str) -> None:
+    def has_come_to(text: bytes, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        wait(lambda: emulator.ended or text in Path(log).read_bytes(), [emulator], end)
+
+    has_come_to(_BOOTING, _FIRMWARE)
+    has_come_to(_NOTHING_TO_BOOT, _BOOT)
+
+
+def _migrate(one: Emulator, other: Emulator, socket: str, end: float) -> Hop:
+    reply = one.ask("migrate", end, uri=f"unix:{socket}")
+    if reply is None:
+        return Hop(HUNG, _said(one), "source")
+    if "error" in reply:
+        return Hop(BLOCKED, (reply["error"]["desc"],), "source")
+    while time.monotonic() < end:
+        sent, loaded = _status(one, end), _status(other, end)
+        if other.ended or one.ended or sent.get("status") == "failed":
+            return _failed(one, other, str(sent.get("error-desc", "")))
+        if loaded.get("status") == "completed":
+            return Hop(PASS)
+        wait(lambda: other.ended, [one, other], time.monotonic() + _POLL)
+    return Hop(HUNG, (*_said(one), *_said(other)))
+
+
+def _failed(one: Emulator, other: Emulator, error: str) -> Hop:
+    # Each notices within a moment that the other has ended.
+    wait(lambda: one.ended and other.ended, [one, other], time.monotonic() + _MOMENT)
+    for emulator, side in ((one, "source"), (other, "destination")):
+        if emulator.status is not None and emulator.status < 0:
+            name, (first, *rest) = signal_name(emulator.status), _said(emulator) or ("",)
+            line = f"{first} ({name})" if first else f"killed by {name}"
+            return Hop(CRASHED, (line, *rest), side)
+    if other.ended:
+        return Hop(REFUSED, _said(other), "destination")
+    return Hop(BLOCKED, (error, *_said(one)), "source")
+
+
+def _status(emulator: Emulator, end: float) -> Mapping[str, Any]:
+    reply = emulator.ask("query-migrate", end) or {}
+    found: Mapping[str, Any] = reply.get("return", {})
+    return found
+
+
+def _unmade(emulator: Emulator, side: str) -> Hop:
+    wait(lambda: emulator.ended, [emulator], time.monotonic() + 5)
+    if not emulator.ended:
+        return Hop(HUNG, _said(emulator), side)
+    return Hop(UNMADE, _said(emulator), side)
+
+
+def _said(emulator: Emulator) -> tuple[str, ...]:
+    lines = (_PROGRAM.sub("", line) for line in emulator.stderr.splitlines())
+    return tuple(line for line in lines if line and "warning:" not in line)
