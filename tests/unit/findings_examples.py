@@ -254,6 +254,7 @@ TWIN = Told(
 )
 ROM_LINE = "Size mismatch: 0000:00:02.0:00.0/e1000e.rom: 0x10000 != 0x20000: Invalid argument"
 BLOCKED_LINE = "State blocked by non-migratable device '0000:00:05.0/nvme'"
+UNKNOWN_LINE = "-device virtio-blk-pci,scsi=off: Property 'virtio-blk-pci.scsi' not found"
 NO_SSH = (
     "qemu+tls://b/system is another host's libvirt, and not reached by ssh: there, load what"
     " 'vfio-preflight twin save' writes"
@@ -424,6 +425,9 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     ),
     "twin-blocked": lambda: _judged(
         _facts()._replace(twin=TWIN._replace(outcome="blocked", line=BLOCKED_LINE))
+    ),
+    "twin-undecided": lambda: _judged(
+        _facts()._replace(twin=TWIN._replace(outcome="unmade", line=UNKNOWN_LINE))
     ),
     "twin-not-run": lambda: _asked(TWIN._replace(outcome="not-run", line=NO_SSH)),
     "twin-uncovered": lambda: _asked(TWIN),

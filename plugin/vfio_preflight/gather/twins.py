@@ -31,13 +31,25 @@ from ..qemu.twin.devices import host_of, is_vfio
 from ..qemu.twin.envelope import Envelope
 from ..qemu.twin.options import FLAGS, pairs
 from ..qemu.twin.portable import portable
-from ..qemu.twin.told import BLOCKED, CRASHED, LOST, NOT_RUN, Told
-from ..qemu.twin.twin import Refusal, Stream, load, save
+from ..qemu.twin.told import (
+    BLOCKED,
+    CRASHED,
+    LOST,
+    NOT_RUN,
+    OUTDATED,
+    REFUSED,
+    SINCE,
+    UNMADE,
+    Told,
+)
+from ..qemu.twin.twin import Answer, Refusal, Stream, load, save
 from .here import record_of
 from .knowntwins import first_process
 
 _MAX_ARGUMENTS = 16 << 20
-REPLACED = "option ROMs and modules as the guest's QEMU had them when it started"
+REPLACED = "QEMU's option ROMs and modules" + SINCE
+# What QEMU says of a block of memory, as which it has such a file.
+_SIZES = "Size mismatch: "
 # How libvirt names what can be plugged into a running guest (qemu_alias.c), and users ("ua-").
 _PLUGGABLE = (
     r"ua-.+|(net|hostdev|rng|redir|shmem|dimm|nvdimm|virtiomem|virtiopmem|vsock|virtio-disk|fs)\d+"
@@ -105,12 +117,23 @@ def load_here(
         return Told(NOT_RUN, str(error), source=stream.build, uncovered=stream.uncovered)
     answer = load(emulator, envelope.arguments, stream, deadline=end, library=library)
     told = Told(
-        answer.outcome, answer.line, answer.device, stream.build, answer.build, answer.uncovered
+        _outcome(answer), answer.line, answer.device, stream.build, answer.build, answer.uncovered
     )
     if answer.outcome != NOT_RUN:
         sent = twins.Sent(envelope.process, envelope.machine, envelope.tree)
         twins.keep(settings.cache, sent, envelope.emulator, told._replace(time=twins.now()))
     return told
+
+
+def _outcome(answer: Answer) -> str:
+    """The outcome, where it may not be the guest's."""
+    # Its arguments are of the source's libvirt; another release's may leave out what QEMU dropped.
+    if answer.outcome in (REFUSED, CRASHED) and not answer.realised:
+        return UNMADE
+    since = any(text.endswith(SINCE) for text in answer.uncovered)
+    if answer.outcome == REFUSED and answer.line.startswith(_SIZES) and since:
+        return OUTDATED
+    return answer.outcome
 
 
 def presented(guest: Guest, record: Record) -> dict[str, ConfigState]:

@@ -40,7 +40,7 @@ from .arguments import Transformed
 from .ends import end_of, why
 from .place import LIMITS, Place, place_for, size_of
 from .processors import are_kvms, without_processors
-from .told import ACCEPTED, BLOCKED, CRASHED, HUNG, NOT_RUN, REFUSED, build
+from .told import ACCEPTED, BLOCKED, CRASHED, HUNG, NOT_RUN, REFUSED, SINCE, build
 
 # Bytes of a stream: 64 MiB of memory, and of what displays have of their own, if none of it were
 # zeros.
@@ -86,6 +86,7 @@ class Answer(NamedTuple):
     stderr: str = ""
     uncovered: tuple[str, ...] = ()
     build: str = ""
+    realised: bool = True
 
     @property
     def device(self) -> str:
@@ -130,7 +131,7 @@ def save(
         size = size_of(path)
         # What a guest writes to changes, and keeps its size.
         if size is not None and not writable and os.stat(path).st_ctime > started:
-            newer[f"{path} as it was when the guest started"] = None
+            newer[path + SINCE] = None
         return size if size is None else sizes.setdefault(path, size)
 
     try:
@@ -201,7 +202,7 @@ def _loaded(
             else:
                 outcome, line = end_of(receiver, up)
             uncovered = tuple(dict.fromkeys((*stream.uncovered, *made.uncovered)))
-            return Answer(outcome, line, receiver.stderr, uncovered, _build(receiver))
+            return Answer(outcome, line, receiver.stderr, uncovered, _build(receiver), up)
 
 
 # --- the two halves -----------------------------------------------------------------------------

@@ -14,7 +14,9 @@ from vfio_preflight.qemu.twin.told import (
     HUNG,
     NOT_RUN,
     OUTCOMES,
+    OUTDATED,
     REFUSED,
+    UNMADE,
     Told,
 )
 
@@ -44,6 +46,20 @@ TOLD = Told(ACCEPTED, "the line", "", "QEMU 1", "QEMU 2")
             'QEMU 2 does not come to an end with the guest\'s twin that QEMU 1 saved: "the line"',
         ),
         (
+            TOLD._replace(outcome=UNMADE),
+            "twin-undecided",
+            "unknown",
+            "QEMU 2 does not make the guest's twin of the arguments that the source's libvirt gave,"
+            ' where its own may give others: "the line"',
+        ),
+        (
+            TOLD._replace(outcome=OUTDATED),
+            "twin-undecided",
+            "unknown",
+            "QEMU 2 refuses the guest's twin that QEMU 1 saved:"
+            ' "the line"; but on the source a file changed since the guest started',
+        ),
+        (
             TOLD._replace(outcome=BLOCKED),
             "twin-blocked",
             "fail",
@@ -54,7 +70,7 @@ TOLD = Told(ACCEPTED, "the line", "", "QEMU 1", "QEMU 2")
 def test_finding(told: Told, code: str, verdict: str, text: str) -> None:
     (finding,) = check_twin(told)
     assert (finding.code, finding.verdict, finding.text) == (code, verdict, text)
-    assert bool(finding.remedy) is (verdict == "fail")
+    assert bool(finding.remedy) is (verdict != "pass")
 
 
 def test_what_was_not_run_is_told_to_who_asked_alone() -> None:
@@ -81,4 +97,5 @@ def test_in_a_report(outcome: str) -> None:
     twin = preflight(facts._replace(twin=TOLD._replace(outcome=outcome)))
     new = [finding.code for finding in twin.findings if finding.code not in told]
     assert new == [finding.code for finding in check_twin(TOLD._replace(outcome=outcome))]
-    assert twin.verdict == ("pass" if outcome in (ACCEPTED, NOT_RUN) else "fail")
+    verdicts = {ACCEPTED: "pass", NOT_RUN: "pass", UNMADE: "unknown", OUTDATED: "unknown"}
+    assert twin.verdict == verdicts.get(outcome, "fail")
