@@ -16,6 +16,7 @@ from lab.other_qemu import NEWEST, exchange_emulator, other_qemu
 from lab.ssh import SshNetwork, served
 
 from .pair import CONFIG, MIGRATED, OLD, STAYED, VF, Pair
+from .service import Service, wait
 
 # What a device says of function-level reset.
 SET = "-global virtio-rng-pci.x-pcie-flr-init=off"
@@ -192,3 +193,59 @@ def test_guest_that_does_not_run(pair: Pair) -> None:
 
     assert status == 3
     assert "it does not run" in findings(report)["twin-not-run"]
+
+
+def test_restore_after_the_emulator_was_replaced(alike: Pair) -> None:
+    host = alike.b
+    guest = host.start_guest(xml("twin7"))
+    alike.record(guest, host).check_returncode()
+    # As an upgrade does: another file of the same name.
+    exchange_emulator(host, host.path(EMULATOR))
+    command = f"vfio-preflight twin save {guest} | vfio-preflight twin load - --format json"
+
+    loaded = host.run(["sh", "-c", command])
+
+    assert loaded.returncode == 0, loaded.stdout + loaded.stderr
+    told = json.loads(loaded.stdout)
+    assert told["outcome"] == "accepted"
+    assert "QEMU's option ROMs and modules as when the guest started" in told["uncovered"]
+    host.virsh("managedsave", guest).check_returncode()
+    started = host.virsh("start", guest)
+    assert started.returncode == 0, started.stderr
+    noted = {each.get("code"): each.text for each in alike.annotation(guest).iter("{*}finding")}
+    assert "(tried at 2" in str(noted["twin-accepted"])
+
+
+def test_watch_tells_what_the_new_emulator_will_refuse(alike: Pair) -> None:
+    host = alike.b
+    guest = host.start_guest(xml("twin8"))
+    emulator = host.path(EMULATOR)
+    real = emulator.with_name("qemu.real")
+    real.write_bytes(emulator.read_bytes())
+    real.chmod(0o755)
+    new = host.path(EMULATOR + ".new")
+    new.write_text(f'#!/bin/sh\nexec /usr/bin/{real.name} "$@" {SET}\n')
+    new.chmod(0o755)
+    new.rename(emulator)
+    service = Service(host)
+    try:
+        service.start()
+        wait(lambda: "was replaced since it started" in service.log(), 60)
+    finally:
+        service.end()
+        real.rename(emulator)
+    line = service.log().partition(f"{guest}: its QEMU was replaced since it started: ")[2]
+    assert 'saved: "get_pci_config_device: Bad config data: i=0x47 ' in line
+
+
+def test_file_that_changed_since_the_guest_started(alike: Pair) -> None:
+    host = alike.b
+    guest = host.start_guest(xml("twin9", f"<rom file='{ROM}'/>"))
+    try:
+        host.path(ROM).write_bytes(bytes(LARGE))
+        command = f"vfio-preflight twin save {guest} | vfio-preflight twin load -"
+        loaded = host.run(["sh", "-c", command])
+    finally:
+        host.path(ROM).write_bytes(bytes(SMALL))
+    assert loaded.returncode == 0, loaded.stdout
+    assert f"{ROM} as when the guest started" in loaded.stdout

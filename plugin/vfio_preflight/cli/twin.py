@@ -16,7 +16,7 @@ from argparse import Namespace, _SubParsersAction
 from ..configuration import load
 from ..guest.domain import parse_domain
 from ..judge.checks.twin import check_twin, told_more
-from ..judge.verdicts import FAIL, UNKNOWN
+from ..judge.verdicts import FAIL, UNKNOWN, worst
 from ..osutil.light import TYPE_CHECKING
 from ..osutil.text import printable
 from ..qemu.twin.told import NOT_RUN, Told
@@ -30,8 +30,8 @@ DESCRIPTION = (
     "Has the whole machine tried: 'save' makes the guest's twin with the QEMU build that runs the"
     " guest and writes its state to standard output; 'load' has the QEMU of this host load it, and"
     " prints what it says. The twin has the guest's machine type and devices, on nothing: no disk,"
-    " network, console, TPM or memory of the guest's is opened, and it never runs. Exit status of"
-    " load: 0 accepted, 1 refused, 3 not tried."
+    " network, console, TPM or memory of the guest's is opened, and it never runs. Exit status:"
+    " 0 accepted, 1 refused, 2 usage or input error, 3 not decided or not tried."
 )
 # Seconds of a half; an ordinary one takes 0.3.
 WITHIN = 30.0
@@ -121,13 +121,17 @@ def _read(path: str) -> bytes:
 def _lines(told: Told) -> list[str]:
     """What is said of a twin: the verdict first, then each finding and what to do."""
     found = (*check_twin(told), *told_more(told))
-    verdict = UNKNOWN if told.outcome == NOT_RUN else max(f.verdict for f in check_twin(told))
+    verdict = _verdict(told)
     lines = [f"{verdict.upper():10}{found[0].text}"]
     lines += [f"{'':10}{finding.text}" for finding in found[1:]]
     return lines + [f"{'to do':10}{finding.remedy}" for finding in found if finding.remedy]
 
 
 def _status(told: Told) -> int:
+    return {FAIL: 1, UNKNOWN: 3}.get(_verdict(told), 0)
+
+
+def _verdict(told: Told) -> str:
     if told.outcome == NOT_RUN:
-        return 3
-    return 1 if any(finding.verdict == FAIL for finding in check_twin(told)) else 0
+        return UNKNOWN
+    return worst(finding.verdict for finding in check_twin(told))

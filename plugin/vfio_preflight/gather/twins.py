@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from lxml import etree
 
@@ -29,13 +31,25 @@ from ..qemu.twin.devices import host_of, is_vfio
 from ..qemu.twin.envelope import Envelope
 from ..qemu.twin.options import FLAGS, pairs
 from ..qemu.twin.portable import portable
-from ..qemu.twin.told import BLOCKED, CRASHED, LOST, NOT_RUN, Told
-from ..qemu.twin.twin import Refusal, Stream, load, save
+from ..qemu.twin.told import (
+    BLOCKED,
+    CRASHED,
+    LOST,
+    NOT_RUN,
+    OUTDATED,
+    REFUSED,
+    SINCE,
+    UNMADE,
+    Told,
+)
+from ..qemu.twin.twin import Answer, Refusal, Stream, load, save
 from .here import record_of
 from .knowntwins import first_process
 
 _MAX_ARGUMENTS = 16 << 20
-REPLACED = "option ROMs and modules as the guest's QEMU had them when it started"
+REPLACED = "QEMU's option ROMs and modules" + SINCE
+# What QEMU says of a block of memory, as which it has such a file.
+_SIZES = "Size mismatch: "
 # How libvirt names what can be plugged into a running guest (qemu_alias.c), and users ("ua-").
 _PLUGGABLE = (
     r"ua-.+|(net|hostdev|rng|redir|shmem|dimm|nvdimm|virtiomem|virtiopmem|vsock|virtio-disk|fs)\d+"
@@ -66,11 +80,17 @@ def save_running(
     record, _problem = record_of(guest)
     states = presented(guest, record)
     used = {name: states[name] for name in _vfio(argv) if name in states}
-    made, replaced = _saved(process, guest, argv, used, end, library)
+    started = time.time() - process.age
+    made, replaced = _saved(
+        process,
+        guest,
+        partial(save, argv=argv, deadline=end, states=used, library=library, started=started),
+    )
     if isinstance(made, Refusal):
         outcome = {BLOCKED: BLOCKED, CRASHED: LOST}.get(made.kind, NOT_RUN)
         return Told(outcome, made.line, source=made.build)
-    uncovered = (*made.uncovered, *notes, *([REPLACED] if replaced else []))
+    changed = replaced or twins.is_data_newer(started)
+    uncovered = (*made.uncovered, *notes, *([REPLACED] if changed else []))
     return Envelope(
         guest=guest.name,
         uuid=guest.uuid,
@@ -97,12 +117,23 @@ def load_here(
         return Told(NOT_RUN, str(error), source=stream.build, uncovered=stream.uncovered)
     answer = load(emulator, envelope.arguments, stream, deadline=end, library=library)
     told = Told(
-        answer.outcome, answer.line, answer.device, stream.build, answer.build, answer.uncovered
+        _outcome(answer), answer.line, answer.device, stream.build, answer.build, answer.uncovered
     )
     if answer.outcome != NOT_RUN:
         sent = twins.Sent(envelope.process, envelope.machine, envelope.tree)
         twins.keep(settings.cache, sent, envelope.emulator, told._replace(time=twins.now()))
     return told
+
+
+def _outcome(answer: Answer) -> str:
+    """The outcome, where it may not be the guest's."""
+    # Its arguments are of the source's libvirt; another release's may leave out what QEMU dropped.
+    if answer.outcome in (REFUSED, CRASHED) and not answer.realised:
+        return UNMADE
+    since = any(text.endswith(SINCE) for text in answer.uncovered)
+    if answer.outcome == REFUSED and answer.line.startswith(_SIZES) and since:
+        return OUTDATED
+    return answer.outcome
 
 
 def presented(guest: Guest, record: Record) -> dict[str, ConfigState]:
@@ -115,43 +146,27 @@ def presented(guest: Guest, record: Record) -> dict[str, ConfigState]:
 
 
 def _saved(
-    process: Process,
-    guest: Guest,
-    argv: Sequence[str],
-    states: Mapping[str, ConfigState],
-    end: float,
-    library: str | None,
+    process: Process, guest: Guest, half: Callable[..., Stream | Refusal]
 ) -> tuple[Stream | Refusal, bool]:
     """The half, and whether the file of the guest's QEMU was replaced since it started."""
     try:
         installed = _installed(process, guest)
         if installed is not None:
-            made = save(installed, argv, deadline=end, states=states, library=library)
-            return made, False
+            return half(installed), False
         with replaced_executable(process.pid) as old:
-            return (
-                save(
-                    old.executable,
-                    argv,
-                    deadline=end,
-                    states=states,
-                    library=library,
-                    descriptors=[old.descriptor],
-                ),
-                True,
-            )
+            return half(old.executable, descriptors=[old.descriptor]), True
     except ExecutableError as error:
         return Refusal(NOT_RUN, str(error)), False
 
 
 def _installed(process: Process, guest: Guest) -> Executable | None:
     """The guest's emulator, None where its file is not the one that runs."""
+    if not process.executable:
+        return None
     emulator = trusted_executable(guest.emulator)
     # What runs is what the script started, be it a loader: only the script knows how.
     if emulator.script:
         return emulator
-    if not process.executable:
-        return None
     if os.path.realpath(process.executable) == emulator.realpath:
         return emulator
     return trusted_executable(process.executable)

@@ -72,6 +72,11 @@ def keep(cache: str, sent: Sent, emulator: str, answer: Told) -> bool:
     return jsondir.store(os.path.join(cache, DIRECTORY), name, list(answer), MOST)
 
 
+def is_data_newer(started: float) -> bool:
+    """Whether something was installed beside QEMU since ``started``, in seconds since 1970."""
+    return any(changed > started * 1e9 for changed in _data())
+
+
 def now() -> str:
     """The time as it is kept."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

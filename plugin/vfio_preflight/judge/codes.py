@@ -21,6 +21,7 @@ from .codes_twin import TWIN_BLOCKED as TWIN_BLOCKED
 from .codes_twin import TWIN_NOT_RUN as TWIN_NOT_RUN
 from .codes_twin import TWIN_REFUSED as TWIN_REFUSED
 from .codes_twin import TWIN_UNCOVERED as TWIN_UNCOVERED
+from .codes_twin import TWIN_UNDECIDED as TWIN_UNDECIDED
 from .verdicts import FAIL, PASS, TOLERATED, UNKNOWN
 
 # --- config space ---------------------------------------------------------------------------------

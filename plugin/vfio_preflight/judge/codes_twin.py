@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .code import Code
-from .verdicts import FAIL, PASS
+from .verdicts import FAIL, PASS, UNKNOWN
 
 TWIN_ACCEPTED = Code(
     "twin-accepted",
@@ -19,6 +19,11 @@ TWIN_BLOCKED = Code(
     "twin-blocked",
     FAIL,
     "the source's QEMU refuses to send the guest's twin, or ends with it as it is to send it",
+)
+TWIN_UNDECIDED = Code(
+    "twin-undecided",
+    UNKNOWN,
+    "the guest's twin fails on the destination, for a reason that may not be the guest's",
 )
 TWIN_NOT_RUN = Code(
     "twin-not-run",

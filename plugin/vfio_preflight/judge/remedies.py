@@ -72,6 +72,7 @@ REMEDIES: dict[Code, str] = {
     codes.SOURCE_DIRTY_TRACKING: "start the guest without x-device-dirty-page-tracking=off",
     codes.SOURCE_UNDECIDED: "detach the VFIO devices before migrating",
     codes.TWIN_REFUSED: "choose a host with the source's QEMU build and ROMs",
+    codes.TWIN_UNDECIDED: "see what QEMU names, or choose another host",
     codes.TWIN_BLOCKED: "detach the device that QEMU names before migrating",
     codes.PROPERTY_UNKNOWN: "remove the property, or choose a host with a newer QEMU",
     codes.PROPERTY_INVALID: "correct the property in the guest's XML",

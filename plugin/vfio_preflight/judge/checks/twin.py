@@ -6,7 +6,18 @@ twin, of a machine that never ran.
 
 from __future__ import annotations
 
-from ...qemu.twin.told import ACCEPTED, BLOCKED, CRASHED, HUNG, LOST, NOT_RUN, REFUSED, Told
+from ...qemu.twin.told import (
+    ACCEPTED,
+    BLOCKED,
+    CRASHED,
+    HUNG,
+    LOST,
+    NOT_RUN,
+    OUTDATED,
+    REFUSED,
+    UNMADE,
+    Told,
+)
 from .. import codes
 from ..findings import Finding
 
@@ -20,6 +31,14 @@ REMEDY_REFUSED = (
     " or <qemu:commandline> sets), or choose another destination; or restart the guest there"
 )
 REMEDY_BLOCKED = "detach the device before migrating, or move the guest by a restart"
+REMEDY_UNMADE = (
+    "choose a destination whose QEMU has what the line names; or, if the guest does not need it,"
+    " start it anew with a libvirt as new as the destination's"
+)
+REMEDY_OUTDATED = (
+    "compare what the guest was started with (option ROMs, firmware) with what the destination has;"
+    " if they are alike, migrate"
+)
 REMEDY_LOST = "do not migrate the guest, nor save it: move it by a shutdown and a start"
 # In a sentence; the whole list is a finding of its own, for who asks.
 _LISTED = 3
@@ -41,6 +60,18 @@ def check_twin(twin: Told) -> tuple[Finding, ...]:
             f' guest: "{twin.line}"'
         )
         return (Finding(codes.TWIN_BLOCKED, text, REMEDY_LOST),)
+    if twin.outcome == UNMADE:
+        text = (
+            f"{twin.destination} does not make the guest's twin{when} of the arguments that the"
+            f' source\'s libvirt gave, where its own may give others: "{twin.line}"'
+        )
+        return (Finding(codes.TWIN_UNDECIDED, text, REMEDY_UNMADE),)
+    if twin.outcome == OUTDATED:
+        text = (
+            f'{twin.destination} refuses {sent}: "{twin.line}"; but on the source a file changed'
+            " since the guest started"
+        )
+        return (Finding(codes.TWIN_UNDECIDED, text, REMEDY_OUTDATED),)
     if twin.outcome not in _ENDS:
         return ()
     where = f" (of {twin.device})" if twin.device else ""

@@ -26,6 +26,7 @@ import contextlib
 import os
 import re
 import socket
+import struct
 import time
 from collections.abc import Mapping, Sequence
 
@@ -39,12 +40,13 @@ from .arguments import Transformed
 from .ends import end_of, why
 from .place import LIMITS, Place, place_for, size_of
 from .processors import are_kvms, without_processors
-from .told import ACCEPTED, BLOCKED, CRASHED, HUNG, NOT_RUN, REFUSED, build
+from .told import ACCEPTED, BLOCKED, CRASHED, HUNG, NOT_RUN, REFUSED, SINCE, build
 
 # Bytes of a stream: 64 MiB of memory, and of what displays have of their own, if none of it were
 # zeros.
 MAX_STREAM = 256 << 20
 _POLL = 0.002  # seconds
+_CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 # By what QEMU names the section that it could not load, in the lines behind the cause.
 _SECTION = r"(?:of|for) device '([^']+)'"
 
@@ -84,6 +86,7 @@ class Answer(NamedTuple):
     stderr: str = ""
     uncovered: tuple[str, ...] = ()
     build: str = ""
+    realised: bool = True
 
     @property
     def device(self) -> str:
@@ -112,17 +115,23 @@ def save(
     library: str | None = None,
     limits: Limits = LIMITS,
     descriptors: Sequence[int] = (),
+    started: float = float("inf"),
 ) -> Stream | Refusal:
     """The state that ``emulator`` sends of the twin of a guest with these arguments.
 
     ``deadline`` is on the clock of ``time.monotonic()``. ``states`` are what its VFIO devices
     present, by the names that the arguments have for them; ``library`` is the compiled shim that
     makes them up. ``descriptors`` are inherited, among them the one that ``emulator`` is run by.
+    ``started`` is when the guest was, in seconds since 1970: its files may have changed since.
     """
     sizes: dict[str, int] = {}
+    newer: dict[str, None] = {}
 
-    def here(path: str, _writable: bool) -> int | None:
+    def here(path: str, writable: bool) -> int | None:
         size = size_of(path)
+        # What a guest writes to changes, and keeps its size.
+        if size is not None and not writable and os.stat(path).st_ctime > started:
+            newer[path + SINCE] = None
         return size if size is None else sizes.setdefault(path, size)
 
     try:
@@ -136,7 +145,7 @@ def save(
                 version = _version(sender)
         if isinstance(data, Refusal):
             return data._replace(build=build(*version))
-        uncovered = made.uncovered
+        uncovered = (*made.uncovered, *newer)
         if foreign:
             data, uncovered = without_processors(data), (*uncovered, processors.NAMED)
         return Stream(data, build(*version), version[0], place.presented, sizes, uncovered)
@@ -193,7 +202,7 @@ def _loaded(
             else:
                 outcome, line = end_of(receiver, up)
             uncovered = tuple(dict.fromkeys((*stream.uncovered, *made.uncovered)))
-            return Answer(outcome, line, receiver.stderr, uncovered, _build(receiver))
+            return Answer(outcome, line, receiver.stderr, uncovered, _build(receiver), up)
 
 
 # --- the two halves -----------------------------------------------------------------------------
@@ -212,10 +221,9 @@ def _sent(sender: Emulator, place: Place, deadline: float) -> bytes | Refusal:
         path = os.path.join(place.directory, "stream")
         listener.bind(path)
         listener.listen(1)
-        user = unprivileged_user()
-        # unix(7): to connect takes write permission on the socket's file.
-        if user is not None:
-            os.chown(path, user.uid, user.gid)
+        # unix(7): to connect takes write permission on the socket's file. It cannot be given to the
+        # emulators' user without CAP_CHOWN; who it is that connects is looked at instead.
+        os.chmod(path, 0o666)  # noqa: S103
         reply = sender.ask("migrate", deadline, uri=f"unix:{path}")
         if reply is None or "error" in reply:
             kind = NOT_RUN if reply is None else BLOCKED
@@ -238,6 +246,7 @@ def _received(listener: socket.socket, sender: Emulator, deadline: float) -> byt
     try:
         connection = listener.accept()[0]
         with connection:
+            _require_ours(connection)
             while len(data) <= MAX_STREAM:
                 connection.settimeout(_left(deadline))
                 chunk = connection.recv(1 << 20)
@@ -247,6 +256,14 @@ def _received(listener: socket.socket, sender: Emulator, deadline: float) -> byt
     except socket.timeout:
         raise ProcessError(f"did not send its state in time: {why(sender)}") from None
     raise ProcessError(f"sends more than {MAX_STREAM >> 20} MiB of a guest of {64} MiB")
+
+
+def _require_ours(connection: socket.socket) -> None:
+    """Raise ProcessError for a stream that is another user's than the emulators'."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    user = unprivileged_user()
+    if _CREDENTIALS.unpack(credentials)[1] != (user.uid if user else os.geteuid()):
+        raise ProcessError("is not the one that sends the state")
 
 
 def _status(emulator: Emulator, deadline: float) -> str:
