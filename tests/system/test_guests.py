@@ -145,6 +145,18 @@ def test_option_rom_of_another_size(two: Two) -> None:
     assert hop(two, source, "rom") == ACCEPTED
 
 
+def test_firmware_of_another_size(two: Two) -> None:
+    """As of a package with an image of 2 MB where the other host's has one of 4 MB."""
+    path = two.lab.b.path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+    own = path.read_bytes()
+    source = two.start("uefi", SORTS["uefi"], "a")
+    path.write_bytes(own[: len(own) // 2])
+    try:
+        assert hop(two, source, "uefi") == REFUSED
+    finally:
+        path.write_bytes(own)
+
+
 def test_property_on_one_side(two: Two) -> None:
     """An emulator that is a script, as operators have them, sets a property on one host alone."""
     for host, words in ((two.lab.a, ""), (two.lab.b, "-global virtio-net-pci.vectors=9")):
