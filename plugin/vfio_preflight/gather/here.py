@@ -67,7 +67,7 @@ def facts_here(
         sent = (source or {}).get(device.key) or recorded_state(entry, problem, remedy)
         sent = _with_atomics(sent, entry)
         devices.append(_device(device, entry, sent, (destination or {}).get(device.key), asked))
-    return Facts(
+    facts = Facts(
         guest,
         tuple(devices),
         ask_emulator(guest.emulator, settings, deadline),
@@ -79,6 +79,12 @@ def facts_here(
         rules,
         rule_problems,
     )
+    if record.build is None or not guest.devices or isinstance(facts.emulator, Missing):
+        return facts
+    # Imported where a record has something to compare: the hook's start counts.
+    from .builds import builds_here
+
+    return facts._replace(builds=builds_here(record.build, guest, settings, deadline))
 
 
 def _with_atomics(sent: State, entry: RecordEntry | None) -> State:

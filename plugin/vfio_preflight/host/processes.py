@@ -62,6 +62,12 @@ def find_process(name: str, uuid: str, root: str = "/") -> Process | None:
     return None
 
 
+def arguments_of(process: Process, root: str = "/") -> list[str]:
+    """All arguments of a process, without its name. Raises OSError if it is gone."""
+    command = _read(os.path.join(root, "proc", str(process.pid), "cmdline")).split(b"\0")
+    return [argument.decode("utf-8", "surrogateescape") for argument in command[1:]]
+
+
 def _candidates(name: str, root: str) -> Iterator[str]:
     """PIDs, the likely one first; libvirt keeps PID files elsewhere for sessions."""
     path = os.path.join(root, PID_FILES, f"{name}.pid")

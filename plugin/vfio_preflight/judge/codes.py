@@ -16,6 +16,14 @@ from .code import COMPARE as COMPARE
 from .code import REALISE as REALISE
 from .code import SOURCE as SOURCE
 from .code import Code as Code
+from .codes_drift import DRIFT as DRIFT
+from .codes_drift import DRIFT_NOT_COMPARED as DRIFT_NOT_COMPARED
+from .codes_drift import DRIFT_REFUSED as DRIFT_REFUSED
+from .codes_drift import DRIFT_UNDECIDED as DRIFT_UNDECIDED
+from .codes_drift import ROM_SIZE_DIFFERS as ROM_SIZE_DIFFERS
+from .codes_drift import SETTING_MISSING as SETTING_MISSING
+from .codes_drift import TYPE_DEPRECATED as TYPE_DEPRECATED
+from .codes_drift import TYPE_MISSING as TYPE_MISSING
 from .verdicts import FAIL, PASS, TOLERATED, UNKNOWN
 
 # --- config space ---------------------------------------------------------------------------------

@@ -83,6 +83,14 @@ def _check_downtime(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]
     return check_downtime(context, facts)
 
 
+def _check_drift(facts: Facts) -> tuple[Finding, ...]:
+    if facts.builds is None:
+        return ()
+    from .checks.drift import check_drift
+
+    return check_drift(facts)
+
+
 # What is checked of each device, whether its states are known or not: a new check goes in here.
 CHECKS: tuple[Callable[[Context, DeviceFacts], tuple[Finding, ...]], ...] = (
     _check_history,
@@ -109,6 +117,7 @@ def preflight(facts: Facts) -> Report:
         *check_unjudged(guest, facts.saved),
         *check_guest(facts),
         *check_blockers(facts, contexts),
+        *_check_drift(facts),
     )
     return Report(
         guest.name,
