@@ -17,15 +17,12 @@ from typing import Any
 import pytest
 
 from vfio_preflight.qemu.emulator.drift import changes, rom_changes
-from vfio_preflight.qemu.emulator.introspect import (
-    compressed,
-    decompressed,
-    type_facts,
-)
+from vfio_preflight.qemu.emulator.introspect import type_facts
 from vfio_preflight.qemu.emulator.onboard import onboard
 from vfio_preflight.qemu.emulator.roms import ROMS, bar_size
 from vfio_preflight.qemu.emulator.sent import describe, pack, unpack
 from vfio_preflight.qemu.emulator.types import TypeFacts, effective, normal
+from vfio_preflight.qemu.emulator.typesjson import compressed, decompressed
 
 from .engine import Engine
 from .rawqmp import INNER, Reading, drift, meaning, qmp

@@ -9,7 +9,8 @@ from vfio_preflight.qemu.emulator.sent import describe
 from vfio_preflight.qemu.emulator.types import TypeFacts
 
 MACHINE = "pc-q35-9.0"
-Entries = tuple[tuple[str, str, str], ...]
+# By type: each property's type and default.
+Properties = Mapping[str, Mapping[str, "tuple[str, str | bool | int | None]"]]
 PARENTS = {
     "pcie-root-port": "pcie-port",
     "pcie-port": "pci-device",
@@ -21,7 +22,7 @@ PARENTS = {
     "pci-device": "device",
     "device": "",
 }
-PROPERTIES: Mapping[str, Mapping[str, tuple[str, str | bool | int | None]]] = {
+PROPERTIES: Properties = {
     "pcie-root-port": {"x-pcie-ext-tag": ("bool", True), "x-speed": ("PCIELinkSpeed", "16")},
     "virtio-net-pci": {
         "x-pcie-ext-tag": ("bool", True),
@@ -31,14 +32,18 @@ PROPERTIES: Mapping[str, Mapping[str, tuple[str, str | bool | int | None]]] = {
         "romsize": ("uint32", 4294967295),
     },
     "virtio-net-device": {"host_uso": ("bool", True)},
-    "vfio-pci": {"x-igd-opregion": ("bool", False), "host": ("str", None)},
+    "vfio-pci": {
+        "x-igd-opregion": ("bool", False),
+        "x-no-mmap": ("bool", False),
+        "host": ("str", None),
+    },
 }
 ROMS = {"efi-virtio.rom": 250_000}
 
 
 def make_types(
     *entries: tuple[str, str, str],
-    properties: Mapping[str, Mapping[str, tuple[str, str | bool | int | None]]] = PROPERTIES,
+    properties: Properties = PROPERTIES,
     version: str = "10.0.2",
     machine: str = MACHINE,
     roms: Mapping[str, int] = ROMS,
@@ -66,9 +71,7 @@ def make_types(
     )
 
 
-def changed(
-    qom_type: str, **values: str | bool | int | None
-) -> dict[str, Mapping[str, tuple[str, str | bool | int | None]]]:
+def changed(qom_type: str, **values: str | bool | int | None) -> Properties:
     """The usual properties with other defaults on one type; None takes the property away."""
     own = dict(PROPERTIES[qom_type])
     for name, value in values.items():

@@ -12,7 +12,7 @@ from ..configuration import Configuration
 from ..guest.arguments import Arguments, read_arguments
 from ..guest.build import RecordedBuild
 from ..guest.domain import Guest
-from ..guest.metadata import Record
+from ..guest.metadata import Record, last_moved
 from ..host.processes import Process, arguments_of
 from ..judge.facts import Builds
 from ..osutil.text import printable
@@ -25,8 +25,9 @@ from ..qemu.emulator.sent import ENCODING, Sent, SentError, describe, pack, unpa
 from ..qemu.emulator.types import TypeFacts
 from ..qemu.model.boards import board_of
 
-# Seconds that asking a build for all its types may take; with less left, it is not begun.
-_NEEDED = 1.5
+# Seconds that asking a build for all its types takes on a busy host, without which it is not begun;
+# and the most that it may take.
+_NEEDED, _MOST = 0.8, 4.0
 
 
 def build_of(
@@ -112,17 +113,28 @@ def builds_here(
     build: RecordedBuild, guest: Guest, settings: Configuration, deadline: float
 ) -> Builds | Missing:
     """The recorded build and this host's emulator for the guest."""
-    # Where there is no time to ask, what is known already has to do.
-    end = deadline if time.monotonic() + _NEEDED < deadline else 0.0
+    now = time.monotonic()
+    # No more than half of the time is for this; where that will not do, what is known already has
+    # to. ``watch`` sees to it that it is.
+    end = min(now + (deadline - now) / 2, now + _MOST)
+    end = end if now + _NEEDED < end else 0.0
     try:
         there = type_facts(guest.emulator, cache_dir=settings.cache, deadline=end)
     except EmulatorError as error:
         return Missing(UNKNOWN, f"the destination's QEMU was not asked: {error}")
-    return builds_of(build, there)
+    return builds_of(build, guest, there)
 
 
-def builds_of(build: RecordedBuild, there: TypeFacts) -> Builds | Missing:
-    """The recorded build, and one of which all is known."""
+def builds_of(build: RecordedBuild, guest: Guest, there: TypeFacts) -> Builds | Missing:
+    """The recorded build of ``guest``'s QEMU, and one of which all is known."""
+    moved = last_moved(guest.metadata)
+    # Every QEMU makes of the machine type what its own build does. ISO 8601, always in UTC.
+    if moved > build.time:
+        return Missing(
+            UNKNOWN,
+            f"what is recorded of its QEMU is of {printable(build.time, 40)}, and the guest was"
+            f" moved or restored at {printable(moved, 40)}; record it again: vfio-preflight record",
+        )
     sent = sent_by(build)
     return sent if isinstance(sent, Missing) else Builds(sent, there, _origin(build))
 

@@ -45,12 +45,14 @@ def facts_here(
     root: str = "/",
     remedy: str = REMEDY_RECORD,
     image_problems: tuple[str, ...] = (),
+    builds: bool = True,
 ) -> Facts:
     """Facts for a move of ``guest`` to this host; ``deadline`` on the ``time.monotonic()`` clock.
 
     States given in ``source`` or ``destination``, by device key, take the place of those in the
     record and on this host. ``remedy`` is what to do if the source's are not known;
-    ``image_problems`` as in :class:`Facts`.
+    ``image_problems`` as in :class:`Facts`. ``builds`` is whether the two builds of QEMU are
+    compared, where the record has the source's.
     """
     record, problem = record_of(guest)
     if guest.metadata is None and remedy == REMEDY_RECORD:
@@ -79,7 +81,7 @@ def facts_here(
         rules,
         rule_problems,
     )
-    if record.build is None or not guest.devices or isinstance(facts.emulator, Missing):
+    if record.build is None or not builds or isinstance(facts.emulator, Missing):
         return facts
     # Imported where a record has something to compare: the hook's start counts.
     from .builds import builds_here

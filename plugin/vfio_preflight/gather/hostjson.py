@@ -25,7 +25,7 @@ from ..pci import codec
 from ..pci.state import UNKNOWN, ConfigState, Missing
 from ..qemu.emulator.facts import from_json as emulator_from_json
 from ..qemu.emulator.facts import to_json as emulator_to_json
-from ..qemu.emulator.introspect import compressed, decompressed
+from ..qemu.emulator.typesjson import compressed, decompressed
 from .hostfacts import HostEmulator, HostFacts, Presented
 
 SCHEMA = 1

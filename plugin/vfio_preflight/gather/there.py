@@ -76,7 +76,7 @@ def _builds(guest: Guest, record: Record, there: HostFacts) -> Builds | Missing 
         return None
     if known.types is None:
         return Missing(UNKNOWN, f"the facts of {there.host} do not have its QEMU's device types")
-    return builds_of(record.build, known.types)
+    return builds_of(record.build, guest, known.types)
 
 
 def networks_there(there: HostFacts, name: str) -> bool | None:

@@ -60,7 +60,7 @@ REMEDIES: dict[Code, str] = {
     codes.EMULATOR_UNKNOWN: "make sure that the emulator runs on the destination",
     codes.DRIFT_REFUSED: _BUILD,
     codes.DRIFT_UNDECIDED: _BUILD,
-    codes.ROM_SIZE_DIFFERS: "install the same option ROMs (ipxe, seabios) on both hosts",
+    codes.ROM_SIZE_DIFFERS: "install the source's option ROMs (ipxe, seabios) there",
     codes.TYPE_MISSING: "choose a host whose QEMU has it, or take the device away",
     codes.SETTING_MISSING: "choose a host whose QEMU has the property",
     codes.TRIAL_REFUSES: _REPORT,

@@ -24,8 +24,8 @@ from ..findings import Finding
 from ..verdicts import FAIL, PASS
 
 REMEDY = (
-    "choose a host with the source's build of QEMU, or restart the guest there: a running guest"
-    " cannot change its machine type"
+    "choose a host with the source's build of QEMU, or shut the guest down and start it on the"
+    " destination"
 )
 # Findings of one kind in a report; what else there is, is counted.
 LISTED = 6
@@ -69,13 +69,17 @@ def _missing(builds: Builds) -> Iterator[Finding]:
 
 def _roms(builds: Builds) -> Iterator[Finding]:
     for rom in rom_changes(builds.sent, builds.there):
+        block = f".../{rom.qom_type}.rom"
+        # QEMU on the destination makes no block of it at all.
+        line = f"Unknown ramblock {block}, cannot accept migration"
+        if rom.destination:
+            line = f"Size mismatch: {block}: {rom.source:#x} != {rom.destination:#x}"
         yield Finding(
             codes.ROM_SIZE_DIFFERS,
             f"the option ROM of {rom.qom_type} takes {rom.source} bytes on the source and"
-            f' {rom.destination} on the destination; QEMU refuses the guest: "Size mismatch:'
-            f' .../{rom.qom_type}.rom: {rom.source:#x} != {rom.destination:#x}"',
-            "install the same option ROMs on both hosts (packages ipxe-qemu and seabios on Debian,"
-            " ipxe-roms-qemu and seavgabios-bin on Red Hat)",
+            f' {rom.destination or "none"} on the destination; QEMU refuses the guest: "{line}"',
+            "install the source's option ROMs on the destination (packages ipxe-qemu and seabios on"
+            " Debian, ipxe-roms-qemu and seavgabios-bin on Red Hat)",
         )
 
 
@@ -85,9 +89,8 @@ def _settings(builds: Builds) -> Iterator[Finding]:
             continue
         yield Finding(
             codes.SETTING_MISSING,
-            f"property {name} is set on {qom_type} and does not exist in QEMU"
-            f" {builds.there.version}, which does not start with it: \"Property '{qom_type}.{name}'"
-            ' not found"; libvirt may leave it out there',
+            f"property {name}, set on {qom_type}, does not exist in QEMU {builds.there.version}"
+            f" (\"Property '{qom_type}.{name}' not found\"); libvirt may leave it out there",
             f"choose a host whose QEMU has {qom_type}.{name}",
         )
 
@@ -145,19 +148,17 @@ def _is_intel_display(config: bytes) -> bool:
 def _finding(builds: Builds, change: Change, effect: Effect | None) -> Finding:
     sent, there = builds.sent, builds.there
     text = (
-        f"{change.property} of {_named(change.types)}, which the guest leaves alone, is"
-        f" {_value(change.source, sent.version)} on the source and"
-        f" {_value(change.destination, there.version)} on the destination,"
-        f" both under {sent.machine}: "
+        f"property {change.property} of {_named(change.types)} is {_shown(change.source)} on the"
+        f" source and {_shown(change.destination)} on the destination"
+        f" (source: {_origin(change.source, sent.version, sent.machine)};"
+        f" destination: {_origin(change.destination, there.version, sent.machine)};"
+        " the guest does not set it): "
     )
+    recorded = f"; the source's value was {builds.origin}" if builds.origin else ""
     if effect is None:
-        return Finding(codes.DRIFT, f"{text}its effect is not known{_since(builds)}")
+        return Finding(codes.DRIFT, f"{text}its effect is not known{recorded}")
     code = codes.DRIFT_REFUSED if effect.verdict == FAIL else codes.DRIFT_UNDECIDED
-    return Finding(code, f"{text}{effect.text} ({effect.source}){_since(builds)}", REMEDY)
-
-
-def _since(builds: Builds) -> str:
-    return f" [source: {builds.origin}]" if builds.origin else ""
+    return Finding(code, f"{text}{effect.text} ({effect.source}){recorded}", REMEDY)
 
 
 def _named(types: Sequence[str]) -> str:
@@ -166,8 +167,11 @@ def _named(types: Sequence[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _value(value: Value, version: str) -> str:
-    text = value.text or "empty"
+def _shown(value: Value) -> str:
+    return f"'{value.text}'"
+
+
+def _origin(value: Value, version: str, machine: str) -> str:
     if value.origin:
-        return f"{text} (by the machine type's compat entry for {value.origin}, QEMU {version})"
-    return f"{text} (default of QEMU {version})"
+        return f"set by {machine} for {value.origin} in QEMU {version}"
+    return f"default of QEMU {version}"

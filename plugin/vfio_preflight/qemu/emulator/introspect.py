@@ -27,6 +27,7 @@ from ...osutil.text import printable
 from .facts import EmulatorError
 from .roms import ROMS
 from .types import TypeFacts
+from .typesjson import checked, from_json, to_json
 
 if TYPE_CHECKING:
     from typing import Any
@@ -41,7 +42,7 @@ _ARGUMENTS = (
 _POLL = 0.02  # seconds between two looks at what another process is asking
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
 _MAX_TYPES = 5000
-_MAX_JSON = 8 << 20
+_AT_ONCE = 100  # questions
 _MAX_DIRECTORIES = 20
 
 
@@ -104,52 +105,6 @@ def _key(executable: Executable) -> list[Any]:
     return [_SCHEMA, executable.realpath, *executable.identity]
 
 
-def to_json(facts: TypeFacts) -> dict[str, Any]:
-    """``facts`` as JSON has them."""
-    return facts._asdict()
-
-
-def from_json(packed: Mapping[str, Any]) -> TypeFacts:
-    """What :func:`to_json` made. Raises LookupError, TypeError, ValueError or AttributeError for
-    what it did not make."""
-    facts = TypeFacts(*(packed[name] for name in TypeFacts._fields))
-    if not all(isinstance(number, int) and 0 <= number < len(facts.sets)
-               for number in facts.types.values()):  # fmt: skip
-        raise ValueError("a type's set of properties does not exist")
-    # What is wrong elsewhere shows when it is taken apart; a text that is none would not.
-    numbers = " ".join((*facts.sets, *facts.machines.values())).split()
-    if not all(map(str.isdecimal, numbers)):
-        raise ValueError("a set that is not one of numbers")
-    return facts
-
-
-def compressed(facts: TypeFacts) -> str:
-    """``facts`` as text for JSON: some 35 kB, a third of what they are otherwise."""
-    import binascii
-    import json
-    import zlib
-
-    data = zlib.compress(json.dumps(to_json(facts), separators=(",", ":")).encode(), 9)
-    return binascii.b2a_base64(data, newline=False).decode()
-
-
-def decompressed(text: str) -> TypeFacts:
-    """What :func:`compressed` made a text of. Raises what :func:`from_json` does."""
-    import binascii
-    import json
-    import zlib
-
-    inflate = zlib.decompressobj()
-    try:
-        data = inflate.decompress(binascii.a2b_base64(text), _MAX_JSON)
-        packed = json.loads(data)
-    except (zlib.error, binascii.Error, RecursionError) as error:
-        raise ValueError(f"device types that cannot be decoded ({error})") from error
-    if not isinstance(packed, dict):
-        raise ValueError("device types that are none")
-    return from_json(packed)
-
-
 # --- asking -------------------------------------------------------------------------------------
 
 
@@ -158,7 +113,8 @@ def _ask(executable: Executable, deadline: float) -> TypeFacts:
 
     try:
         # What it says is foreign: it is taken apart in a process without privilege.
-        return from_json(apart(lambda: _asked(executable, deadline), deadline, EmulatorError))
+        packed = apart(lambda: _asked(executable, deadline), deadline, EmulatorError)
+        return checked(from_json(packed))
     except (EmulatorError, ExecutableError) as error:
         raise EmulatorError(f"emulator {executable.path}: {error}") from error
     except _MALFORMED as error:
@@ -196,33 +152,31 @@ def _converse(
     if left <= 0:
         raise ProcessError("was not asked: no time was left")
     argv = (executable.realpath, *_ARGUMENTS)
-    with Emulator(argv, user=unprivileged_user(), cpu=int(min(left, 3600.0)) + 2) as emulator:
+    cpu = int(min(left, 3600.0)) + 2
+    with Emulator(argv, user=unprivileged_user(), cpu=cpu) as emulator:
+        taken = 0
 
-        def ask(queries: list[tuple[str, Mapping[str, object]]]) -> list[_Answer]:
-            known = len(emulator.replies)
+        def ask(*queries: tuple[str, Mapping[str, object]]) -> list[_Answer]:
+            nonlocal taken
             emulator.send_all(queries)
-            wanted = known + len(queries)
-            done = lambda: emulator.is_silent or len(emulator.replies) >= wanted  # noqa: E731
-            wait(done, [emulator], deadline)
-            if len(emulator.replies) < wanted:
+            first, taken = taken, taken + len(queries)
+            wait(lambda: emulator.is_silent or len(emulator.replies) >= taken, [emulator], deadline)
+            if len(emulator.replies) < taken:
                 raise ProcessError(emulator.failure())
-            return emulator.replies[known:wanted]
+            return emulator.replies[first:taken]
 
         _, with_compat, without, types = ask(
-            [
-                ("qmp_capabilities", {}),
-                ("query-machines", {"compat-props": True}),
-                ("query-machines", {}),  # for QEMU before 9.1, where the former is an error
-                ("qom-list-types", {"implements": "device", "abstract": True}),
-            ]
+            ("qmp_capabilities", {}),
+            ("query-machines", {"compat-props": True}),
+            ("query-machines", {}),  # for QEMU before 9.1, where the former is an error
+            ("qom-list-types", {"implements": "device", "abstract": True}),
         )
         listed = list(types["return"])[:_MAX_TYPES]
-        properties = []
-        names = [each["name"] for each in listed]
+        questions = [("device-list-properties", {"typename": each["name"]}) for each in listed]
+        properties: list[_Answer] = []
         # A pipe holds some hundred questions; more at once would block on what nobody reads yet.
-        for start in range(0, len(names), 100):
-            batch = names[start : start + 100]
-            properties += ask([("device-list-properties", {"typename": name}) for name in batch])
+        for start in range(0, len(questions), _AT_ONCE):
+            properties += ask(*questions[start : start + _AT_ONCE])
         machines = with_compat if "return" in with_compat else without
         return emulator.greeting, machines, listed, properties
 

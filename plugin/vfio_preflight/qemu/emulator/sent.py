@@ -79,7 +79,7 @@ def describe(
         machine,
         types,
         {name: _known(facts, name, each) for name, each in given.items() if name in own},
-        {name: size for name, size in sizes.items() if size is not None},
+        {name: size for name, size in sizes.items() if size},
     )
 
 
@@ -94,11 +94,13 @@ def _known(facts: TypeFacts, qom_type: str, given: Collection[str]) -> tuple[str
 def rom_size(
     facts: TypeFacts, qom_type: str, given: Collection[str], values: Mapping[str, Value]
 ) -> int | None:
-    """The size of the option ROM's BAR of a type, None where it has none or that is not known."""
+    """The size of the option ROM's BAR of a type, 0 for one that has none, None if not known."""
     # What the guest sets may be a file of the host's, or none.
     if {"romfile", "romsize", "rombar"} & set(given) or qom_type not in ROMS:
         return None
     file = values["romfile"].text if "romfile" in values else ROMS[qom_type]
+    if not file:
+        return 0
     size = facts.roms.get(file)
     unset = Value("")
     return None if size is None else bar_size(size, values.get("romsize", unset).text)
