@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from vfio_preflight.qemu.emulator.drift import changes, rom_changes
+from vfio_preflight.qemu.emulator.facts import EmulatorError
 from vfio_preflight.qemu.emulator.introspect import type_facts
-from vfio_preflight.qemu.emulator.onboard import onboard
+from vfio_preflight.qemu.emulator.onboard import SWITCHES, onboard
 from vfio_preflight.qemu.emulator.roms import ROMS, bar_size
 from vfio_preflight.qemu.emulator.sent import describe, pack, unpack
 from vfio_preflight.qemu.emulator.types import TypeFacts, effective, normal
@@ -121,6 +122,19 @@ def test_facts_of_another_host(builds: tuple[Both, Both]) -> None:
     text = compressed(builds[0].facts)
     assert decompressed(text) == builds[0].facts
     assert len(text) < 50_000
+
+
+def test_kept(engine: Engine, tmp_path: Path) -> None:
+    """Asked once: no time is left for a second conversation. A wrapper script is asked anew."""
+    path = engine.receiver.executable.path
+    first = type_facts(path, cache_dir=str(tmp_path), deadline=time.monotonic() + 60)
+    if engine.receiver.executable.script:
+        with pytest.raises(EmulatorError, match="no time"):
+            type_facts(path, cache_dir=str(tmp_path), deadline=0.0)
+        return
+    begun = time.perf_counter()
+    assert type_facts(path, cache_dir=str(tmp_path), deadline=0.0) == first
+    print(f"{path}: from the cache in {1000 * (time.perf_counter() - begun):.1f} ms")
 
 
 # --- machines that run ----------------------------------------------------------------------------
@@ -232,6 +246,39 @@ def test_option_rom_of_another_size(engine: Engine, tmp_path: Path) -> None:
     outcome, errors = migrate((path, plain), (path, other), stream)
     assert outcome == REFUSED
     assert "Size mismatch: 0000:00:03.0/virtio-net-pci.rom: 0x40000 != 0x80000" in errors
+
+
+def _bare(path: str, *arguments: str) -> set[str]:
+    """The types of all objects of a machine that nothing was added to."""
+    with qmp(path, *arguments) as asked:
+        tree = asked.ask("human-monitor-command", **{"command-line": "info qom-tree"})
+    return {qom_type for _, qom_type in _objects(tree)}
+
+
+@pytest.mark.parametrize("board", ["pc-q35", "pc-i440fx"])
+def test_what_a_board_brings_along(engine: Engine, board: str) -> None:
+    path = engine.receiver.executable.path
+    facts = type_facts(path, cache_dir=None, deadline=time.monotonic() + 60)
+    found = _bare(path, "-machine", f"{board}-9.0,accel=tcg")
+    known = onboard(board, False, {})
+    cpu = {name for name in found if name.endswith("-cpu")}
+    assert {name for name in found if facts.has(name)} - cpu <= known
+    # "migration" is no device of the tree, and pflash is only there for UEFI.
+    assert {name for name in known if facts.has(name)} - found <= {"migration", "cfi.pflash01"}
+    for option, name in SWITCHES.items():
+        if facts.has(name) and name in known:
+            assert name not in _bare(path, "-machine", f"{board}-9.0,accel=tcg,{option}=off")
+
+
+def test_what_virt_brings_along(arm_engine: Engine) -> None:
+    path = arm_engine.receiver.executable.path
+    facts = type_facts(path, cache_dir=None, deadline=time.monotonic() + 60)
+    machine = "-machine", "virt-9.0,accel=tcg,gic-version=3", "-cpu", "max"
+    found = {name for name in _bare(path, *machine) if facts.has(name)}
+    known = onboard("virt", False, {})
+    assert {name for name in found if not name.endswith("-cpu")} - known <= {"platform-bus-device"}
+    uses: dict[str, frozenset[str]] = dict.fromkeys((*known, "pcie-root-port"), frozenset())
+    assert len(pack(describe(facts, "virt-9.0", uses, {}))) < LIMIT - 300
 
 
 def test_inner_objects_are_known(engine: Engine) -> None:

@@ -139,7 +139,7 @@ EFFECTS: tuple[Effect, ...] = (
     Effect(
         *(UNKNOWN, "x-igd-opregion", ("vfio-pci",)),
         "QEMU gives an Intel display device its OpRegion, and its registers another shape, or not",
-        "by QEMU's source (hw/vfio/igd.c), 2026-11-28",
+        "by QEMU's source, hw/vfio/igd.c, 2026-11-28",
         only=INTEL_DISPLAY,
     ),
     Effect(
