@@ -153,5 +153,3 @@ def _failed(
     lines = unchecked(WORDS[operation], guest, failure, UNCHECKED_REMEDY)
     err = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
     return Outcome(1, err=err, log=log, warning=True)
-
-
