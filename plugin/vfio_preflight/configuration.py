@@ -7,7 +7,6 @@ an error with the ``on-error`` policy.
 
 from __future__ import annotations
 
-import configparser
 import re
 from collections.abc import Callable, Mapping
 
@@ -41,6 +40,8 @@ UNCHECKED_REMEDY = (
     " that cannot be checked pass"
 )
 LOGS = ("syslog", "none")
+# The values of a section, by key in lower case.
+Sections = Mapping[str, Mapping[str, str]]
 
 
 class ConfigurationError(PreflightError):
@@ -91,21 +92,17 @@ def load(path: str = DEFAULT_PATH) -> Configuration:
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
     # What is not UTF-8 is kept for parse() to complain of, after it has looked for on-error.
-    return parse(data.decode("utf-8-sig", "surrogateescape"), path)
+    # Not "utf-8-sig", for which Python would import a module.
+    text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    return parse(text, path)
 
 
 def parse(text: str, path: str = DEFAULT_PATH) -> Configuration:
     """INI text to settings. Raises :class:`ConfigurationError`."""
-    parser = configparser.ConfigParser(
-        interpolation=None,
-        delimiters=("=",),
-        inline_comment_prefixes=("#",),
-        default_section="",
-        empty_lines_in_values=False,
-    )
     try:
         _require_text(text, path)
-        return _settings(_read(parser, text, path), path)
+        sections = plain(text)
+        return _settings(parsed(text, path) if sections is None else sections, path)
     except ConfigurationError as error:
         if re.search(_BLOCKS, text):
             error.on_error = BLOCK
@@ -120,23 +117,61 @@ def _require_text(text: str, path: str) -> None:
             raise ConfigurationError(f"{path}: cannot be read: line {number} is not UTF-8 text")
 
 
-def _read(parser: configparser.ConfigParser, text: str, path: str) -> configparser.ConfigParser:
+def plain(text: str) -> Sections | None:
+    """What :func:`parsed` returns for text of nothing but comments, sections and ``key = value``.
+
+    None for all other text, right or wrong. To load configparser is a twentieth of a check.
+    """
+    sections: dict[str, dict[str, str]] = {}
+    values: dict[str, str] | None = None
+    for line in text.split("\n"):
+        stripped = line.strip()
+        if not stripped or stripped[0] in "#;":
+            continue
+        name, equals, value = stripped.partition("=")
+        key = name.rstrip().lower()
+        # Continued values, comments behind values, and what configparser complains of.
+        if line[0].isspace() or "#" in stripped:
+            return None
+        if stripped[0] == "[":
+            section = stripped[1:-1]
+            if stripped[-1] != "]" or not section or "]" in section or section in sections:
+                return None
+            values = sections[section] = {}
+        elif values is None or not equals or not key or key in values:
+            return None
+        else:
+            values[key] = value.lstrip()
+    return sections
+
+
+def parsed(text: str, path: str) -> Sections:
+    """The sections of INI text. Raises :class:`ConfigurationError`."""
+    import configparser
+
+    parser = configparser.ConfigParser(
+        interpolation=None,
+        delimiters=("=",),
+        inline_comment_prefixes=("#",),
+        default_section="",
+        empty_lines_in_values=False,
+    )
     try:
         parser.read_string(text, path)
     except configparser.Error as error:
         raise ConfigurationError(f"{path}: {' '.join(str(error).split())}") from error
-    return parser
+    return {section: dict(parser.items(section)) for section in parser.sections()}
 
 
-def _settings(parser: configparser.ConfigParser, path: str) -> Configuration:
+def _settings(sections: Sections, path: str) -> Configuration:
     settings: dict[str, object] = {}
     policy = dict(DEFAULT_POLICY)
-    for section in parser.sections():
+    for section, values in sections.items():
         if section not in _SECTIONS:
             raise ConfigurationError(
                 f"{path}: no section [{section}]; known: {', '.join(_SECTIONS)}"
             )
-        for key, value in parser.items(section):
+        for key, value in values.items():
             where = f"{path}: [{section}] {key}"
             if section == "policy" and key in CHOICES:
                 policy[key] = _choice(CHOICES[key])(value, where)

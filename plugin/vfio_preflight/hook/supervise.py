@@ -36,6 +36,8 @@ AFTERWARDS = 5
 STRETCH = 2.0
 # Seconds to wait for a killed child; one that is stuck in the kernel is not waited for.
 GRACE = 0.3
+# The exit status of what came to no result, EX_SOFTWARE.
+FAILED = 70
 _WARNING = b"!"
 
 
@@ -121,7 +123,7 @@ def _remove(scratch: str) -> None:
 def _child(
     work: Callable[[], Outcome], pipes: tuple[int, ...], line: tuple[int, int], scratch: str
 ) -> NoReturn:
-    status = 70
+    status = FAILED
     out, err, answer, log = pipes
     try:
         # A group of its own, so that what it forks can be killed with it. Programs that it starts
@@ -167,9 +169,8 @@ def _packed(outcome: Outcome) -> bytes:
 
 def _let_go(descriptors: tuple[int, ...]) -> None:
     """Hold the pipes no longer, for whose end the parent waits; and do not go on for ever."""
-    import signal
-
-    signal.alarm(AFTERWARDS)
+    # Not signal, whose enumerations take half a millisecond, and the parent waits yet.
+    __import__("_signal").alarm(AFTERWARDS)
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in descriptors:
         os.dup2(null, descriptor)
@@ -196,7 +197,7 @@ def _watch(child: int, pipes: tuple[int, ...], begun: float, deadline: float) ->
                     continue
                 _kill(child)
                 _reap(child)
-                return Outcome(70, failure="no result within the deadline")
+                return Outcome(FAILED, failure="no result within the deadline")
             for descriptor in ready:
                 data = os.read(descriptor, 65536)
                 received[descriptor] += data
@@ -257,13 +258,13 @@ def _reap(child: int) -> int | None:
 def _failed(wait_status: int | None, err: bytes) -> Outcome:
     """The outcome of a child that gave no answer."""
     if wait_status is not None and os.WIFEXITED(wait_status):
-        return _outcome(os.WEXITSTATUS(wait_status) or 70, b"", err)
+        return _outcome(os.WEXITSTATUS(wait_status) or FAILED, b"", err)
     signal = "" if wait_status is None else f" by signal {os.WTERMSIG(wait_status)}"
-    return Outcome(70, failure=f"ended{signal}")
+    return Outcome(FAILED, failure=f"ended{signal}")
 
 
 def _outcome(status: int, out: bytes, err: bytes) -> Outcome:
-    # 70, EX_SOFTWARE: the child's own failure; anything but 0 and 1 is not the hook's answer.
+    # FAILED: the child's own failure; anything but 0 and 1 is not the hook's answer.
     if status not in (0, 1):
         return Outcome(status, failure=err.decode("utf-8", "replace").strip() or f"exit {status}")
     return Outcome(status, out, err)
