@@ -115,9 +115,9 @@ TYPES = (
 def build(machine: str) -> RecordedBuild:
     """What the record says of the source's QEMU."""
     from vfio_preflight.guest.build import RecordedBuild
-    from vfio_preflight.qemu.emulator.introspect import type_facts
     from vfio_preflight.qemu.emulator.onboard import onboard
     from vfio_preflight.qemu.emulator.sent import ENCODING, describe, pack
+    from vfio_preflight.qemu.emulator.typefacts import type_facts
 
     facts = type_facts(QEMU, cache_dir=None, deadline=time.monotonic() + 60)
     uses = dict.fromkeys((*TYPES, *onboard("pc-q35", True, {})), frozenset[str]())

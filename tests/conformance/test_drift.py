@@ -18,10 +18,10 @@ import pytest
 
 from vfio_preflight.qemu.emulator.drift import changes, rom_changes
 from vfio_preflight.qemu.emulator.facts import EmulatorError
-from vfio_preflight.qemu.emulator.introspect import type_facts
 from vfio_preflight.qemu.emulator.onboard import SWITCHES, onboard
 from vfio_preflight.qemu.emulator.roms import ROMS, bar_size
 from vfio_preflight.qemu.emulator.sent import describe, pack, unpack
+from vfio_preflight.qemu.emulator.typefacts import type_facts
 from vfio_preflight.qemu.emulator.types import TypeFacts, effective, normal
 from vfio_preflight.qemu.emulator.typesjson import compressed, decompressed
 

@@ -23,8 +23,8 @@ from ..osutil.light import NamedTuple
 from ..osutil.regular import open_regular
 from ..pci.state import UNKNOWN, ConfigState, Missing, State
 from ..qemu.emulator.facts import EmulatorError
-from ..qemu.emulator.introspect import type_facts
 from ..qemu.emulator.machines import EmulatorFacts
+from ..qemu.emulator.typefacts import type_facts
 from ..qemu.emulator.types import TypeFacts
 from ..qemu.model.boards import BOARDS
 from .here import ask_emulator

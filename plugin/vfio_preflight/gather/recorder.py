@@ -43,8 +43,8 @@ from ..osutil.light import NamedTuple
 from ..pci.space import identity
 from ..pci.state import ConfigState, Missing, State
 from ..qemu.model.equivalence import equivalent_to_qemu
-from .builds import build_of, with_build
 from .here import ask_emulator
+from .recordedbuild import build_of, with_build
 
 # Bytes of XML. libvirt passes a domain's XML, metadata included, in strings of 4 MiB at most
 # (REMOTE_STRING_MAX): beyond that no tool could read it any more, and no migration send it.

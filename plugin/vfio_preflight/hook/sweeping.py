@@ -13,7 +13,7 @@ from ..configuration import Configuration
 from ..host import captures
 from ..host.history import SUBDIRECTORIES
 from ..osutil import jsondir
-from ..qemu.emulator.introspect import SUBDIRECTORY
+from ..qemu.emulator.typefacts import SUBDIRECTORY
 from . import attempt, expected, refusals
 
 

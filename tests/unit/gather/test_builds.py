@@ -12,11 +12,12 @@ from lab.configs import make_config
 from unit.builds import MACHINE, PROPERTIES, changed, make_types
 from unit.makers import EMULATOR, HOST, KEY, make_emulator, make_guest, make_state
 from vfio_preflight.configuration import Configuration
-from vfio_preflight.gather import builds, here, hostfacts
-from vfio_preflight.gather.builds import build_of, builds_here, builds_of, sent_of
+from vfio_preflight.gather import builds, here, hostfacts, recordedbuild
+from vfio_preflight.gather.builds import builds_here, builds_of
 from vfio_preflight.gather.here import facts_here
 from vfio_preflight.gather.hostfacts import HostEmulator, HostFacts
 from vfio_preflight.gather.hostjson import FactsError, from_json, to_json
+from vfio_preflight.gather.recordedbuild import build_of, sent_of
 from vfio_preflight.gather.recorder import Running, revise
 from vfio_preflight.gather.there import facts_there
 from vfio_preflight.guest.arguments import read_arguments
@@ -46,8 +47,9 @@ TYPES = make_types(properties={**PROPERTIES, "mch": {"extended-tseg-mbytes": ("u
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configuration:
     (tmp_path / f"{HOST}.json").write_text(state_json(make_state(make_config())))
-    monkeypatch.setattr(builds, "type_facts", lambda *_args, **_options: TYPES)
-    monkeypatch.setattr(builds, "arguments_of", lambda _process: ARGUMENTS)
+    for module in (builds, recordedbuild):
+        monkeypatch.setattr(module, "type_facts", lambda *_args, **_options: TYPES)
+    monkeypatch.setattr(recordedbuild, "arguments_of", lambda _process: ARGUMENTS)
     monkeypatch.setattr(here, "emulator_facts", lambda *_args, **_options: make_emulator())
     return Configuration(states=str(tmp_path), cache=str(tmp_path / "cache"))
 
@@ -113,7 +115,7 @@ def test_build_that_says_too_little(
     settings: Configuration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def say(facts: TypeFacts) -> RecordedBuild | None:
-        monkeypatch.setattr(builds, "type_facts", lambda *_args, **_options: facts)
+        monkeypatch.setattr(recordedbuild, "type_facts", lambda *_args, **_options: facts)
         return build_of(make_guest(), PROCESS, None, settings)
 
     assert say(TYPES._replace(compat_props_known=False)) is None
@@ -122,7 +124,7 @@ def test_build_that_says_too_little(
     def refuse(*_args: object, **_options: object) -> TypeFacts:
         raise EmulatorError("it hung")
 
-    monkeypatch.setattr(builds, "type_facts", refuse)
+    monkeypatch.setattr(recordedbuild, "type_facts", refuse)
     assert build_of(make_guest(), PROCESS, None, settings) is None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ...osutil.light import TYPE_CHECKING
 from ...pci.state import ConfigState, Missing
 from ...qemu.emulator.drift import (
     Change,
@@ -18,10 +19,12 @@ from ...qemu.emulator.drift import (
 from ...qemu.emulator.types import Value
 from .. import codes
 from ..deprecated import PROPERTIES, TYPES, told
-from ..effects import INTEL_DISPLAY, Effect, effect_of
 from ..facts import Builds, Facts
 from ..findings import Finding
 from ..verdicts import FAIL, PASS
+
+if TYPE_CHECKING:
+    from ..effects import Effect
 
 REMEDY = (
     "choose a host with the source's build of QEMU, or shut the guest down and start it on the"
@@ -110,7 +113,13 @@ def _deprecated(builds: Builds) -> Iterator[Finding]:
 
 
 def _differing(facts: Facts, builds: Builds) -> list[Finding]:
-    found = [(change, effect_of(change)) for change in changes(builds.sent, builds.there)]
+    differing = changes(builds.sent, builds.there)
+    if not differing:
+        return []
+    # Most builds are equal in all that a guest has.
+    from ..effects import effect_of
+
+    found = [(change, effect_of(change)) for change in differing]
     told_of = [each for each in found if not _is_harmless(facts, each[1])]
     findings = [_finding(builds, change, effect) for change, effect in told_of]
     findings.sort(key=lambda finding: _ORDER.index(finding.code))
@@ -131,7 +140,8 @@ def _is_harmless(facts: Facts, effect: Effect | None) -> bool:
         return False
     if effect.verdict == PASS:
         return True
-    return effect.only == INTEL_DISPLAY and not _may_have_intel_display(facts)
+    # The one condition that there is: effects.INTEL_DISPLAY.
+    return bool(effect.only) and not _may_have_intel_display(facts)
 
 
 def _may_have_intel_display(facts: Facts) -> bool:

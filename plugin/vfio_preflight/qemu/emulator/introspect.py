@@ -1,29 +1,23 @@
-"""What a build says of all its device types, asked of the binary itself and remembered.
+"""Asks a build for all its device types: six hundred questions, which take 0.3 to 0.7 s.
 
-    >>> facts = type_facts("/usr/bin/qemu-system-x86_64", cache_dir=None, deadline=now + 10.0)
-    >>> len(facts.types), facts.roms["efi-virtio.rom"]
-    (495, 262144)
-
-Six hundred questions, which take 0.3 to 0.7 s; answered once for as long as the binary is the same
-file, like ``facts``, and kept beside its answers. Of many processes one asks, and the others wait.
+Everything it says is foreign, and is taken apart in a process without privilege.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import stat
 import time
 from collections.abc import Mapping
 
-from ...osutil import jsondir
-from ...osutil.executable import (
-    Executable,
-    ExecutableError,
-    trusted_executable,
-    unprivileged_user,
-)
+from ...osutil import program
+from ...osutil.apart import apart
+from ...osutil.executable import Executable, ExecutableError, unprivileged_user
 from ...osutil.light import TYPE_CHECKING
 from ...osutil.text import printable
+from .client import Emulator, ProcessError, wait
 from .facts import EmulatorError
 from .roms import ROMS
 from .types import TypeFacts
@@ -32,85 +26,19 @@ from .typesjson import checked, from_json, to_json
 if TYPE_CHECKING:
     from typing import Any
 
-_SCHEMA = 1  # of a cached entry: raise it whenever TypeFacts changes
-SUBDIRECTORY = "types"
 _ARGUMENTS = (
     # As in facts.py.
     *("-machine", "none,accel=tcg:kvm"),
     *("-S", "-no-user-config", "-nodefaults", "-display", "none", "-qmp", "stdio"),
 )
-_POLL = 0.02  # seconds between two looks at what another process is asking
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
 _MAX_TYPES = 5000
 _AT_ONCE = 100  # questions
 _MAX_DIRECTORIES = 20
 
 
-def type_facts(path: str, *, cache_dir: str | None, deadline: float, root: str = "/") -> TypeFacts:
-    """What the build at ``path`` says of its types; the arguments are those of ``emulator_facts``.
-
-    Raises EmulatorError if the emulator must not be run or does not answer.
-    """
-    try:
-        executable = trusted_executable(path, root)
-    except ExecutableError as error:
-        raise EmulatorError(f"emulator {error}") from error
-    # A script stays the same file when what it starts is upgraded.
-    if executable.script or cache_dir is None:
-        return _ask(executable, deadline)
-    directory = os.path.join(cache_dir, SUBDIRECTORY)
-    return _cached(directory, executable) or _answered(directory, executable, deadline)
-
-
-def _cached(directory: str, executable: Executable) -> TypeFacts | None:
-    packed = jsondir.load(directory, _name(executable))
-    try:
-        return from_json(packed) if packed["key"] == _key(executable) else None
-    # A cache is a convenience: what cannot be read is asked for again.
-    except _MALFORMED:
-        return None
-
-
-def _answered(directory: str, executable: Executable, deadline: float) -> TypeFacts:
-    """The answer of the build, to this process or to another that is asking already."""
-    from ...osutil.locks import is_taken, lock_file
-
-    try:
-        lock = lock_file(directory, f".{_name(executable)}.lock")
-    except OSError:
-        return _ask(executable, deadline)
-    try:
-        while not is_taken(lock):
-            if time.monotonic() >= deadline:
-                raise EmulatorError(
-                    f"emulator {executable.path}: another process was asking it for its device"
-                    " types, and has not come to an end"
-                )
-            time.sleep(_POLL)
-        found = _cached(directory, executable)
-        if found is None:
-            found = _ask(executable, deadline)
-            packed = {"key": _key(executable), **to_json(found)}
-            jsondir.store(directory, _name(executable), packed)
-        return found
-    finally:
-        os.close(lock)
-
-
-def _name(executable: Executable) -> str:
-    return executable.realpath[1:].replace("/", "!")
-
-
-def _key(executable: Executable) -> list[Any]:
-    return [_SCHEMA, executable.realpath, *executable.identity]
-
-
-# --- asking -------------------------------------------------------------------------------------
-
-
-def _ask(executable: Executable, deadline: float) -> TypeFacts:
-    from ...osutil.apart import apart
-
+def ask(executable: Executable, deadline: float) -> TypeFacts:
+    """What the build says of its types. Raises EmulatorError."""
     try:
         # What it says is foreign: it is taken apart in a process without privilege.
         packed = apart(lambda: _asked(executable, deadline), deadline, EmulatorError)
@@ -127,8 +55,6 @@ def _not_qemus(error: Exception) -> str:
 
 
 def _asked(executable: Executable, deadline: float) -> dict[str, Any]:
-    from .client import ProcessError
-
     try:
         greeting, machines, types, properties = _converse(executable, deadline)
         roms = _roms(_data_directories(executable, deadline))
@@ -146,8 +72,6 @@ def _converse(
     executable: Executable, deadline: float
 ) -> tuple[Any, _Answer, list[_Answer], list[_Answer]]:
     """The greeting, the machine types, all device types, and each type's properties."""
-    from .client import Emulator, ProcessError, wait
-
     left = deadline - time.monotonic()
     if left <= 0:
         raise ProcessError("was not asked: no time was left")
@@ -222,16 +146,12 @@ def _facts(
 
 def _property(entry: _Answer) -> tuple[str, str, str]:
     """Name, type and default; the default as JSON, so that properties can be sorted."""
-    import json
-
     default = entry.get("default-value")
     plain = default if isinstance(default, (str, bool, int)) else None
     return (str(entry["name"]), str(entry["type"]), json.dumps(plain))
 
 
 def _default(text: str) -> Any:  # noqa: ANN401 - str, bool, int or None
-    import json
-
     return json.loads(text)
 
 
@@ -244,8 +164,6 @@ def _entry(entry: _Answer) -> tuple[str, str, str]:
 
 def _data_directories(executable: Executable, deadline: float) -> list[str]:
     """Where it looks for firmware, in order; by ``-L help``, which asks nothing else of it."""
-    from ...osutil import program
-
     limits = program.Limits(cpu=2, file_size=0)
     argv = [executable.realpath, "-L", "help"]
     started = program.start(argv, unprivileged_user(), limits)
@@ -259,8 +177,6 @@ def _data_directories(executable: Executable, deadline: float) -> list[str]:
 
 
 def _read(descriptor: int, deadline: float) -> bytes:
-    import select
-
     text = b""
     while len(text) < 1 << 16:
         left = max(0.0, deadline - time.monotonic())

@@ -14,7 +14,7 @@ A default that QMP does not tell (features of a CPU model, for one) is not known
 what the property's value will be. Compat entries that name an interface reach nobody here: QEMU has
 none.
 
-Pure: the facts are collected by ``introspect``.
+Pure: the facts are collected by ``typefacts``.
 """
 
 from __future__ import annotations

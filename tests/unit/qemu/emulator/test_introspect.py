@@ -17,9 +17,9 @@ from unit.patience import ends
 from vfio_preflight.osutil import jsondir
 from vfio_preflight.osutil.executable import Executable
 from vfio_preflight.osutil.locks import is_taken, lock_file
-from vfio_preflight.qemu.emulator import introspect
+from vfio_preflight.qemu.emulator import typefacts
 from vfio_preflight.qemu.emulator.facts import EmulatorError, cached_emulators
-from vfio_preflight.qemu.emulator.introspect import SUBDIRECTORY, type_facts
+from vfio_preflight.qemu.emulator.typefacts import SUBDIRECTORY, type_facts
 from vfio_preflight.qemu.emulator.types import TypeFacts, Value, effective
 from vfio_preflight.qemu.emulator.typesjson import (
     checked,
@@ -143,7 +143,7 @@ class Asked:
         (root / "qemu").write_bytes(b"\x7fELF")
         (root / "qemu").chmod(0o755)
         self.root, self.count = root, 0
-        monkeypatch.setattr(introspect, "_ask", self)
+        monkeypatch.setattr(typefacts, "_ask", self)
 
     def __call__(self, _executable: Executable, _deadline: float) -> TypeFacts:
         self.count += 1
