@@ -67,6 +67,7 @@ def make_types(
         PARENTS,
         [list(each) for each in entries],
         {machine: numbers},
+        [],
         dict(roms),
     )
 

@@ -48,8 +48,9 @@ def builds_of(build: RecordedBuild, guest: Guest, there: TypeFacts) -> Builds | 
     if moved > build.time:
         return Missing(
             UNKNOWN,
-            f"what is recorded of its QEMU is of {printable(build.time, 40)}, and the guest was"
-            f" moved or restored at {printable(moved, 40)}; record it again: vfio-preflight record",
+            f"the source's QEMU was recorded at {printable(build.time, 40) or 'no time'}, and the"
+            f" guest was moved or restored since, at {printable(moved, 40)}",
+            f"on the source, run: vfio-preflight record {printable(guest.name, 80)}",
         )
     sent = sent_by(build)
     return sent if isinstance(sent, Missing) else Builds(sent, there, _origin(build))

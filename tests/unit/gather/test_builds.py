@@ -208,7 +208,8 @@ def test_build_of_before_the_last_move(settings: Configuration, moved: str, stal
     found = builds_of(build, guest, TYPES)
     assert isinstance(found, Missing) is stale
     if isinstance(found, Missing):
-        assert "record it again" in found.reason
+        assert "was moved or restored since" in found.reason
+        assert found.remedy == "on the source, run: vfio-preflight record g1"
 
 
 @pytest.mark.parametrize("changes", [{"encoding": "later"}, {"text": "eJxj"}])

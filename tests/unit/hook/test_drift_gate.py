@@ -110,4 +110,4 @@ def test_after_a_hop_over_a_host_that_did_not_record(
     outcome = answered(gate.judge("migrate", hopped), settings)
     assert outcome.status == 0
     (finding,) = report_of(outcome.out).findall("finding[@code='drift-not-compared']")
-    assert "record it again" in str(finding.text)
+    assert "was moved or restored since" in str(finding.text)

@@ -42,7 +42,8 @@ def check_drift(facts: Facts) -> tuple[Finding, ...]:
     """Findings on what the guest's devices are to the two builds."""
     builds = facts.builds
     if isinstance(builds, Missing):
-        return (Finding(codes.DRIFT_NOT_COMPARED, _not_compared(builds.reason)),)
+        told_why = _not_compared(builds.reason)
+        return (Finding(codes.DRIFT_NOT_COMPARED, told_why, builds.remedy),)
     # A machine type that is missing, or whose entries are not told, has findings of its own.
     if builds is None or builds.sent.machine not in builds.there.machines:
         return ()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import stat
 import time
 from collections.abc import Mapping
 
@@ -19,7 +18,7 @@ from ...osutil.light import TYPE_CHECKING
 from ...osutil.text import printable
 from .client import Emulator, ProcessError, wait
 from .facts import EmulatorError
-from .roms import ROMS
+from .romfiles import found_in
 from .types import TypeFacts
 from .typesjson import checked, from_json, to_json
 
@@ -57,8 +56,9 @@ def _not_qemus(error: Exception) -> str:
 def _asked(executable: Executable, deadline: float) -> dict[str, Any]:
     try:
         greeting, machines, types, properties = _converse(executable, deadline)
-        roms = _roms(_data_directories(executable, deadline))
-        return to_json(_facts(greeting["version"], machines, types, properties, roms))
+        directories = _data_directories(executable, deadline)
+        facts = _facts(greeting["version"], machines, types, properties)
+        return to_json(facts._replace(directories=directories, roms=found_in(directories)))
     except (ProcessError, ExecutableError) as error:
         raise EmulatorError(str(error)) from error
     except _MALFORMED as error:
@@ -110,7 +110,6 @@ def _facts(
     machines: _Answer,
     types: list[_Answer],
     properties: list[_Answer],
-    roms: dict[str, int],
 ) -> TypeFacts:
     listed: dict[tuple[Any, ...], int] = {}
     sets: dict[str, int] = {}
@@ -140,7 +139,8 @@ def _facts(
         parents={str(each["name"]): str(each.get("parent", "")) for each in types},
         entries=[list(entry) for entry in entries],
         machines=numbers_of,
-        roms=roms,
+        directories=(),
+        roms={},
     )
 
 
@@ -187,25 +187,3 @@ def _read(descriptor: int, deadline: float) -> bytes:
             break
         text += part
     return text
-
-
-def _roms(directories: list[str]) -> dict[str, int]:
-    """The size in bytes of each option ROM, of the first directory that has it.
-
-    Source: ``qemu_find_file()``, system/datadir.c.
-    """
-    found: dict[str, int] = {}
-    for name in sorted(set(ROMS.values())):
-        sizes = (_size(os.path.join(directory, name)) for directory in directories)
-        size = next(filter(None, sizes), None)
-        if size:
-            found[name] = size
-    return found
-
-
-def _size(path: str) -> int | None:
-    try:
-        info = os.stat(path)
-    except OSError:
-        return None
-    return info.st_size if stat.S_ISREG(info.st_mode) else None

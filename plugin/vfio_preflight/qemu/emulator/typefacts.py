@@ -17,6 +17,7 @@ from ...osutil import jsondir
 from ...osutil.executable import Executable, ExecutableError, trusted_executable
 from ...osutil.light import TYPE_CHECKING
 from .facts import EmulatorError
+from .romfiles import sizes
 from .types import TypeFacts
 from .typesjson import from_json, to_json
 
@@ -48,7 +49,11 @@ def type_facts(path: str, *, cache_dir: str | None, deadline: float, root: str =
 def _cached(directory: str, executable: Executable) -> TypeFacts | None:
     packed = jsondir.load(directory, _name(executable))
     try:
-        return from_json(packed) if packed["key"] == _key(executable) else None
+        if packed["key"] != _key(executable):
+            return None
+        facts = from_json(packed)
+        # Option ROMs are renewed by packages of their own.
+        return facts if packed["files"] == sizes(facts.directories) else None
     # A cache is a convenience: what cannot be read is asked for again.
     except _MALFORMED:
         return None
@@ -73,7 +78,8 @@ def _answered(directory: str, executable: Executable, deadline: float) -> TypeFa
         found = _cached(directory, executable)
         if found is None:
             found = _ask(executable, deadline)
-            packed = {"key": _key(executable), **to_json(found)}
+            files = sizes(found.directories)
+            packed = {"key": _key(executable), "files": files, **to_json(found)}
             jsondir.store(directory, _name(executable), packed)
         return found
     finally:

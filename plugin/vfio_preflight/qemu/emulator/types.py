@@ -45,7 +45,8 @@ class TypeFacts(NamedTuple):
     (numbers, with blanks between), ``types`` which set each type that can be made has. ``parents``
     are of all device types. ``entries`` are all distinct compat entries, ``machines`` which each
     machine type has, in QEMU's order. ``compat_props_known`` is False for a build that does not
-    tell them (QEMU before 9.1). ``roms`` are the sizes in bytes of the option ROMs that it finds.
+    tell them (QEMU before 9.1). ``directories`` are where it looks for firmware, in order, and
+    ``roms`` the sizes in bytes of the option ROMs that it finds there.
     """
 
     version: str
@@ -57,6 +58,7 @@ class TypeFacts(NamedTuple):
     parents: Mapping[str, str]
     entries: Sequence[Sequence[str]]
     machines: Mapping[str, str]
+    directories: Sequence[str]
     roms: Mapping[str, int]
 
     def has(self, qom_type: str) -> bool:

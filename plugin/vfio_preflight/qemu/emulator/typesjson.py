@@ -33,6 +33,7 @@ def checked(facts: TypeFacts) -> TypeFacts:
     texts = (facts.version, facts.package, *facts.types, *facts.machines)
     triples = (*facts.entries, *(each[:2] for each in facts.listed))
     words = (*texts, *chain(*triples), *chain(*facts.parents.items()), *facts.roms)
+    words = (*words, *facts.directories)
     if not all(isinstance(word, str) and word.isprintable() for word in words):
         raise ValueError("a name that is not printable text")
     shapes = {*map(len, facts.listed), *map(len, facts.entries)}

@@ -95,6 +95,7 @@ def test_answers(root: Path) -> None:
     assert facts.lineage("one") == ["one", "device", "object"]
     assert effective(facts, "pc-q35-9.0", "two") == {"flag": Value("off", "device")}
     assert facts.roms == {"efi-virtio.rom": 1000}
+    assert facts.directories == [f"{root}/none", str(root)]
 
 
 def test_build_that_does_not_tell_its_entries(root: Path) -> None:
@@ -142,24 +143,36 @@ class Asked:
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (root / "qemu").write_bytes(b"\x7fELF")
         (root / "qemu").chmod(0o755)
-        self.root, self.count = root, 0
+        self.count = 0
+        self.answer = make_types()._replace(directories=[str(root)])
         monkeypatch.setattr(typefacts, "_ask", self)
 
     def __call__(self, _executable: Executable, _deadline: float) -> TypeFacts:
         self.count += 1
-        return make_types()
+        return self.answer
 
 
 def test_kept_until_the_file_is_another(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Asked(root, monkeypatch)
     cache = root / "cache"
-    assert ask(root, cache) == ask(root, cache) == make_types()
+    assert ask(root, cache) == ask(root, cache) == asked.answer
     assert asked.count == 1
     (root / "new").write_bytes(b"\x7fELF")
     (root / "new").chmod(0o755)
     (root / "new").rename(root / "qemu")
     ask(root, cache)
     assert asked.count == 2
+
+
+def test_kept_until_an_option_rom_is_another(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come in packages of their own."""
+    asked = Asked(root, monkeypatch)
+    for number, size in enumerate((None, 1000, 2000)):
+        if size is not None:
+            (root / "efi-virtio.rom").write_bytes(bytes(size))
+        ask(root, root / "cache")
+        ask(root, root / "cache")
+        assert asked.count == number + 1
 
 
 def test_beside_the_other_answers_and_not_among_them(
@@ -178,7 +191,7 @@ def test_damaged_entry_is_asked_for_again(root: Path, monkeypatch: pytest.Monkey
     (entry,) = (root / "cache" / SUBDIRECTORY).glob("*.json")
     entry.write_text("{}")
     entry.chmod(0o600)
-    assert ask(root, root / "cache") == make_types()
+    assert ask(root, root / "cache") == asked.answer
     assert asked.count == 2
 
 
@@ -193,7 +206,7 @@ def test_waits_for_another_that_asks_and_no_longer(
     with pytest.raises(EmulatorError, match="another process was asking"):
         ask(root, root / "cache", seconds=0.1)
     os.close(lock)
-    assert (ask(root, root / "cache"), asked.count) == (make_types(), 1)
+    assert (ask(root, root / "cache"), asked.count) == (asked.answer, 1)
 
 
 def test_without_a_place_to_keep_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,6 +246,7 @@ def test_as_json_and_back() -> None:
         {"roms": {"a": "1"}},
         {"roms": {"a": -1}},
         {"version": None},
+        {"directories": [1]},
         {"version": "10\n"},
         {"sets": ["99999"]},
     ],
