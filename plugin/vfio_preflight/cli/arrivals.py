@@ -6,10 +6,13 @@ migration succeeded. ``watch`` looks at such guests anyway, and closes the case 
 
 from __future__ import annotations
 
+import os
+
 from ..configuration import Configuration
-from ..hook import expected
-from ..hook.outcome import completed
+from ..hook import expected, journal
+from ..hook.outcome import Learned, completed
 from ..host.processes import find_process
+from ..report import events
 from .connection import Domain, Library
 
 
@@ -33,4 +36,13 @@ def close(libvirt: Library, domain: Domain, settings: Configuration) -> str:
     # A guest that was started here cold is not the one that was expected.
     if process is None or not process.incoming:
         return ""
-    return completed(name, uuid, process.age, settings)
+    learned = completed(name, uuid, process.age, settings)
+    return "" if learned is None else _told(learned, settings)
+
+
+def _told(learned: Learned, settings: Configuration) -> str:
+    """The line of ``learned``, whose event is in the audit log; or why it is not."""
+    text = events.packed(learned.event, os.uname().nodename)
+    about = journal.event(text, settings)
+    problem = journal.to_audit_log(about)
+    return f"{learned.line}; {problem}" if problem else learned.line

@@ -20,7 +20,11 @@ QEMU = Process(1, "boot:1:1", 0.1, "", True, {})
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configuration:
     monkeypatch.setattr(arrivals, "find_process", lambda *_: QEMU)
-    settings = Configuration(runtime=str(tmp_path / "run"), history=str(tmp_path / "history"))
+    settings = Configuration(
+        runtime=str(tmp_path / "run"),
+        history=str(tmp_path / "history"),
+        audit_log=str(tmp_path / "audit.jsonl"),
+    )
     expected.leave(settings.runtime, "g1", make_expected())
     return settings
 
