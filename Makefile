@@ -10,7 +10,7 @@
 
 VENV = .venv
 PYTHON = $(VENV)/bin/python
-CODE = plugin tests
+CODE = plugin tests hooks etc
 ARCH = x86_64
 
 .PHONY: setup demo test test-newest lock lint unit conformance conformance-tests system vm vm-release vm-test

@@ -255,24 +255,8 @@ def test_file_that_is_not_read_to_its_end_does_not_count(tmp_path: Path) -> None
 
 
 PIECES = (
-    *(
-        "[hook]",
-        "[paths]",
-        "log",
-        "LOG",
-        "=",
-        "none",
-        " ",
-        "\t",
-        "#",
-        ";",
-        "\n",
-        "\n",
-        "]",
-        "[",
-        ":",
-    ),
-    *("a = b\n", "[x]\n", "\r\n", "\x0b", "\xa0"),
+    *("[hook]", "[paths]", "log", "LOG", "=", "none", "a = b\n", "[x]\n"),
+    *(" ", "\t", "#", ";", "\n", "]", "[", ":", "\r\n", "\x0b", "\xa0"),
 )
 
 

@@ -93,8 +93,16 @@ def judge(guest: str, operation: str, xml: bytes, libvirt: int) -> Outcome:
     except OSError as error:
         outcome = Outcome(FAILED, failure=f"no process could be started: {error}")
     if outcome.failure:
+        may_block = may_block and (operation != "started" or _may_come_in(guest))
         outcome = _failed(outcome.failure, guest, operation, settings, may_block)
     return _told(outcome, operation, settings, (time.monotonic() - begun, begun - came))
+
+
+def _may_come_in(guest: str) -> bool:
+    """Whether the guest is not certainly started here, beside an attempt that was given up."""
+    from ..host.processes import is_incoming
+
+    return is_incoming(guest) is not False
 
 
 def _swept(outcome: Outcome, settings: Configuration) -> Outcome:

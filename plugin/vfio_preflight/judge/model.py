@@ -32,10 +32,8 @@ from .checks.config_space import (
 )
 from .checks.device import check_device, invalid_properties
 from .checks.evidence import check_evidence, check_inferred, check_strength
-from .checks.guest import check_guest
 from .checks.machine import SKIP_VSC_CHECK, Effective, check_machine, skip_vsc_check
 from .checks.pasid import check_pasid
-from .checks.unjudged import check_unjudged
 from .context import Context, context_of
 from .facts import DeviceFacts, Facts
 from .findings import DESTINATION, DeviceReport, Finding, Prediction, Report
@@ -83,6 +81,23 @@ def _check_downtime(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]
     return check_downtime(context, facts)
 
 
+def _check_guest(facts: Facts) -> tuple[Finding, ...]:
+    told = (facts.strays, facts.guest.unresolved, facts.image_problems, facts.rule_problems)
+    if not any(told):
+        return ()
+    from .checks.guest import check_guest
+
+    return check_guest(facts)
+
+
+def _check_unjudged(facts: Facts) -> tuple[Finding, ...]:
+    if facts.guest.devices and not facts.guest.unjudged:
+        return ()
+    from .checks.unjudged import check_unjudged
+
+    return check_unjudged(facts.guest, facts.saved)
+
+
 # What is checked of each device, whether its states are known or not: a new check goes in here.
 CHECKS: tuple[Callable[[Context, DeviceFacts], tuple[Finding, ...]], ...] = (
     _check_history,
@@ -106,8 +121,8 @@ def preflight(facts: Facts) -> Report:
         for known in facts.devices
     ]
     own = (
-        *check_unjudged(guest, facts.saved),
-        *check_guest(facts),
+        *_check_unjudged(facts),
+        *_check_guest(facts),
         *check_blockers(facts, contexts),
     )
     return Report(

@@ -291,15 +291,27 @@ def test_no_process_can_be_started(host: Host) -> None:
     assert_blocked(host.run(domain(), patch=patch), "no process could be started")
 
 
-@pytest.mark.parametrize(("token", "blocked"), [("", True), ("of another attempt", False)])
+@pytest.mark.parametrize(
+    ("token", "incoming", "blocked"),
+    [
+        ("", None, True),
+        ("", True, True),
+        ("", False, False),
+        ("of another attempt", None, False),
+    ],
+)
 def test_only_the_start_that_an_attempt_waits_for_can_fail(
-    token: str, blocked: bool, host: Host
+    token: str, incoming: bool | None, blocked: bool, host: Host
 ) -> None:
     """An offline migration leaves an attempt behind, and no cold start is failed for it."""
     host.configure("block")
     xml = domain().replace(b"<name>", f"<uuid>{UUID}</uuid><name>".encode(), 1)
     attempt.leave(str(host.directory / "run"), "g1", UUID, token)
-    patch = "from vfio_preflight.hook import started\nstarted.find_process = lambda *_: 1 // 0"
+    patch = (
+        "from vfio_preflight.hook import started\nstarted.find_process = lambda *_: 1 // 0\n"
+        "from vfio_preflight.host import processes\n"
+        f"processes.is_incoming = lambda _: {incoming}"
+    )
     result = host.run(xml, "started", patch)
     assert "the check of guest 'g1' at started begin could not be made" in host.log
     if blocked:
