@@ -126,6 +126,7 @@ def play(hosts: Pair, watch: Service) -> None:
 
     cut_short = guest_of("half", NEW).partition("</graphics>")[0]
     assert hosts.b.run([HOOK, "half", "migrate", "begin", "-"], stdin=cut_short).returncode == 0
+    wait(lambda: '"guest":"half"' in hosts.b.path(AUDIT).read_text())
 
 
 def outcomes(host: Host) -> Counter[str]:

@@ -33,36 +33,35 @@ LIFETIME = 2
 BUSY, LOCKED = 1.0, 1.0
 # Of the log, and of the audit log.
 NONE = "none"
-# Beyond any descriptor that a hook has.
-_DESCRIPTORS = 1024
+# The end of a pipe that the caller waits at, and a number beyond any descriptor that a hook has.
+_HELD, _DESCRIPTORS = 3, 1024
 
 
 class Event(NamedTuple):
-    """What a line is about: ``fields`` for the journal, and ``line`` for the audit log ``path``.
+    """What a line is about: ``fields`` for the journal, and ``text``, JSON, for the audit log.
 
-    ``locks`` is where the audit log's lock is.
+    ``path`` is the audit log, ``locks`` where its lock is; ``took`` are seconds of work, and until
+    its turn came.
     """
 
     fields: str = ""
     path: str = NONE
-    line: bytes = b""
+    text: str = ""
     locks: str = ""
+    took: tuple[float, float] | None = None
 
 
 NO_EVENT = Event()
 
 
-def event(text: str, settings: Configuration, took: tuple[float, float] | None = None) -> Event:
-    """The event ``text`` of an outcome, now; ``took`` are seconds of work, and until its turn."""
-    if not text:
+def event(packed: str, settings: Configuration, took: tuple[float, float] | None = None) -> Event:
+    """The event of an outcome (``report.events``), which ``took`` so long."""
+    if not packed:
         return NO_EVENT
-    fields, _, value = text.partition("\0")
-    if took is not None:
-        for name, seconds in zip(("DURATION", "WAITED"), took):
-            fields += f"VFIO_PREFLIGHT_{name}_USEC={seconds * 1e6:.0f}\n"
-    from . import audit
-
-    return Event(fields, settings.audit_log, audit.stamped(value, took), settings.runtime)
+    fields, _, text = packed.partition("\0")
+    for name, seconds in zip(("DURATION", "WAITED"), took or ()):
+        fields += f"VFIO_PREFLIGHT_{name}_USEC={seconds * 1e6:.0f}\n"
+    return Event(fields, settings.audit_log, text, settings.runtime, took)
 
 
 def write(
@@ -116,15 +115,19 @@ def _start(log: str, line: str, warning: bool, about: Event) -> int:
 def _process(held: int, log: str, line: str, warning: bool, about: Event) -> NoReturn:
     try:
         _detach(held)
-        _deliver(log, line, warning, about)
+        sent = log == NONE or (log == "syslog" and _journal(line, warning, about))
+        # The journal has the line: nobody needs to wait for the audit log.
+        if sent:
+            os.close(_HELD)
+        _deliver(log, line, warning, about, sent)
     finally:
         os._exit(0)
 
 
 def _detach(held: int) -> None:
     """Keep nothing of the caller's but ``held``, and live for :data:`LIFETIME` at most."""
-    import signal
-
+    # Not signal, whose enumerations take longer than all else here.
+    signal = __import__("_signal")
     # The hook's caller may have ignored the signal, and that would be inherited.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(LIFETIME)
@@ -134,14 +137,13 @@ def _detach(held: int) -> None:
     # libvirt waits as long as anybody holds the hook's stdout or stderr.
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    os.dup2(held, 3)
+    os.dup2(held, _HELD)
     # Nothing else is inherited: the hook's pipes to the supervisor are among these.
-    os.closerange(4, _DESCRIPTORS)
+    os.closerange(_HELD + 1, _DESCRIPTORS)
 
 
-def _deliver(log: str, line: str, warning: bool, about: Event) -> None:
-    # What waits for nothing first, what may wait for ever last.
-    sent = log == NONE or (log == "syslog" and _journal(line, warning, about))
+def _deliver(log: str, line: str, warning: bool, about: Event, sent: bool) -> None:
+    """Write what has not been ``sent`` yet: the line last, which may wait for ever in syslog(3)."""
     problem = to_audit_log(about)
     if not sent and log != "syslog":
         try:
@@ -176,7 +178,7 @@ def to_audit_log(about: Event, patience: float = LOCKED) -> str:
     try:
         from . import audit
 
-        audit.append(about.path, about.line, about.locks, patience)
+        audit.append(about.path, audit.stamped(about.text, about.took), about.locks, patience)
     except OSError as error:
         why = f"{error.strerror or error} ({error.filename or about.path})"
         return printable(f"audit log {about.path} is not in order: {why}")

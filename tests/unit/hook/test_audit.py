@@ -244,8 +244,8 @@ def test_problem_is_told_once_beside_the_line(
     )
     log.parent.mkdir()
     log.mkdir()
-    about = journal.Event(path=str(log), line=b"{}\n", locks=str(tmp_path / "run"))
-    journal._deliver(str(tmp_path / "log"), "the line", False, about)
+    about = journal.Event(path=str(log), text="{}", locks=str(tmp_path / "run"))
+    journal._deliver(str(tmp_path / "log"), "the line", False, about, False)
     assert (tmp_path / "log").read_text().endswith(": the line\n")
     ((line, warning),) = told
     assert warning and line == f"audit log {log} is not in order: Is a directory ({log})"
