@@ -235,6 +235,27 @@ def test_hook_decides_as_ever_and_says_what_is_missing(
         assert result.seconds < 15.0
 
 
+HANGS = """
+from vfio_preflight.hook import audit
+def append(*_):
+    import time
+    time.sleep(60)
+audit.append = append
+"""
+
+
+def test_audit_log_that_takes_for_ever_holds_no_hook(tmp_path: Path) -> None:
+    """As on a disk that is frozen for a snapshot."""
+    host = Host(tmp_path)
+    host.configure(deadline=20.0)
+    present(host, PMC)
+    result = host.run(domain(), patch=HANGS)
+    assert (result.status, result.out) == (1, b"")
+    assert result.err.startswith("vfio-preflight: migration blocked: ")
+    assert result.seconds < 15.0
+    assert host.audit == []
+
+
 def test_problem_is_told_once_beside_the_line(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
