@@ -200,7 +200,7 @@ def test_journal_is_searched_by_field(scene: Scene) -> None:
 
     assert guests("VFIO_PREFLIGHT_CODE=source-unknown") == {"unrecorded"}
     assert guests("VFIO_PREFLIGHT_CODE=not-checked") == {"half"}
-    assert guests("VFIO_PREFLIGHT_PREDICTION=wrong") == {"odd"}
+    assert guests("VFIO_PREFLIGHT_PREDICTION=wrong", "PRIORITY=4") == {"odd"}
     assert guests(f"VFIO_PREFLIGHT_DEVICE={VF}") == {"good", "bad", "odd", "unrecorded"}
     outcome = MESSAGE_IDS["outcome"]
     assert guests(f"MESSAGE_ID={outcome}", "VFIO_PREFLIGHT_OUTCOME=refused") == {"bad", "odd"}

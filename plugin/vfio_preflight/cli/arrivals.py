@@ -41,8 +41,13 @@ def close(libvirt: Library, domain: Domain, settings: Configuration) -> str:
 
 
 def _told(learned: Learned, settings: Configuration) -> str:
-    """The line of ``learned``, whose event is in the audit log; or why it is not."""
-    text = events.packed(learned.event, os.uname().nodename)
-    about = journal.event(text, settings)
+    """The line of ``learned``, whose event is in the audit log; or why it is not.
+
+    Empty where the journal, in which it would end, has it already, with its fields.
+    """
+    about = journal.event(events.packed(learned.event, os.uname().nodename), settings)
     problem = journal.to_audit_log(about)
-    return f"{learned.line}; {problem}" if problem else learned.line
+    line = f"{learned.line}; {problem}" if problem else learned.line
+    # systemd sets it where the standard output is the journal's.
+    is_journal, warning = "JOURNAL_STREAM" in os.environ, learned.is_warning or bool(problem)
+    return "" if is_journal and journal.to_journal(line, warning, about) else line

@@ -48,12 +48,16 @@ def learn(guest: str, reason: str, read_input: Callable[[], bytes]) -> str:
             return Outcome(0)
         from .telling import with_event
 
-        return with_event(Outcome(0, log=f"release {learned.line}"), learned.event)
+        line = f"release {learned.line}"
+        return with_event(Outcome(0, log=line, warning=learned.is_warning), learned.event)
 
     outcome = supervised(work, LEARNING_SECONDS)
     if outcome.log:
         about = journal.event(outcome.event, settings)
-        journal.write(settings.log, outcome.log, patience=MARGIN / 2, about=about)
+        patience = MARGIN / 2
+        journal.write(
+            settings.log, outcome.log, warning=outcome.warning, patience=patience, about=about
+        )
     return outcome.failure
 
 

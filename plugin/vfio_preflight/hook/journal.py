@@ -115,7 +115,7 @@ def _start(log: str, line: str, warning: bool, about: Event) -> int:
 def _process(held: int, log: str, line: str, warning: bool, about: Event) -> NoReturn:
     try:
         _detach(held)
-        sent = log == NONE or (log == "syslog" and _journal(line, warning, about))
+        sent = log == NONE or (log == "syslog" and to_journal(line, warning, about))
         # The journal has the line: nobody needs to wait for the audit log.
         if sent:
             os.close(_HELD)
@@ -163,7 +163,7 @@ def _without_process(log: str, line: str, warning: bool, about: Event) -> bool:
     to_audit_log(about, patience=0.0)
     try:
         if log == "syslog":
-            return _journal(line, warning, about)
+            return to_journal(line, warning, about)
         if log != NONE:
             _append(log, line)
     except OSError:
@@ -185,7 +185,7 @@ def to_audit_log(about: Event, patience: float = LOCKED) -> str:
     return ""
 
 
-def _journal(line: str, warning: bool, about: Event = NO_EVENT, patience: float = 0.0) -> bool:
+def to_journal(line: str, warning: bool, about: Event = NO_EVENT, patience: float = 0.0) -> bool:
     """Whether the journal takes the line."""
     try:
         from . import native
@@ -200,7 +200,7 @@ def _journal(line: str, warning: bool, about: Event = NO_EVENT, patience: float 
 def _wait_for_log(line: str, warning: bool, about: Event = NO_EVENT) -> None:
     """Have the journal take the line, or syslog."""
     # A journal that is busy has room in a moment; syslog(3) would wait for the same one.
-    if not _journal(line, warning, about, BUSY):
+    if not to_journal(line, warning, about, BUSY):
         _syslog(line, warning)
 
 

@@ -53,6 +53,11 @@ class Learned(NamedTuple):
     line: str
     event: dict[str, Any]
 
+    @property
+    def is_warning(self) -> bool:
+        """Whether it is one of our faults."""
+        return bool(self.event["prediction"] == events.PREDICTIONS[False])
+
 
 def released(
     guest: str, reason: str, xml: bytes, settings: Configuration, root: str = "/"
