@@ -19,6 +19,7 @@ from .payload import (
     CURRENT,
     HOOK,
     LIBRARY,
+    METRICS,
     PACKAGE_LINK,
     RULE_FILES,
     RULES,
@@ -97,6 +98,8 @@ def _require_writable(root: str, paths: list[str], ours: Ours) -> None:
 def _remove_library(root: str, ours: Ours) -> list[str]:
     sweep(root)
     shutil.rmtree(os.path.join(root, CACHE), ignore_errors=True)
+    if os.path.lexists(os.path.join(root, METRICS)):
+        os.unlink(os.path.join(root, METRICS))
     for path in (PACKAGE_LINK, CURRENT):
         if os.path.islink(os.path.join(root, path)):
             os.unlink(os.path.join(root, path))
