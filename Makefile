@@ -2,6 +2,8 @@
 # make test    everything: style, types, unit, conformance and system tests, and a real VFIO host in a virtual machine
 # make test-newest  the same with the newest tools, to see what an upgrade would break; make lock: renews the pins
 # make conformance N=5000  model and real QEMU judge that many pairs, on two releases and between them; ARCH=aarch64: Arm
+# make devices every emulated device, migrated between two releases of QEMU; renews docs/DEVICES.md
+# make guests  guests of the sorts people run, between hosts of two releases of libvirt, started on either
 # make vm-test the scenarios of a real VFIO host in a virtual machine, with every kernel, STARTS=200 cold starts among
 #              them; make vm KERNEL=newest: a shell
 # make bench   what the hook costs, as ratios within one run, and the model's rates; bench-images: reading save images
@@ -14,7 +16,7 @@ CODE = plugin tests hooks etc
 ARCH = x86_64
 
 .PHONY: setup demo test test-newest lock lint unit conformance conformance-tests system vm vm-release vm-test
-.PHONY: bench bench-images findings install clean
+.PHONY: bench bench-images devices guests findings install clean
 
 setup:
 	@tests/setup-debian $(VENV)
@@ -46,6 +48,16 @@ conformance-tests: setup
 conformance: setup
 	PYTHONPATH=plugin:tests $(PYTHON) -W ignore -m conformance --n $(or $(N),1000) --masks \
 		--emulator /usr/bin/qemu-system-$(ARCH) --emulator "$$(tests/other-qemu newest $(ARCH))"
+
+# Of ARCH=aarch64 the page stays as it is: it is the PC's.
+devices: setup
+	PYTHONPATH=plugin:tests $(PYTHON) -W ignore -m conformance.devices --arch $(ARCH) \
+		--emulator /usr/bin/qemu-system-$(ARCH) --emulator "$$(tests/other-qemu newest $(ARCH))" \
+		$(if $(filter x86_64,$(ARCH)),--page docs/DEVICES.md)
+	DRIVEN=all $(PYTHON) -m pytest tests/conformance/test_driven.py
+
+guests: setup
+	GUESTS=all $(PYTHON) -m pytest tests/system/test_guests.py
 
 system: setup
 	$(PYTHON) -m pytest tests/system

@@ -87,10 +87,13 @@ class Host:
     ``directory`` holds its sockets and devices, with a path short enough for AF_UNIX; ``log`` is
     its /var/log/libvirt and outlives it. Every other path of the host is reached from outside
     with :meth:`path`, as long as the host lives. ``preload`` is the library that fakes devices,
-    None for real ones.
+    None for real ones. ``release`` is a directory whose ``usr`` lies over the machine's: libvirt
+    and QEMU of another release, None for the machine's own.
     """
 
-    def __init__(self, name: str, directory: Path, log: Path, preload: bytes | None) -> None:
+    def __init__(
+        self, name: str, directory: Path, log: Path, preload: bytes | None, release: Path | None
+    ) -> None:
         self.name = name
         self.log = log
         self.uuid = str(uuid.uuid4())
@@ -98,7 +101,7 @@ class Host:
         self._groups: dict[str, int] = {}
         self._devices: dict[str, FakeDevice] = {}
         self._libvirtd: subprocess.Popen[bytes] | None = None
-        self._init = self._start_init("real" if preload is None else "faked")
+        self._init = self._start_init("real" if preload is None else "faked", release)
         try:
             self._configure(preload)
             self.start_libvirtd()
@@ -108,7 +111,7 @@ class Host:
 
     # --- life ---------------------------------------------------------------------------------
 
-    def _start_init(self, devices: str) -> subprocess.Popen[bytes]:
+    def _start_init(self, devices: str, release: Path | None) -> subprocess.Popen[bytes]:
         if not _root_is_mount_point():
             raise LabError(
                 "/ is not a mount point, so no host can have a private file system: in a chroot,"
@@ -120,7 +123,7 @@ class Host:
         self.log.mkdir(parents=True, exist_ok=True)
         unshare = ("--mount", "--uts", "--ipc", "--net", "--pid", "--mount-proc")
         arguments = (f"lab-{self.name}", str(self._directory), str(self.log), devices)
-        command = (sys.executable, "-I", str(_INIT), *arguments)
+        command = (sys.executable, "-I", str(_INIT), *arguments, str(release or ""))
         init = subprocess.Popen(
             ["/usr/bin/unshare", *unshare, "--fork", "--kill-child", *command],
             stdin=subprocess.PIPE,

@@ -98,7 +98,7 @@ def run(options: Namespace) -> int:
     require_local(options.connect)
     libvirt, settings = library(), load()
     watch = Watch(libvirt, options.connect, settings)
-    Warmth(libvirt, settings, lambda line: say(line, WARNING))
+    Warmth(libvirt, options.connect, settings, lambda line: say(line, WARNING))
     Metering(libvirt, settings, watch.is_connected, lambda line: say(line, WARNING))
     end_on_signals()
     watch.run()
