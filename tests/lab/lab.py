@@ -36,15 +36,16 @@ class Lab:
 
     ``workdir`` keeps the hosts' libvirt and QEMU logs in ``<host>/``. It is seen at the same path
     in every host, so it must not lie below /run, /dev or /sys. Devices are faked, or else the
-    machine's own.
+    machine's own. Guests are ``confined`` by AppArmor, where it is at hand, or by nothing.
     """
 
-    def __init__(self, workdir: Path, *, faked: bool = True) -> None:
+    def __init__(self, workdir: Path, *, faked: bool = True, confined: bool = False) -> None:
         self.workdir = workdir
         self._hosts: dict[str, Host] = {}
         self._ends = contextlib.ExitStack()
         self.directory = Path()
         self._faked = faked
+        self._confined = confined
         self._preload: bytes | None = None
 
     def __enter__(self) -> Lab:
@@ -71,7 +72,8 @@ class Lab:
 
     def add_host(self, name: str) -> Host:
         """Add a host; its name is a short word of its own."""
-        host = Host(name, self.directory / name, self.workdir / name, self._preload)
+        directory, log = self.directory / name, self.workdir / name
+        host = Host(name, directory, log, self._preload, self._confined)
         self._ends.callback(host.end)
         self._hosts[name] = host
         return host
