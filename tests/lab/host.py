@@ -43,17 +43,17 @@ _NAMESPACES = (
 )
 
 # QEMU runs as the distribution's unprivileged user, as it does for an operator.
-_QEMU_CONF = """\
+QEMU_CONF = """\
 cgroup_controllers = []
 remember_owner = 0
 stdio_handler = "file"
 """
 
 # The Lab has to work in a container or a CI job, as well as in a machine that has AppArmor.
-_UNCONFINED = 'security_driver = "none"\nnamespaces = []\n'
+UNCONFINED = 'security_driver = "none"\nnamespaces = []\n'
 _CONFINED = 'security_driver = "apparmor"\nnamespaces = [ "mount" ]\n'
 
-_LIBVIRTD_CONF = """\
+LIBVIRTD_CONF = """\
 auth_unix_rw = "none"
 auth_unix_ro = "none"
 host_uuid = "{host_uuid}"
@@ -149,8 +149,8 @@ class Host:
             shutil.rmtree(self.path(directory), ignore_errors=True)
         self.path("/etc/libvirt/hooks").mkdir(parents=True)
         self.path(HALT).write_bytes(HALT_CODE)
-        (self.etc / "qemu.conf").write_text(_QEMU_CONF + (_CONFINED if confined else _UNCONFINED))
-        (self.etc / "libvirtd.conf").write_text(_LIBVIRTD_CONF.format(host_uuid=self.uuid))
+        (self.etc / "qemu.conf").write_text(QEMU_CONF + (_CONFINED if confined else UNCONFINED))
+        (self.etc / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(host_uuid=self.uuid))
 
     def end(self) -> None:
         """Kill everything in the host and wait until it is gone, with its mounts and files."""

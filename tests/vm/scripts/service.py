@@ -21,7 +21,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(CHECKOUT / "plugin"), str(CHECKOUT / "tests")]
 
-from lab.host import _LIBVIRTD_CONF, _QEMU_CONF, _UNCONFINED  # noqa: E402
+from lab.host import LIBVIRTD_CONF, QEMU_CONF, UNCONFINED  # noqa: E402
 from system.pair import OLD  # noqa: E402
 from vfio_preflight.guest.metadata import find_ours, read_record  # noqa: E402
 from vfio_preflight.guest.xml import parse_domain  # noqa: E402
@@ -135,9 +135,9 @@ def main() -> int:
     Path(HOOK).unlink()
     shutil.rmtree(CACHE, ignore_errors=True)
     Path("/etc/libvirt").mkdir(exist_ok=True)
-    Path("/etc/libvirt/qemu.conf").write_text(_QEMU_CONF + _UNCONFINED)
+    Path("/etc/libvirt/qemu.conf").write_text(QEMU_CONF + UNCONFINED)
     Path("/etc/libvirt/libvirtd.conf").write_text(
-        _LIBVIRTD_CONF.format(host_uuid="11111111-0000-4000-8000-0000000000ff")
+        LIBVIRTD_CONF.format(host_uuid="11111111-0000-4000-8000-0000000000ff")
     )
     write_units()
     say("prepared")
