@@ -64,10 +64,10 @@ system: setup
 
 # A real VFIO host in a virtual machine, with the release's kernel or with all of them.
 vm-release: setup
-	$(PYTHON) -m pytest tests/vm -k "gates or evidence or atomic"
+	$(PYTHON) -m pytest tests/vm -k "gates or apparmor or evidence or atomic"
 
 vm-test: setup
-	VM_KERNELS="release backports newest" VM_STARTS=$(or $(STARTS),200) $(PYTHON) -m pytest tests/vm
+	VM_KERNELS="release backports newest" VM_STARTS=$(or $(STARTS),200) VM_APPARMOR=full $(PYTHON) -m pytest tests/vm
 
 bench: setup
 	@$(PYTHON) tests/bench.py

@@ -63,12 +63,18 @@ def make_dev(staging: Path, faked: bool) -> None:
     mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666", "devpts", str(staging / "pts"))
     (staging / "ptmx").symlink_to("pts/ptmx")
     (staging / "vfio").mkdir()
+    # libvirt wants it for guests that get a /dev of their own.
+    (staging / "pts").mkdir()
     if faked:
         # libvirt only asks whether the nodes exist, and QEMU's open() never gets here. A plain
         # file cannot reach hardware if the preloaded library is missing.
         (staging / "vfio" / "vfio").touch()
     else:
-        mount("--bind", "/dev/vfio", str(staging / "vfio"))
+        for name in ("vfio", "pts", "shm"):
+            mount("--bind", f"/dev/{name}", str(staging / name))
+        # libvirt moves all that is mounted there, by the list: nothing may be hidden below.
+        for name in ("pts", "shm"):
+            subprocess.run(["/usr/bin/umount", "--lazy", f"/dev/{name}"], check=True)
     mount("--move", str(staging), "/dev")
 
 
