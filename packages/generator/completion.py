@@ -30,7 +30,7 @@ def _names(command: Command) -> str:
 
 # --- bash ----------------------------------------------------------------------------------------
 
-BASH = """# bash completion of vfio-preflight; NOTICE
+BASH = """# bash completion of vfio-preflight; @NOTICE@
 _vfio_preflight()
 {
     local cur prev words=() command="" word i
@@ -41,14 +41,14 @@ _vfio_preflight()
     for ((i = 1; i < COMP_CWORD; i++)); do
         word=${COMP_WORDS[i]}
         case "$command $word" in
-COMMANDS
+@COMMANDS@
         esac
     done
     case "$command $prev" in
-VALUES
+@VALUES@
     esac
     case $command in
-WORDS
+@WORDS@
     esac
 }
 complete -F _vfio_preflight vfio-preflight
@@ -67,8 +67,8 @@ def bash(top: Command) -> str:
             commands.append(f'        "{above} {each.words[-1]}") command="{name}" ;;')
         values += _bash_values(name, each.options)
         words += _bash_words(name, each)
-    text = BASH.replace("NOTICE", NOTICE).replace("COMMANDS", "\n".join(commands))
-    return text.replace("VALUES", "\n".join(values)).replace("WORDS", "\n".join(words))
+    text = BASH.replace("@NOTICE@", NOTICE).replace("@COMMANDS@", "\n".join(commands))
+    return text.replace("@VALUES@", "\n".join(values)).replace("@WORDS@", "\n".join(words))
 
 
 def _bash_values(name: str, options: Iterable[Argument]) -> Iterator[str]:
@@ -224,10 +224,8 @@ def _fish_option(option: Argument) -> Iterator[str]:
     for flag in option.flags:
         yield f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"
     if option.values:
-        yield "-r"
-        if _place(option) == "files":
-            yield "-F"
-        elif _place(option) == "choices":
+        yield "-r -F" if _place(option) == "files" else "-x"
+        if _place(option) == "choices":
             yield f"-a {_fish(' '.join(option.choices))}"
         elif _place(option) == "directories":
             yield "-a '(__fish_complete_directories)'"
