@@ -3,7 +3,7 @@
 stage deb|rpm VERSION DIRECTORY     the tree of a package
 changelog deb|rpm                   its changelog
 version                             the version, in one place: vfio_preflight.__version__
-digests                             of the files in /etc that are an operator's to change
+make-way                            shell: what of "make install" makes way for a package
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from vfio_preflight.cli.installation.payload import (
 from . import changelog
 from .stage import stage
 
+MAKE_WAY = Path(__file__).with_name("make-way.sh")
 CHANGELOGS = {DEB: changelog.debian, RPM: changelog.rpm}
 
 
-def _digests() -> None:
+def _make_way() -> str:
     files = (Payload(CONFIGURATION, data_file("etc/vfio-preflight.conf")), *vendor_rules())
-    for item in files:
-        print(f"{digest(item.data)} /{item.path}")
+    digests = "\n".join(f"{digest(item.data)} /{item.path}" for item in files)
+    return MAKE_WAY.read_text().replace("@DIGESTS@", digests)
 
 
 def main(command: str, *words: str) -> None:
@@ -42,8 +43,8 @@ def main(command: str, *words: str) -> None:
         print(CHANGELOGS[kind](changelog.releases()), end="")
     elif command == "version":
         print(__version__)
-    elif command == "digests":
-        _digests()
+    elif command == "make-way":
+        print(_make_way(), end="")
     else:
         raise SystemExit(__doc__)
 

@@ -13,6 +13,8 @@ import pytest
 
 from lab import Lab
 
+from .target import Target
+
 CHECKOUT = Path(__file__).parents[2]
 PARTS = ("LICENSE", "README.md", "docs", "etc", "hooks", "packages", "plugin")
 NEWER = "0.2.0"
@@ -92,3 +94,8 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Two hosts, on which nothing is installed, with a real libvirtd each."""
     with Lab(tmp_path_factory.mktemp("hosts")) as lab:
         yield lab
+
+
+@pytest.fixture(scope="session")
+def bare(hosts: Lab) -> Target:
+    return Target(hosts)

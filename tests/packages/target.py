@@ -33,6 +33,9 @@ class Target:
     def __init__(self, lab: Lab) -> None:
         self.lab, self.host = lab, lab.b
         lab.a.define(XML)
+        # A machine may have its own.
+        state = [f"/var/{place}/vfio-preflight" for place in ("cache", "lib", "log")]
+        self.must("rm", "-rf", *state, LIBRARY, "/etc/vfio-preflight", CONFIGURATION)
 
     def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
         return self.host.run(command, timeout=120)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from lab import Lab
 from vfio_preflight import __version__
 
 from .conftest import CHECKOUT, NEWER, Packages
@@ -17,18 +16,13 @@ from .target import BLOCKS, CONFIGURATION, GUEST, HOOK, LIBRARY, RULE, XML, Targ
 BLOCKED = "vfio-preflight: migration blocked: "
 
 
-@pytest.fixture(scope="module")
-def module_target(hosts: Lab) -> Target:
-    return Target(hosts)
-
-
 @pytest.fixture
-def target(module_target: Target) -> Iterator[Target]:
+def target(bare: Target) -> Iterator[Target]:
     """A host as it was before any package, and is again afterwards."""
-    before = module_target.files()
-    yield module_target
-    module_target.run("dpkg", "--no-triggers", "--purge", "vfio-preflight")
-    assert module_target.files() ^ before == set()
+    before = bare.files()
+    yield bare
+    bare.run("dpkg", "--no-triggers", "--purge", "vfio-preflight")
+    assert bare.files() ^ before == set()
 
 
 def install_from(checkout: Path, target: Target) -> str:
@@ -105,7 +99,7 @@ def test_takes_over_from_an_older_make_install(
         target.write(CONFIGURATION, BLOCKS)
         # The operator's own file; purge takes nothing of that.
         target.must("rm", "/etc/vfio-preflight/vendor-rules.d/own.ini")
-    assert not target.run("sh", "-c", "ls /etc/*backup /etc/vfio-preflight/*/*backup").stdout
+    assert not target.run("sh", "-c", "ls /etc/*before* /etc/vfio-preflight/*/*before*").stdout
     assert BLOCKED in target.arrives()
 
 

@@ -22,7 +22,8 @@ DAEMONS = (b"libvirtd", b"virtqemud")
 # Who a package's script asks to reload a service: the first of these that is there. Debian's asks
 # the operator's policy-rc.d beforehand.
 SYSTEMD = "/run/systemd/system"
-INVOKERS = ("/usr/bin/deb-systemd-invoke", "/usr/bin/systemctl")
+SYSTEMCTL = "/usr/bin/systemctl"
+INVOKERS = ("/usr/bin/deb-systemd-invoke", SYSTEMCTL)
 SECONDS = 60
 # Of the fields of /proc/PID/stat behind the command's name.
 START_TIME = 19
@@ -110,7 +111,7 @@ def _unit(daemon: bytes) -> str:
 
 
 def _is_active(unit: str) -> bool:
-    return os.path.isdir(SYSTEMD) and not _run("/usr/bin/systemctl", "is-active", "--quiet", unit)
+    return os.path.isdir(SYSTEMD) and not _run(SYSTEMCTL, "is-active", "--quiet", unit)
 
 
 def _run(*command: str) -> str:
