@@ -35,6 +35,9 @@ PROSE = Path(__file__).with_name("hook.txt")
 ZSH = {DEB: "usr/share/zsh/vendor-completions", RPM: "usr/share/zsh/site-functions"}
 # Debian's package makes it on the host: see cli/installation/packaged.py. Its unit is debhelper's.
 MADE_ON_HOST = {DEB: (HOOK, UNIT), RPM: ()}
+ETC = Path(__file__).parents[2] / "etc"
+# Where the sources have it; SELinux's has a package of its own, which a spec file's %build compiles.
+APPARMOR = {DEB: ("apparmor.d",), RPM: ()}
 MAINTAIN = """#!/usr/bin/python3 -I
 import os
 import sys
@@ -72,6 +75,9 @@ def _files(kind: str, version: str) -> Iterator[Payload]:
     )
     yield Payload(CONFIGURATION, data_file("etc/vfio-preflight.conf"))
     yield from vendor_rules()
+    for place in APPARMOR[kind]:
+        for path in filter(Path.is_file, (ETC / place).rglob("*")):
+            yield Payload(f"etc/{path.relative_to(ETC)}", path.read_bytes())
     yield from _generated(kind)
 
 

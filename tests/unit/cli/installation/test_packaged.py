@@ -14,7 +14,7 @@ from vfio_preflight.cli.installation.files import digest
 from vfio_preflight.cli.installation.payload import CURRENT, ENTRY, HOOK, LIBRARY, InstallError
 from vfio_preflight.cli.installation.reload import NEEDED, NOT_NEEDED, Advice
 
-# The entry that packages ship. Where it changes, what it was goes into packaged.FORMER: hosts have it.
+# The entry that packages ship. Where it changes, this goes into packaged.FORMER: hosts have it.
 SHIPPED = "f5493e3227e94e4d66b71417240c00dd07c1ba949903cc67d4ff21dce7a3abd6"
 
 
@@ -122,33 +122,33 @@ def test_hook_that_is_not_executable_stays_so(tmp_path: Path) -> None:
     assert not os.access(tmp_path / HOOK, os.X_OK)
 
 
-def test_takes_over(staged: Path) -> None:
-    (before,) = versions(staged)
-    changed = staged / LIBRARY / before / "vfio_preflight/errors.py"
+def test_takes_over(root: Path) -> None:
+    (before,) = versions(root)
+    changed = root / LIBRARY / before / "vfio_preflight/errors.py"
     changed.write_text("mine\n")
-    unpack(staged, "1.0")
-    said = configure(staged, "1.0")
+    unpack(root, "1.0")
+    said = configure(root, "1.0")
     assert "took over from 'vfio-preflight install'" in said[0]
     assert said[1] == f"left in place, changed since it was installed: {changed}"
-    assert [
-        str(path.relative_to(staged / LIBRARY)) for path in (staged / LIBRARY).rglob("*.py")
-    ] == [f"{before}/vfio_preflight/errors.py"]
-    assert in_force(staged) == "1.0"
+    assert [str(path.relative_to(root / LIBRARY)) for path in (root / LIBRARY).rglob("*.py")] == [
+        f"{before}/vfio_preflight/errors.py"
+    ]
+    assert in_force(root) == "1.0"
     # From here on it is a package's.
-    assert run("uninstall", staged) == 2
+    assert run("uninstall", root) == 2
 
 
-def test_failure_leaves_what_was_in_force(staged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(root: str) -> None:
+def test_failure_leaves_what_was_in_force(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_root: str) -> None:
         raise InstallError("the hook does not answer")
 
     monkeypatch.setattr(proof, "prove", fail)
-    (before,) = versions(staged)
-    unpack(staged, "1.0")
+    (before,) = versions(root)
+    unpack(root, "1.0")
     with pytest.raises(InstallError, match="does not answer; nothing was changed"):
-        configure(staged, "1.0")
-    assert in_force(staged) == before
-    assert versions(staged) == {before}
+        configure(root, "1.0")
+    assert in_force(root) == before
+    assert versions(root) == {before}
 
 
 def test_no_traceback_reaches_an_operator(capsys: pytest.CaptureFixture[str]) -> None:
