@@ -8,15 +8,16 @@
 #              them; make vm KERNEL=newest: a shell
 # make bench   what the hook costs, as ratios within one run, and the model's rates; bench-images: reading save images
 # make findings  renews docs/FINDINGS.md, every finding as it is printed
+# make deb, make rpm  the package of this distribution, in build/; package-test: both, in clean Debian 12 and 13
 # make install the hook and the command on this host (DESTDIR to stage)
 
 VENV = .venv
 PYTHON = $(VENV)/bin/python
-CODE = plugin tests hooks etc
+CODE = plugin tests hooks etc packages
 ARCH = x86_64
 
 .PHONY: setup demo test test-newest lock lint unit conformance conformance-tests system vm vm-release vm-test
-.PHONY: bench bench-images devices guests findings install clean
+.PHONY: bench bench-images devices guests findings deb rpm packages package-test install clean
 
 setup:
 	@tests/setup-debian $(VENV)
@@ -24,7 +25,7 @@ setup:
 demo: setup
 	@$(PYTHON) -I tests/demo.py
 
-test: lint unit conformance-tests system vm-release
+test: lint unit conformance-tests system packages vm-release
 
 test-newest:
 	$(MAKE) test VENV=.venv-newest
@@ -62,6 +63,9 @@ guests: setup
 system: setup
 	$(PYTHON) -m pytest tests/system
 
+packages: setup
+	$(PYTHON) -m pytest tests/packages
+
 # A real VFIO host in a virtual machine, with the release's kernel or with all of them.
 vm-release: setup
 	$(PYTHON) -m pytest tests/vm -k "gates or apparmor or evidence or atomic"
@@ -86,6 +90,16 @@ vm: setup
 findings: setup
 	PYTHONPATH=plugin:tests $(PYTHON) -m unit.findings_page >docs/FINDINGS.md.new
 	mv docs/FINDINGS.md.new docs/FINDINGS.md
+
+deb:
+	packages/build-deb
+
+rpm:
+	packages/build-rpm
+
+# Everything that tests/packages tries, in roots that debootstrap makes of the machine's own archive.
+package-test: setup
+	tests/packages/in-clean-roots $(or $(RELEASES),bookworm trixie)
 
 install:
 	PYTHONPATH=plugin /usr/bin/python3 -m vfio_preflight install --root "$(or $(DESTDIR),/)"

@@ -57,8 +57,8 @@ IMPORTED = re.compile(rb"/usr/lib/vfio-preflight(?![\w.-])")
 
 # What libvirt runs. It never changes, so that the link "current" alone decides what runs.
 ENTRY = """#!/bin/sh
-# libvirt qemu hook of vfio-preflight, put here by "vfio-preflight install". What it does lies in
-# the version that is in force.
+# libvirt qemu hook of vfio-preflight, put here by its package, or else by "vfio-preflight install".
+# What it does lies in the version that is in force.
 hook=/usr/lib/vfio-preflight/current/hook
 # "command": an error of "." ends no shell.
 [ ! -r "$hook" ] || command . "$hook"

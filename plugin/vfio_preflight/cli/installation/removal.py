@@ -9,7 +9,7 @@ import os
 import shutil
 
 from ...osutil.light import TYPE_CHECKING
-from . import rules, versions
+from . import owner, rules, versions
 from .files import remove, remove_empty
 from .manifest import Ours, read_all
 from .payload import (
@@ -49,6 +49,7 @@ def take_away(root: str) -> dict[str, Any]:
 
     Raises InstallError, before anything is removed where that can be told.
     """
+    owner.refuse_uninstall(root)
     ours = read_all(root)
     if not ours.manifests:
         sweep(root)
