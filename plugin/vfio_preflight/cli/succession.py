@@ -22,6 +22,10 @@ from .connection import Connection, Domain, Library, connected
 if TYPE_CHECKING:
     from ..qemu.twin.told import Told
 
+WHY = (
+    "its QEMU was replaced since it started; saved and restored here, or moved to a host that was"
+    " upgraded alike"
+)
 # Milliseconds between two guests, in which other events have their turn.
 PAUSE = 500
 # Seconds for a half.

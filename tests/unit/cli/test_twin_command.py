@@ -50,9 +50,17 @@ def file(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("told", "status", "first"),
     [
-        (TOLD, 0, "PASS      QEMU 2 loads the guest's twin that QEMU 1 saved; not in it: tpm0"),
-        (TOLD._replace(outcome=REFUSED, line=LINE), 1, "FAIL      QEMU 2 refuses the guest's twin"),
-        (TOLD._replace(outcome=UNMADE, line=LINE), 3, "UNKNOWN   QEMU 2 does not make the guest's"),
+        (TOLD, 0, "PASS      the destination's QEMU loads the guest's twin; QEMU 2, of what"),
+        (
+            TOLD._replace(outcome=REFUSED, line=LINE),
+            1,
+            "FAIL      the destination's QEMU refuses the",
+        ),
+        (
+            TOLD._replace(outcome=UNMADE, line=LINE),
+            3,
+            "UNKNOWN   the destination's QEMU does not make",
+        ),
         (
             Told(NOT_RUN, "no such file"),
             3,
