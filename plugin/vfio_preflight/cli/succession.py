@@ -72,9 +72,7 @@ class Succession:
             return
         for finding in check_twin(told):
             if finding.verdict == FAIL:
-                self._tell(
-                    f"{domain.name()}: its QEMU was replaced since it started: {finding.text}"
-                )
+                self._tell(f"{domain.name()}: {WHY}: {finding.text}")
 
 
 def _replaced(libvirt: Library, connection: Connection) -> Iterator[str]:
