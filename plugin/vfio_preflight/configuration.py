@@ -33,13 +33,17 @@ DEFAULT_PATH = "/etc/vfio-preflight.conf"
 # on-error = block, also in a file that is broken elsewhere; configparser takes keys in any case.
 _BLOCKS = r"(?im)^[ \t]*on-error[ \t]*=[ \t]*block[ \t]*(?:#.*)?$"
 # Not none: a configuration that does not count is worth a line.
-_LOG = r"(?im)^[ \t]*log[ \t]*=[ \t]*(/[^#\n\ud800-\udfff]*[^#\s\ud800-\udfff])[ \t]*(?:#.*)?$"
+_FILE = r"/[^#\n\ud800-\udfff]*[^#\s\ud800-\udfff]"
+_LOG = rf"(?im)^[ \t]*log[ \t]*=[ \t]*({_FILE})[ \t]*(?:#.*)?$"
+_AUDIT_LOG = rf"(?im)^[ \t]*audit-log[ \t]*=[ \t]*({_FILE}|none)[ \t]*(?:#.*)?$"
 # What can be done about a guest that was blocked because it could not be checked.
 UNCHECKED_REMEDY = (
     f"correct that; or set on-error = allow in {DEFAULT_PATH} on the destination, which lets guests"
     " that cannot be checked pass"
 )
 LOGS = ("syslog", "none")
+# The audit log and the metrics, where they are not wanted.
+NONE = "none"
 # The values of a section, by key in lower case.
 Sections = Mapping[str, Mapping[str, str]]
 
@@ -47,12 +51,13 @@ Sections = Mapping[str, Mapping[str, str]]
 class ConfigurationError(PreflightError):
     """A configuration that is invalid or cannot be read.
 
-    ``on_error`` and ``log`` are the file's own, as far as they could be read: what comes of the
-    error is told where the operator looks for it.
+    ``on_error``, ``log`` and ``audit_log`` are the file's own, as far as they could be read: what
+    comes of the error is told where the operator looks for it.
     """
 
     on_error = ALLOW
     log = "syslog"
+    audit_log = "/var/log/vfio-preflight/audit.jsonl"
 
 
 class Configuration(NamedTuple):
@@ -60,7 +65,7 @@ class Configuration(NamedTuple):
 
     ``policy`` maps verdicts to actions; ``vsc_tolerant`` are ``vendor:device`` patterns in lower
     case. ``evidence`` is the weakest that counts. ``log`` is ``syslog``, ``none`` or an absolute
-    path.
+    path; ``audit_log`` and ``metrics`` are ``none`` or an absolute path.
     """
 
     policy: Mapping[str, str] = DEFAULT_POLICY
@@ -80,7 +85,10 @@ class Configuration(NamedTuple):
     history: str = "/var/lib/vfio-preflight/history"
     cache: str = "/var/cache/vfio-preflight"
     vendor_rules: str = "/etc/vfio-preflight/vendor-rules.d"
+    audit_log: str = "/var/log/vfio-preflight/audit.jsonl"
+    metrics: str = "/var/lib/prometheus/node-exporter"
     runtime: str = "/run/vfio-preflight"
+    totals: str = "/var/lib/vfio-preflight/metrics"
 
 
 def load(path: str = DEFAULT_PATH) -> Configuration:
@@ -106,8 +114,9 @@ def parse(text: str, path: str = DEFAULT_PATH) -> Configuration:
     except ConfigurationError as error:
         if re.search(_BLOCKS, text):
             error.on_error = BLOCK
-        log = re.search(_LOG, text)
+        log, audit_log = re.search(_LOG, text), re.search(_AUDIT_LOG, text)
         error.log = log[1] if log else error.log
+        error.audit_log = audit_log[1] if audit_log else error.audit_log
         raise
 
 
@@ -241,6 +250,10 @@ def _path(value: str, where: str) -> str:
     return value
 
 
+def _optional(value: str, where: str) -> str:
+    return value if value == NONE else _path(value, where)
+
+
 def _log(value: str, where: str) -> str:
     return value if value in LOGS else _path(value, where)
 
@@ -262,5 +275,7 @@ _SETTINGS: dict[tuple[str, str], tuple[str, Callable[[str, str], object]]] = {
     ("paths", "history"): ("history", _path),
     ("paths", "cache"): ("cache", _path),
     ("paths", "vendor-rules"): ("vendor_rules", _path),
+    ("paths", "audit-log"): ("audit_log", _optional),
+    ("paths", "metrics"): ("metrics", _optional),
 }
 _SECTIONS = sorted({section for section, _ in _SETTINGS})

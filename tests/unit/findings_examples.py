@@ -53,6 +53,7 @@ from vfio_preflight.host.sysfs import HostError
 from vfio_preflight.host.vendor_rules import parse_rules
 from vfio_preflight.judge.checks.pasid import OFFSET
 from vfio_preflight.judge.checks.readiness import with_readiness
+from vfio_preflight.judge.checks.twin import told_more
 from vfio_preflight.judge.confirm import Attempt
 from vfio_preflight.judge.facts import Facts, Refused
 from vfio_preflight.judge.findings import Report
@@ -65,6 +66,7 @@ from vfio_preflight.qemu.emulator.machines import EmulatorFacts, Property
 from vfio_preflight.qemu.emulator.types import TypeFacts
 from vfio_preflight.qemu.trial.endings import Result
 from vfio_preflight.qemu.trial.setting import Setting
+from vfio_preflight.qemu.twin.told import Told
 
 TOLERANT = ("10de:*",)
 NOWHERE = "/nonexistent"
@@ -257,6 +259,28 @@ def _too_large() -> Example:
     raise AssertionError
 
 
+TWIN = Told(
+    "accepted",
+    source="QEMU 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1)",
+    destination="QEMU 11.1.3 (Debian 1:11.1.3+ds-1)",
+    uncovered=("tpm0 (tpm-crb): its other half is the process that is the TPM",),
+    time="2026-11-28T12:00:00Z",
+)
+ROM_LINE = "Size mismatch: 0000:00:02.0:00.0/e1000e.rom: 0x10000 != 0x20000: Invalid argument"
+BLOCKED_LINE = "State blocked by non-migratable device '0000:00:05.0/nvme'"
+UNKNOWN_LINE = "-device virtio-blk-pci,scsi=off: Property 'virtio-blk-pci.scsi' not found"
+NO_SSH = (
+    "qemu+tls://b/system is another host's libvirt, and not reached by ssh: there, load what"
+    " 'vfio-preflight twin save' writes"
+)
+
+
+def _asked(told: Told) -> Example:
+    """A report with what is said of the twin to who asked for it."""
+    report, decision = _judged(_facts()._replace(twin=told))
+    return Example(report._replace(findings=(*report.findings, *told_more(told))), decision)
+
+
 def _vendor(**rule: object) -> Example:
     facts = _recorded(_facts(), traits=VF._replace(firmware="22.36.1010"))
     facts = _with(facts, traits=VF._replace(firmware="24.40.1000"))
@@ -421,6 +445,18 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
         _recorded(_facts(device=_properties(x_device_dirty_page_tracking="off")), qemu="10.0.2")
     ),
     "source-undecided": lambda: _judged(_recorded(_facts(viommu=INTEL), qemu="11.1.3")),
+    "twin-accepted": lambda: _judged(_facts()._replace(twin=TWIN)),
+    "twin-refused": lambda: _judged(
+        _facts()._replace(twin=TWIN._replace(outcome="refused", line=ROM_LINE))
+    ),
+    "twin-blocked": lambda: _judged(
+        _facts()._replace(twin=TWIN._replace(outcome="blocked", line=BLOCKED_LINE))
+    ),
+    "twin-undecided": lambda: _judged(
+        _facts()._replace(twin=TWIN._replace(outcome="unmade", line=UNKNOWN_LINE))
+    ),
+    "twin-not-run": lambda: _asked(TWIN._replace(outcome="not-run", line=NO_SSH)),
+    "twin-uncovered": lambda: _asked(TWIN),
     "property-unknown": lambda: _judged(_facts(device=_properties(x_new="on"))),
     "property-invalid": lambda: _judged(_facts(device=_properties(skip_vsc_check="maybe"))),
     "migration-disabled": lambda: _judged(_facts(device=_properties(enable_migration="off"))),

@@ -15,12 +15,15 @@ from ..guest.traits import Traits, VendorRule
 from ..host.sources.request import Request, Sent
 from ..host.states import second_opinion, state_of
 from ..judge.facts import DeviceFacts, Facts, Refused
-from ..osutil.light import NamedTuple
+from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..osutil.text import printable
 from ..pci.state import DAMAGED, UNKNOWN, ConfigState, Missing, State
 from ..qemu.emulator.facts import EmulatorError, emulator_facts
 from ..qemu.emulator.machines import EmulatorFacts
 from ..qemu.emulator.verified import verified_versions
+
+if TYPE_CHECKING:
+    from ..qemu.twin.told import Told
 
 NO_RECORD = "the guest carries no record of this device: what the source will send is not known"
 # Drivers that check nothing themselves, so that no rule can be about them; "" is one not known.
@@ -80,6 +83,7 @@ def facts_here(
         settings.evidence,
         rules,
         rule_problems,
+        twin=_twin(guest, record, settings),
     )
     if record.build is None or not builds or isinstance(facts.emulator, Missing):
         return facts
@@ -87,6 +91,15 @@ def facts_here(
     from .builds import builds_here
 
     return facts._replace(builds=builds_here(record.build, guest, settings, deadline))
+
+
+def _twin(guest: Guest, record: Record, settings: Configuration) -> Told | None:
+    """What is known of the guest's twin: most hosts never tried any."""
+    if not os.path.isdir(os.path.join(settings.cache, "twins")):
+        return None
+    from .knowntwins import known_here
+
+    return known_here(guest, record, settings)
 
 
 def _with_atomics(sent: State, entry: RecordEntry | None) -> State:

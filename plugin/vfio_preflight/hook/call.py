@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from . import journal, turns
@@ -42,19 +43,30 @@ def learn(guest: str, reason: str, read_input: Callable[[], bytes]) -> str:
     def work() -> Outcome:
         from .outcome import released
 
-        line = released(guest, reason, read_input(), settings)
-        return Outcome(0, log=f"release {line}" if line else "")
+        learned = released(guest, reason, read_input(), settings)
+        if learned is None:
+            return Outcome(0)
+        from .telling import with_event
+
+        line = f"release {learned.line}"
+        return with_event(Outcome(0, log=line, warning=learned.is_warning), learned.event)
 
     outcome = supervised(work, LEARNING_SECONDS)
     if outcome.log:
-        journal.write(settings.log, outcome.log, patience=MARGIN / 2)
+        about = journal.event(outcome.event, settings)
+        patience = MARGIN / 2
+        journal.write(
+            settings.log, outcome.log, warning=outcome.warning, patience=patience, about=about
+        )
     return outcome.failure
 
 
 def judge(guest: str, operation: str, xml: bytes, libvirt: int) -> Outcome:
     """Have a child judge the guest; what libvirt is to get, and the exit status."""
+    came = time.monotonic()
     # Before anything else is loaded: of a hundred hooks at once, most wait here.
     place = turns.take(operation)
+    begun = time.monotonic()
     from .supervise import FAILED, Outcome, supervised
 
     settings, config_error = _configuration()
@@ -87,7 +99,7 @@ def judge(guest: str, operation: str, xml: bytes, libvirt: int) -> Outcome:
     if outcome.failure:
         may_block = may_block and (operation != "started" or _may_come_in(guest))
         outcome = _failed(outcome.failure, guest, operation, settings, may_block)
-    return _told(outcome, operation, settings)
+    return _told(outcome, operation, settings, (time.monotonic() - begun, begun - came))
 
 
 def _may_come_in(guest: str) -> bool:
@@ -116,17 +128,21 @@ def _configuration() -> tuple[Configuration, ConfigurationError | None]:
     try:
         return load(), None
     except ConfigurationError as error:
-        # Defaults, except for on-error and log, which are read even from a file with errors.
-        return Configuration(on_error=error.on_error, log=error.log), error
+        # Defaults, except for what is read even from a file with errors.
+        kept = Configuration(on_error=error.on_error, log=error.log, audit_log=error.audit_log)
+        return kept, error
 
 
-def _told(outcome: Outcome, operation: str, settings: Configuration) -> Outcome:
-    """Log what is done; ``outcome`` as it may reach libvirt."""
+def _told(
+    outcome: Outcome, operation: str, settings: Configuration, took: tuple[float, float]
+) -> Outcome:
+    """Log what is done, and how long it took; ``outcome`` as it may reach libvirt."""
     from .supervise import FAILED
 
     if outcome.log:
         # Only now, when nothing comes between; of a hook that is killed yet its shell tells.
-        logged = journal.write(settings.log, outcome.log, warning=outcome.warning)
+        about = journal.event(outcome.event, settings, took)
+        logged = journal.write(settings.log, outcome.log, warning=outcome.warning, about=about)
         if not logged and outcome.failure and outcome.status == 0:
             return outcome._replace(
                 status=FAILED, out=outcome.log.encode("ascii", "backslashreplace"), err=b""
@@ -153,11 +169,25 @@ def _failed(
     # restore and prepare cannot be blocked here: only a refusal that was left does that.
     blocks = settings.on_error == BLOCK and may_block
     log = f"{what}; {'blocked' if blocks else 'let pass'}"
+    event = _unchecked(operation, guest, blocks, failure)
     if not blocks:
-        return Outcome(0, failure=failure, log=log, warning=True)
+        return Outcome(0, failure=failure, log=log, warning=True, event=event)
     from ..configuration import UNCHECKED_REMEDY
     from ..report.text import unchecked
 
     lines = unchecked(WORDS[operation], guest, failure, UNCHECKED_REMEDY)
     err = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
-    return Outcome(1, err=err, log=log, warning=True)
+    return Outcome(1, err=err, log=log, warning=True, event=event)
+
+
+def _unchecked(operation: str, guest: str, blocks: bool, failure: str) -> str:
+    """The event of a check that failed; empty in an installation that cannot make one."""
+    try:
+        from ..report import events
+
+        action = "block" if blocks else "allow"
+        event = events.not_checked(operation, guest, action, failure)
+        return events.packed(event, os.uname().nodename)
+    # The policy holds whatever is broken here, and the log has the line.
+    except Exception:
+        return ""

@@ -30,8 +30,9 @@ from ..pci.state import State
 from ..report.schema import as_dict
 from ..report.text import refusal
 from . import attempt, expected
-from .gate import Gate, decided, remember, told
+from .gate import Gate, decided, remember
 from .supervise import Outcome
+from .telling import told
 
 # What becomes of a guest that the policy would have mended, and that in a few words: what to do.
 MENDED_NEXT = (

@@ -46,7 +46,8 @@ class Outcome(NamedTuple):
 
     ``after`` is what the child does once it has answered; nobody waits for that. ``log`` is the
     line that tells of this outcome, as a ``warning`` or not: the parent writes it, because a child
-    that is killed between the line and the answer would have told of what never was.
+    that is killed between the line and the answer would have told of what never was. ``event`` is
+    what it is about (``hook.telling``).
     """
 
     status: int
@@ -56,6 +57,7 @@ class Outcome(NamedTuple):
     after: Callable[[], object] | None = None
     log: str = ""
     warning: bool = False
+    event: str = ""
 
 
 def supervised(work: Callable[[], Outcome], deadline: float) -> Outcome:
@@ -163,8 +165,9 @@ def _child(
 
 
 def _packed(outcome: Outcome) -> bytes:
-    """The line for the log, behind a byte that says how loud it is."""
-    return (_WARNING if outcome.warning else b"-") + outcome.log.encode("utf-8", "replace")
+    """The line for the log, behind a byte that says how loud it is; and NUL and the event."""
+    text = outcome.log.replace("\0", "?") + "\0" + outcome.event
+    return (_WARNING if outcome.warning else b"-") + text.encode("utf-8", "replace")
 
 
 def _let_go(descriptors: tuple[int, ...]) -> None:
@@ -207,9 +210,10 @@ def _watch(child: int, pipes: tuple[int, ...], begun: float, deadline: float) ->
         _close(pipes)
     out, err, answer, log = (bytes(received[descriptor]) for descriptor in pipes)
     if answer:
-        line, warning = log[1:].decode("utf-8", "replace"), log[:1] == _WARNING
+        line, _, event = log[1:].decode("utf-8", "replace").partition("\0")
         outcome = _outcome(answer[0], out, err)
-        return outcome if outcome.failure else outcome._replace(log=line, warning=warning)
+        told = outcome._replace(log=line, warning=log[:1] == _WARNING, event=event)
+        return outcome if outcome.failure else told
     # It is gone, or is stuck in its end; an emulator that it had started may wait for commands yet.
     _kill(child)
     return _failed(_reap(child), err)

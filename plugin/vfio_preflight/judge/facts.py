@@ -18,6 +18,7 @@ from ..qemu.emulator.machines import EmulatorFacts
 if TYPE_CHECKING:
     from ..qemu.emulator.sent import Sent
     from ..qemu.emulator.types import TypeFacts
+    from ..qemu.twin.told import Told
 
 
 class Refused(NamedTuple):
@@ -84,7 +85,8 @@ class Facts(NamedTuple):
     is the migration's, in MiB/s, 0 where it is not known. ``saved`` is whether QEMU has sent the
     guest already, into an image. ``sender`` is the source's emulator, where it could be asked; else
     all that is known of it is in the devices' entries. ``builds`` are both builds; Missing where
-    they cannot be compared, None where nothing is known of the source's.
+    they cannot be compared, None where nothing is known of the source's. ``twin`` is what is known
+    of the guest's twin.
     """
 
     guest: Guest
@@ -100,3 +102,4 @@ class Facts(NamedTuple):
     saved: bool = False
     sender: EmulatorFacts | None = None
     builds: Builds | Missing | None = None
+    twin: Told | None = None

@@ -39,6 +39,7 @@ from .facts import DeviceFacts, Facts
 from .findings import DESTINATION, DeviceReport, Finding, Prediction, Report
 from .undecided import settle
 from .verdicts import PASS, worst
+from .whole import check_whole
 
 SOURCE_CODES = {
     UNKNOWN: codes.SOURCE_UNKNOWN,
@@ -81,31 +82,6 @@ def _check_downtime(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]
     return check_downtime(context, facts)
 
 
-def _check_drift(facts: Facts) -> tuple[Finding, ...]:
-    if facts.builds is None:
-        return ()
-    from .checks.drift import check_drift
-
-    return check_drift(facts)
-
-
-def _check_guest(facts: Facts) -> tuple[Finding, ...]:
-    told = (facts.strays, facts.guest.unresolved, facts.image_problems, facts.rule_problems)
-    if not any(told):
-        return ()
-    from .checks.guest import check_guest
-
-    return check_guest(facts)
-
-
-def _check_unjudged(facts: Facts) -> tuple[Finding, ...]:
-    if facts.guest.devices and not facts.guest.unjudged:
-        return ()
-    from .checks.unjudged import check_unjudged
-
-    return check_unjudged(facts.guest, facts.saved)
-
-
 # What is checked of each device, whether its states are known or not: a new check goes in here.
 CHECKS: tuple[Callable[[Context, DeviceFacts], tuple[Finding, ...]], ...] = (
     _check_history,
@@ -128,12 +104,7 @@ def preflight(facts: Facts) -> Report:
         ._replace(rules=facts.rules, bandwidth=facts.bandwidth)
         for known in facts.devices
     ]
-    own = (
-        *_check_unjudged(facts),
-        *_check_guest(facts),
-        *check_blockers(facts, contexts),
-        *_check_drift(facts),
-    )
+    own = (*check_whole(facts), *check_blockers(facts, contexts))
     return Report(
         guest.name,
         guest.uuid,

@@ -304,6 +304,14 @@ def test_uninstall_of_a_plain_installation_leaves_nothing(history: Path) -> None
     assert not any("vfio-preflight" in path for path in left)
 
 
+def test_uninstall_leaves_no_metrics_to_be_shown_for_ever(root: Path) -> None:
+    textfile = root / "var/lib/prometheus/node-exporter/vfio-preflight.prom"
+    textfile.parent.mkdir(parents=True)
+    textfile.write_text("vfio_preflight_build_info 1\n")
+    assert run("uninstall", root) == 0
+    assert not textfile.exists() and textfile.parent.exists()
+
+
 def test_uninstall_by_the_installed_command(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no checkout beside it to compare the configuration with."""
     assert run("install", root) == 0
