@@ -10,7 +10,7 @@
      ├─ PropertyError        a property value that QEMU rejects              (qemu.model.properties)
      ├─ ProcessError         an emulator that gives no usable answer         (qemu.emulator.client)
      ├─ EmulatorError        an emulator that cannot be queried              (qemu.emulator.facts)
-     ├─ SentError            a build's properties that cannot be read        (qemu.emulator.sent)
+     ├─ SentError            what is recorded of a build, but unreadable     (qemu.emulator.sent)
      ├─ ShimError            the made-up device is missing, or not compilable(qemu.trial.shim)
      ├─ TrialUnavailable     a trial that cannot be made                     (qemu.trial.trial)
      ├─ ArgumentError        an argument of QEMU's that cannot be read       (qemu.twin.words)
