@@ -51,7 +51,12 @@ trial = {trial}
 AUDITED = "audit /usr/bin/python3* PUx,\n"
 STOCK = f"audit {HOOK} rmix,\n"
 OWN = f"include if exists <abstractions/{OURS}>\naudit {HOOK} rpix,\n"
-AUDITED_OURS = "audit /usr/bin/python3* rix,\naudit /usr/bin/qemu-system-x86_64 rcx -> emulator,\n"
+# And where the Lab has what libvirtd writes to stderr.
+AUDITED_OURS = """\
+audit /usr/bin/python3* rix,
+audit /usr/bin/qemu-system-x86_64 rcx -> emulator,
+/tmp/*/*/libvirtd.stderr r,
+"""
 # Where the Lab has the destination's QEMU listen.
 SOCKETS = "/tmp/lab-*/*/migration/* rw,\n"
 # Two hosts on one kernel share a guest's profile: neither may object to the other's, or remove it.
