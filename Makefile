@@ -2,10 +2,11 @@
 # make test    everything: style, types, unit, conformance and system tests, and a real VFIO host in a virtual machine
 # make test-newest  the same with the newest tools, to see what an upgrade would break; make lock: renews the pins
 # make conformance N=5000  model and real QEMU judge that many pairs, on two releases and between them; ARCH=aarch64: Arm
+# make doctor-test  every fault of docs/DOCTOR.md in each of its forms, planted and mended
 # make vm-test the scenarios of a real VFIO host in a virtual machine, with every kernel, STARTS=200 cold starts among
 #              them; make vm KERNEL=newest: a shell
 # make bench   what the hook costs, as ratios within one run, and the model's rates; bench-images: reading save images
-# make findings  renews docs/FINDINGS.md, every finding as it is printed
+# make findings  renews docs/FINDINGS.md and docs/DOCTOR.md, every finding and fault as it is printed
 # make install the hook and the command on this host (DESTDIR to stage)
 
 VENV = .venv
@@ -14,6 +15,7 @@ CODE = plugin tests
 ARCH = x86_64
 
 .PHONY: setup demo test test-newest lock lint unit conformance conformance-tests system vm vm-release vm-test
+.PHONY: doctor-test
 .PHONY: bench bench-images findings install clean
 
 setup:
@@ -50,6 +52,9 @@ conformance: setup
 system: setup
 	$(PYTHON) -m pytest tests/system
 
+doctor-test: setup
+	DOCTOR_EVERY=1 $(PYTHON) -m pytest tests/system/test_doctor.py
+
 # A real VFIO host in a virtual machine, with the release's kernel or with all of them.
 vm-release: setup
 	$(PYTHON) -m pytest tests/vm -k "gates or evidence or atomic"
@@ -74,6 +79,8 @@ vm: setup
 findings: setup
 	PYTHONPATH=plugin:tests $(PYTHON) -m unit.findings_page >docs/FINDINGS.md.new
 	mv docs/FINDINGS.md.new docs/FINDINGS.md
+	PYTHONPATH=plugin:tests $(PYTHON) -m unit.doctor_page >docs/DOCTOR.md.new
+	mv docs/DOCTOR.md.new docs/DOCTOR.md
 
 install:
 	PYTHONPATH=plugin /usr/bin/python3 -m vfio_preflight install --root "$(or $(DESTDIR),/)"
