@@ -34,6 +34,7 @@ from .installation.payload import (
     data_file,
     entries,
     package,
+    reinstall,
     version_name,
 )
 from .installation.transaction import Transaction, alone
@@ -159,7 +160,7 @@ def _plan(root: str, ours: Ours) -> Plan:
     digests.update({f"{LIBRARY}/{version}/{item.path}": digest(item.data) for item in files})
     shipped = versions.configuration_digest(root, CONFIGURATION, digest(configuration.data), ours)
     shipped_rules = {path: digest(item.data) for path, item in rules.shipped().items()}
-    manifest = Manifest(__version__, digests, shipped, shipped_rules)
+    manifest = Manifest(__version__, digests, shipped, shipped_rules, reinstall())
     return Plan(version, files, placed, configuration, manifest)
 
 

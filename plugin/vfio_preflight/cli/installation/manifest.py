@@ -18,12 +18,13 @@ from .payload import CURRENT, LIBRARY, MANIFEST_NAME, InstallError
 
 class Manifest(NamedTuple):
     """An installation's files: digests by path; of the configuration and the vendors' rules, which
-    the operator may change, as shipped."""
+    the operator may change, as shipped; and the shell command that makes it once more."""
 
     version: str
     files: dict[str, str]
     configuration: str
     rules: dict[str, str]
+    reinstall: str = ""
 
     def to_json(self) -> bytes:
         return json.dumps(self._asdict(), indent=1).encode()
@@ -82,7 +83,8 @@ def _read(path: str) -> Manifest:
         # The first versions had no rules in their manifests.
         files, shipped = value["files"], value.get("rules", {})
         version, configuration = value.get("version", ""), value.get("configuration", "")
-        return Manifest(str(version), _texts(files), str(configuration), _texts(shipped))
+        again = str(value.get("reinstall", ""))
+        return Manifest(str(version), _texts(files), str(configuration), _texts(shipped), again)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InstallError(
             f"{path}: cannot be read: {error}; move it away to start anew"

@@ -48,6 +48,16 @@ class Hook(NamedTuple):
     since: float
 
 
+class Daemon(NamedTuple):
+    """A daemon of this host that calls qemu hooks; ``started`` is Unix time, ``instance`` names the
+    process among all since the boot."""
+
+    name: str
+    pid: int
+    started: float
+    instance: str
+
+
 def hooks(root: str) -> list[Hook]:
     """What libvirt takes for a qemu hook."""
     return list(_hooks(os.path.join(root, HOOKS, "qemu")))
@@ -71,7 +81,7 @@ def advice(root: str, found: list[Hook], staged: bool) -> Advice:
 
     ``staged``: below ``root`` no daemon runs, so that its files alone say something.
     """
-    started = [] if staged else list(_started(root))
+    started = [] if staged else [daemon.started for daemon in daemons(root)]
     if not staged and not started:
         return Advice(NOT_NEEDED, "no libvirt daemon is running: it finds the hook when it starts")
     if not found:
@@ -98,12 +108,12 @@ def carry_out(needed: Advice) -> str:
     """
     if needed.reload == NOT_NEEDED:
         return needed.text
-    daemons = [unit for unit in map(_unit, DAEMONS) if _is_active(unit)]
+    units = [unit for unit in map(_unit, DAEMONS) if _is_active(unit)]
     invoker = next((path for path in INVOKERS if os.access(path, os.X_OK)), "")
     # Something that is printed is why nothing was done.
-    if not daemons or any(_run(invoker, "reload", unit) for unit in daemons):
+    if not units or any(_run(invoker, "reload", unit) for unit in units):
         return needed.text
-    return f"reloaded {' and '.join(daemons)}: libvirt looks for hooks then, and has found this one"
+    return f"reloaded {' and '.join(units)}: libvirt looks for hooks then, and has found this one"
 
 
 def _unit(daemon: bytes) -> str:
@@ -131,10 +141,25 @@ def _run(*command: str) -> str:
     return printed or (f"exit status {done.returncode}" if done.returncode else "")
 
 
-def _started(root: str) -> Iterator[float]:
-    """When each of this host's daemons that call qemu hooks started (Unix time)."""
-    proc = os.path.join(root, "proc")
-    etc = os.path.join(root, "etc")
+def daemons(root: str) -> Iterator[Daemon]:
+    """Each of this host's daemons that call qemu hooks."""
+    for pid, name, ticks in processes(root):
+        if name in DAEMONS:
+            yield Daemon(name.decode("ascii"), pid, begun(ticks), f"{pid}-{ticks}")
+
+
+def begun(ticks: int) -> float:
+    """Unix time of what began so many of the kernel's ticks after the boot."""
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - age
+
+
+def processes(root: str) -> Iterator[tuple[int, bytes, int]]:
+    """PID, name and start (ticks after the boot) of each process of root's on this host.
+
+    A user's own daemon runs no system hooks; a container's runs its own.
+    """
+    proc, etc = os.path.join(root, "proc"), os.path.join(root, "etc")
     for pid in os.listdir(proc) if os.path.isdir(proc) else ():
         if not pid.isdecimal():
             continue
@@ -142,14 +167,10 @@ def _started(root: str) -> Iterator[float]:
         try:
             with open(os.path.join(home, "stat"), "rb") as file:
                 name, _, fields = file.read().partition(b" (")[2].rpartition(b") ")
-            # A user's own daemon runs no system hooks; a container's runs its own.
-            if name not in DAEMONS or os.stat(home).st_uid != 0:
-                continue
-            if not os.path.samefile(os.path.join(home, "root/etc"), etc):
+            if os.stat(home).st_uid != 0 or not os.path.samefile(f"{home}/root/etc", etc):
                 continue
             ticks = int(fields.split()[START_TIME])
         # It may have ended meanwhile.
         except (OSError, ValueError, IndexError):
             continue
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-        yield time.time() - age
+        yield int(pid), name, ticks
