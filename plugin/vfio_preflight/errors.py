@@ -31,6 +31,7 @@
      ├─ LibvirtError         libvirt is missing, unreachable, or refuses     (cli.connection)
      │   ├─ GoneError        the guest does not run                          (cli.connection)
      │   └─ BusyError        another job of libvirt's holds the guest        (cli.connection)
+     ├─ ExportError          metrics that cannot be written                  (cli.export)
      ├─ RemoteError          a host whose facts cannot be had                (cli.remote)
      ├─ RefusedError         a device that QEMU would not realise            (cli.masks)
      ├─ TextError            a log that cannot be read                       (cli.explain)

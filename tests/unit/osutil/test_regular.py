@@ -21,6 +21,7 @@ OTHERWISE = {
     "osutil.locks": "by the same flags, and refuses what is no lock of ours",
     "images.save_image": "by the same flags, and takes a block device",
     "pci.formats": "a command's argument, which may be a pipe",
+    "hook.audit": "by the same flags, and writes; refuses a link and what is another's",
     "hook.journal": "writes",
     "hook.refusals": "writes",
     "hook.supervise": "/dev/null",
