@@ -51,6 +51,18 @@ work = lambda: {"x": "ff" * 4096}
 apart(work, time.monotonic() + 60, PreflightError) if sys.argv[1:] else work()
 """
 
+# A guest as many run one, and its twin in two processes of this host's emulator.
+RUNNING = "twin"
+TWIN = f"vfio-preflight twin save {RUNNING} | vfio-preflight twin load -"
+OF_TWIN = (
+    "<controller type='scsi' model='virtio-scsi'/>",
+    "<controller type='virtio-serial'/>",
+    "<interface type='user'><model type='virtio'/></interface>",
+    "<interface type='user'><model type='e1000e'/></interface>",
+    "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>",
+    "<video><model type='virtio'/></video>",
+)
+
 QUIET = "[hook]\nlog = none\ntrial = never\n"
 TRIED = "[hook]\nlog = none\ntrial = always\n"
 CONFIGURATION = Path("/etc/vfio-preflight.conf")
@@ -74,6 +86,8 @@ COMMANDS: tuple[tuple[str, list[str], str, bool], ...] = (
     ("hook, 1 device, with a trial", [HOOK, "g", "migrate", "begin", "-"], "1", False),
     ("a reader in a process of its own", [*PYTHON, APART, "apart"], "", False),
     ("a reader in the hook's process", [*PYTHON, APART], "", False),
+    ("a check of XML with 1 device", ["vfio-preflight", "check", "/dev/stdin"], "1", False),
+    ("a guest's twin, saved and loaded", ["/bin/sh", "-c", TWIN], "", False),
     (
         "one emulator start",
         [QEMU, "-machine", "none", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio"],
@@ -101,6 +115,7 @@ RATIOS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("hook, 1 device, with a trial", ("hook, 1 device",)),
     ("a reader in a process of its own", ("a reader in the hook's process",)),
+    ("a guest's twin, saved and loaded", ("a check of XML with 1 device",)),
 )
 
 
@@ -190,7 +205,7 @@ def timings(directory: Path) -> dict[str, float]:
 
 def measure() -> dict[str, float]:
     """Set a host up, and time the commands there."""
-    from lab import FakeDevice, Lab, make_config
+    from lab import FakeDevice, Lab, guest_xml, make_config
     from lab.configs import patched
     from system.pair import Pair
 
@@ -208,6 +223,7 @@ def measure() -> dict[str, float]:
                 lab.b.add_device(FakeDevice(uuid, "mdev", config))
                 state = lab.b.path(f"/var/lib/vfio-preflight/states/{uuid}.bin")
                 state.write_bytes(patched(config, 0x63, 0x51))
+            lab.b.start_guest(guest_xml(RUNNING, "pc-q35-9.1", OF_TWIN))
             command = ["/usr/bin/python3", "-I", __file__, "--inside", str(directory)]
             result = lab.b.run(command, timeout=600)
             if result.returncode != 0:

@@ -36,7 +36,7 @@ ZSH = {DEB: "usr/share/zsh/vendor-completions", RPM: "usr/share/zsh/site-functio
 # Debian's package makes it on the host: see cli/installation/packaged.py. Its unit is debhelper's.
 MADE_ON_HOST = {DEB: (HOOK, UNIT), RPM: ()}
 ETC = Path(__file__).parents[2] / "etc"
-# Where the sources have it; the spec file compiles SELinux's policy, for a package of its own.
+# Where the sources have it; SELinux's policy is compiled by the spec file, for its own package.
 APPARMOR = {DEB: ("apparmor.d",), RPM: ()}
 MAINTAIN = """#!/usr/bin/python3 -I
 import os

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -43,7 +44,8 @@ def build(kind: str, checkout: Path, out: Path) -> Path:
     command = [str(checkout / f"packages/build-{kind}"), str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    (package,) = (path for path in out.glob(f"*.{kind}") if ".src." not in path.name)
+    found = out.glob(f"*.{kind}")
+    (package,) = (path for path in found if not re.search(r"\.src\.|-selinux-", path.name))
     return package
 
 

@@ -79,6 +79,19 @@ def test_rpmlint_is_content(rpms: Packages) -> None:
     assert "0 errors, 0 warnings" in done.stdout
 
 
+@pytest.mark.skipif(not (CHECKOUT / "etc/selinux").is_dir(), reason="the sources have no policy")
+def test_policy_is_a_package_of_its_own(rpms: Packages) -> None:
+    (policy,) = rpms.current.parent.glob("*-selinux-*.noarch.rpm")
+    module = "/usr/share/selinux/packages/targeted/vfio_preflight.pp.bz2"
+    assert query(policy, "--list") == [module]
+    assert f"vfio-preflight = {__version__}" in query(policy, "--requires")
+    needed = query(rpms.current, "--requires")
+    assert "(vfio-preflight-selinux if selinux-policy-targeted)" in needed
+    text = "\n".join(query(policy, "--scripts"))
+    assert f"semodule -n -s targeted -X 200 -i {module}" in text
+    assert "semodule -n -s targeted -X 200 -r vfio_preflight" in text
+
+
 # --- on a host -----------------------------------------------------------------------------------
 
 

@@ -24,16 +24,19 @@ and {rest} are refused, or worse, at least once. {twin}
 _ONCE = "The guests never ran."
 _TWICE = """Each guest went as it was realised,
 and once more after its firmware had run; what came of it differs only where that is said below."""
+_LOST, _DEAD = "lost", "dead"
 _TITLES = {
     REFUSED: "Refused by the destination",
+    _DEAD: "The destination's QEMU ends as it loads the guest",
     BLOCKED: "Never sent",
-    CRASHED: "QEMU ends as it is to send the guest",
+    _LOST: "The source's QEMU ends as it is to send the guest",
     HUNG: "Without an end",
     UNMADE: "Not made here",
 }
 _NOTES = {
+    _DEAD: "The guest runs on where it is, as after a refusal.",
     BLOCKED: "The source does not begin; what blocks it is the device, however alike the two are.",
-    CRASHED: "The guest is lost: it ends with its QEMU.",
+    _LOST: "The guest is lost: it ends with its QEMU.",
     UNMADE: "What they need of the host was not there, or that QEMU has no such type.",
 }
 
@@ -51,12 +54,18 @@ def page(rows: Sequence[Row]) -> str:
     modes = _modes(rows)
     sections = [_head(rows, outcomes, len(smooth))]
     for outcome, title in _TITLES.items():
-        table = list(_table([row for row in rows if row.real.outcome == outcome], modes))
+        table = list(_table([row for row in rows if _outcome(row) == outcome], modes))
         if table:
             note = [f"{_NOTES[outcome]}\n"] if outcome in _NOTES else []
             sections.append("\n".join([f"## {title}\n", *note, *table, ""]))
     sections.append(f"## Migrate both ways\n\n{_listed(smooth)}\n")
     return "\n".join(sections)
+
+
+def _outcome(row: Row) -> str:
+    if row.real.outcome != CRASHED:
+        return row.real.outcome
+    return _LOST if row.real.side == "source" else _DEAD
 
 
 def _by_type(rows: Iterable[Row]) -> Mapping[str, set[str]]:
@@ -67,11 +76,11 @@ def _by_type(rows: Iterable[Row]) -> Mapping[str, set[str]]:
 
 
 def _head(rows: Sequence[Row], outcomes: Mapping[str, set[str]], smooth: int) -> str:
-    builds = dict.fromkeys(row.case.source for row in rows)
+    builds = {row.case.source.path: row.case.source for row in rows}
     machines = dict.fromkeys(row.case.machine for row in rows)
     unmade = sum(found == {UNMADE} for found in outcomes.values())
     return _HEAD.format(
-        builds=" and ".join(f"QEMU {build.version} ({build.package})" for build in builds),
+        builds=" and ".join(f"QEMU {build.version} ({build.package})" for build in builds.values()),
         machines=" and ".join(f"`{name}`" for name in machines),
         modes=_ONCE if len(_modes(rows)) == 1 else _TWICE,
         total=len(outcomes),

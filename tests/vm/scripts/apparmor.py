@@ -38,20 +38,25 @@ PROFILES = Path("/etc/apparmor.d")
 LIBVIRT = "usr.sbin.libvirtd", "usr.lib.libvirt.virt-aa-helper"
 HOOK = "/etc/libvirt/hooks/qemu.d/50-vfio-preflight"
 OURS = "vfio-preflight"
-# The emulator is tried at each gate, and each deadline is one for TCG.
+# Both gates judge, and each deadline is one for TCG.
 SETTINGS = """\
 [hook]
-trial = always
 second-gate = always
 deadline = 60
 second-gate-deadline = 30
+trial = {trial}
 """
 
 # What is allowed anyway is written to the log as well: which profile the hook runs under is seen.
 AUDITED = "audit /usr/bin/python3* PUx,\n"
 STOCK = f"audit {HOOK} rmix,\n"
 OWN = f"include if exists <abstractions/{OURS}>\naudit {HOOK} rpix,\n"
-AUDITED_OURS = "audit /usr/bin/python3* rix,\naudit /usr/bin/qemu-system-x86_64 rcx -> emulator,\n"
+# And where the Lab has what libvirtd writes to stderr.
+AUDITED_OURS = """\
+audit /usr/bin/python3* rix,
+audit /usr/bin/qemu-system-x86_64 rcx -> emulator,
+/tmp/*/*/libvirtd.stderr r,
+"""
 # Where the Lab has the destination's QEMU listen.
 SOCKETS = "/tmp/lab-*/*/migration/* rw,\n"
 # Two hosts on one kernel share a guest's profile: neither may object to the other's, or remove it.
@@ -63,9 +68,6 @@ case $1 in
 esac
 exec /usr/sbin/apparmor_parser.real "$@"
 """
-
-# The kernel of a busy machine is slow enough that an emulator seems to hang.
-ATTEMPTS = 5
 
 begun = time.monotonic()
 
@@ -201,27 +203,32 @@ def start(pair: Pair, name: str) -> None:
 
 
 def is_refused(pair: Pair, name: str) -> None:
-    pair.configure(SETTINGS)
+    pair.configure(SETTINGS.format(trial="never"))
     gates.is_refused(pair, name, "VSC at 0x60", "source 01, destination 51")
     say("refused")
 
 
+def is_tried(pair: Pair, name: str) -> None:
+    """The first gate knows the device by now, and tries the emulator with it.
+
+    What comes out is not asked for: on a busy machine an emulator under TCG seems to hang.
+    """
+    pair.configure(SETTINGS.format(trial="always"))
+    said = gates.migrate(pair, name).stderr
+    check(f"{name}: refused at migrate begin", "migrate begin" in said)
+    check(f"{name}: the emulator was tried", re.search(r"QEMU \S+, tried, ", said))
+    say("tried")
+
+
 def is_mended(pair: Pair, name: str) -> None:
-    pair.configure(gates.MENDING + SETTINGS)
-    for _ in range(ATTEMPTS):
-        result = gates.migrate(pair, name)
-        if "hangs on" not in result.stderr:
-            break
-    check(f"{name}: passes", pair.where(name)[1] == "running")
+    pair.configure(gates.MENDING + SETTINGS.format(trial="never"))
+    gates.passes(pair, name)
     check(f"{name}: mended", gates.is_mended(pair, name))
-    tried = pair.annotation(name).find(".//*[@code='trial-agrees']")
-    check(f"{name}: the emulator was tried", tried is not None)
     say("passed")
 
 
 def is_restored(pair: Pair, name: str, lines: list[str]) -> None:
     """From a save image, which the hook finds among the daemon's open files and reads."""
-    pair.configure(f"{gates.MENDING}{SETTINGS}trial = never\n".replace("trial = always\n", ""))
     image = f"/var/lib/libvirt/qemu/save/{name}.save"
     for command in (["save", name, image], ["restore", image]):
         done = pair.b.virsh(*command, timeout=300)
@@ -246,6 +253,7 @@ def stock(pair: Pair, log: Log, lines: list[str], full: bool) -> str:
     check_guest(pair.a, name)
     is_refused(pair, name)
     if full:
+        is_tried(pair, name)
         is_mended(pair, name)
         is_restored(pair, name, lines)
     records = log.records()
@@ -267,6 +275,7 @@ def own(pair: Pair, log: Log, lines: list[str], name: str, full: bool) -> None:
         start(pair, name)
         is_refused(pair, name)
     lines.clear()
+    is_tried(pair, name)
     is_mended(pair, name)
     check_guest(pair.b, name)
     if full:

@@ -28,6 +28,7 @@ from vm.scripts.apparmor import (  # noqa: E402
     install_product,
     is_mended,
     is_refused,
+    is_tried,
     put_hook,
     say,
     start,
@@ -115,6 +116,7 @@ def main() -> int:
             records()
             start(pair, name)
             is_refused(pair, name)
+            is_tried(pair, name)
             is_mended(pair, name)
             gates.end(pair, name)
             print("\n".join(lines))
