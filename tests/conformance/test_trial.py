@@ -326,6 +326,19 @@ def test_programs_that_are_no_emulator(
         )
 
 
+def test_hang_with_any_device_is_no_verdict(own_engine: Engine, tmp_path: Path) -> None:
+    """So it looks where a processor is shared with others, whose time counts as the emulator's."""
+    with pytest.raises(TrialUnavailable, match="accepts no VFIO device at all"):
+        trial(
+            state(CONFIG),
+            state(CONFIG),
+            _setting(),
+            _script(tmp_path, "while :; do :; done"),
+            deadline=time.monotonic() + 30,
+            library=own_engine.library,
+        )
+
+
 def test_wrapper_script(own_engine: Engine, tmp_path: Path) -> None:
     wrapper = _script(tmp_path, f'exec {MACHINES_OWN} "$@"')
     result = trial(
