@@ -80,8 +80,13 @@ def judge(guest: str, operation: str, xml: bytes, libvirt: int) -> Outcome:
 
     def work() -> Outcome:
         turns.let_go(place)
+        from ..osutil.postponed import end_postponing, postpone_inspect
+
+        # lxml comes with the gate.
+        postpone_inspect()
         from .gate import Gate
 
+        end_postponing()
         # The child stops by itself shortly before the parent would kill it.
         end = time.monotonic() + max(deadline - MARGIN, deadline / 2)
         gate = Gate(guest, settings, end, config_error, libvirt)
