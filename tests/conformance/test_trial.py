@@ -13,7 +13,7 @@ import pytest
 
 from lab.configs import make_config, patched
 from vfio_preflight.configuration import Configuration
-from vfio_preflight.hook.entry import MARGIN
+from vfio_preflight.hook.call import MARGIN
 from vfio_preflight.osutil.executable import Executable, trusted_executable
 from vfio_preflight.pci.state import Bar, ConfigState
 from vfio_preflight.qemu.model.vfio_pci import Environment
@@ -323,6 +323,19 @@ def test_programs_that_are_no_emulator(
             deadline=time.monotonic() + 1,
             library=own_engine.library,
             limits=Limits(life=3, cpu=1),
+        )
+
+
+def test_hang_with_any_device_is_no_verdict(own_engine: Engine, tmp_path: Path) -> None:
+    """So it looks where a processor is shared with others, whose time counts as the emulator's."""
+    with pytest.raises(TrialUnavailable, match="accepts no VFIO device at all"):
+        trial(
+            state(CONFIG),
+            state(CONFIG),
+            _setting(),
+            _script(tmp_path, "while :; do :; done"),
+            deadline=time.monotonic() + 30,
+            library=own_engine.library,
         )
 
 

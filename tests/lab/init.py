@@ -58,17 +58,21 @@ def make_dev(staging: Path, faked: bool) -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         (staging / name).symlink_to(f"/proc/self/fd/{number}")
     (staging / "shm").mkdir(mode=0o1777)
-    # For guests' consoles.
-    (staging / "pts").mkdir()
-    mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666", "devpts", str(staging / "pts"))
-    (staging / "ptmx").symlink_to("pts/ptmx")
     (staging / "vfio").mkdir()
+    # For guests' consoles; and libvirt wants it for guests that get a /dev of their own.
+    (staging / "pts").mkdir()
     if faked:
+        mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666", "devpts", str(staging / "pts"))
+        (staging / "ptmx").symlink_to("pts/ptmx")
         # libvirt only asks whether the nodes exist, and QEMU's open() never gets here. A plain
         # file cannot reach hardware if the preloaded library is missing.
         (staging / "vfio" / "vfio").touch()
     else:
-        mount("--bind", "/dev/vfio", str(staging / "vfio"))
+        for name in ("vfio", "pts", "shm"):
+            mount("--bind", f"/dev/{name}", str(staging / name))
+        # libvirt moves all that is mounted there, by the list: nothing may be hidden below.
+        for name in ("pts", "shm"):
+            subprocess.run(["/usr/bin/umount", "--lazy", f"/dev/{name}"], check=True)
     mount("--move", str(staging), "/dev")
 
 

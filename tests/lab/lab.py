@@ -36,11 +36,17 @@ class Lab:
 
     ``workdir`` keeps the hosts' libvirt and QEMU logs in ``<host>/``. It is seen at the same path
     in every host, so it must not lie below /run, /dev or /sys. Devices are faked, or else the
-    machine's own. ``other_release`` are the programs of ``b``, as :class:`Host` has them.
+    machine's own. ``other_release`` are the programs of ``b``, as :class:`Host` has them. Guests
+    are ``confined`` by AppArmor, where it is at hand, or by nothing.
     """
 
     def __init__(
-        self, workdir: Path, *, faked: bool = True, other_release: Path | None = None
+        self,
+        workdir: Path,
+        *,
+        faked: bool = True,
+        other_release: Path | None = None,
+        confined: bool = False,
     ) -> None:
         self.workdir = workdir
         self._other_release = other_release
@@ -48,6 +54,7 @@ class Lab:
         self._ends = contextlib.ExitStack()
         self.directory = Path()
         self._faked = faked
+        self._confined = confined
         self._preload: bytes | None = None
 
     def __enter__(self) -> Lab:
@@ -74,7 +81,8 @@ class Lab:
 
     def add_host(self, name: str, release: Path | None = None) -> Host:
         """Add a host; its name is a short word of its own, ``release`` as in :class:`Host`."""
-        host = Host(name, self.directory / name, self.workdir / name, self._preload, release)
+        directory, log = self.directory / name, self.workdir / name
+        host = Host(name, directory, log, self._preload, release, self._confined)
         self._ends.callback(host.end)
         self._hosts[name] = host
         return host

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from lab.configs import make_config, patched
+from unit.builds import PROPERTIES, Properties, changed, make_builds, make_types
 from unit.domains import make_domain
 from unit.host.hosts import MDEV, VF
 from unit.makers import (
@@ -32,8 +33,10 @@ from unit.makers import (
     make_state,
 )
 from vfio_preflight.configuration import Configuration, ConfigurationError, parse
+from vfio_preflight.gather.builds import builds_of
 from vfio_preflight.gather.here import REMEDY_RECORD, REMEDY_XML, ask_emulator, recorded_state
 from vfio_preflight.gather.saved import restored
+from vfio_preflight.guest.build import RecordedBuild
 from vfio_preflight.guest.domain import GuestDevice
 from vfio_preflight.guest.record import RecordEntry
 from vfio_preflight.guest.traits import Traits
@@ -60,6 +63,7 @@ from vfio_preflight.judge.policy import Decision, decide, with_guest_policy, wit
 from vfio_preflight.judge.verdicts import ALWAYS, DEFAULT_POLICY, NEVER, STRICTER
 from vfio_preflight.pci.state import Bar, ConfigState, Missing, State
 from vfio_preflight.qemu.emulator.machines import EmulatorFacts, Property
+from vfio_preflight.qemu.emulator.types import TypeFacts
 from vfio_preflight.qemu.trial.endings import Result
 from vfio_preflight.qemu.trial.setting import Setting
 from vfio_preflight.qemu.twin.told import Told
@@ -178,6 +182,16 @@ def terabyte() -> ConfigState:
 
 def _atomics(source: int, destination: int) -> Facts:
     return _facts(make_state()._replace(atomics=destination), make_state()._replace(atomics=source))
+
+
+FROM_LATER = RecordedBuild("12.0.0", "", "pc-q35-9.0", "a", "", "", "typical2+zlib+base64", "")
+NVME = {**PROPERTIES, "nvme": {"use-intel-id": ("bool", False)}}
+
+
+def _drift(there: TypeFacts, source_properties: Properties = PROPERTIES) -> Example:
+    given = {"nvme": ("use-intel-id",)} if "nvme" in source_properties else {}
+    builds = make_builds(there, make_types(properties=source_properties), given)
+    return _judged(_facts()._replace(builds=builds))
 
 
 # --- examples that take more than facts ----------------------------------------------------------
@@ -394,6 +408,18 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     ),
     "mended-ahead": _mended_ahead,
     "emulator-unverified": lambda: _judged(_facts(emulator=make_emulator(version="12.0.0"))),
+    "drift": lambda: _drift(make_types(properties=changed("vfio-pci", x_no_mmap=True))),
+    "drift-refused": lambda: _drift(make_types(("pcie-root-port", "x-speed", "2_5"))),
+    "drift-undecided": lambda: _drift(make_types(("virtio-net-device", "host_uso", "off"))),
+    "drift-not-compared": lambda: _judged(
+        _facts()._replace(builds=builds_of(FROM_LATER, make_guest(), make_types()))
+    ),
+    "rom-size-differs": lambda: _drift(make_types(roms={"efi-virtio.rom": 300_000})),
+    "type-missing": lambda: _drift(
+        make_types(properties={n: p for n, p in PROPERTIES.items() if n != "pcie-root-port"})
+    ),
+    "type-deprecated": lambda: _drift(make_types(properties=NVME), source_properties=NVME),
+    "setting-missing": lambda: _drift(make_types(properties=changed("virtio-net-pci", mac=None))),
     "trial-agrees": lambda: _judged(_facts(), Result("pass")),
     "trial-refuses": lambda: _judged(_facts(), Result("fail", line=LINE)),
     "trial-differs": lambda: _judged(

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from .. import __version__
 from ..osutil.light import TYPE_CHECKING, NamedTuple
 from .arguments import add_format
-from .installation import interpreter, labels, proof, reload, removal, rules, versions
+from .installation import interpreter, labels, owner, proof, reload, removal, rules, versions
 from .installation.files import digest, is_as_shipped
 from .installation.manifest import Manifest, Ours, read_all
 from .installation.payload import (
@@ -34,6 +34,7 @@ from .installation.payload import (
     data_file,
     entries,
     package,
+    reinstall,
     version_name,
 )
 from .installation.transaction import Transaction, alone
@@ -111,6 +112,7 @@ def _is_this_host(root: str) -> bool:
 
 
 def _put_in_place(root: str) -> dict[str, Any]:
+    owner.refuse_install(root)
     ours = read_all(root)
     plan = _plan(root, ours)
     # Everything is checked before the first change.
@@ -158,7 +160,7 @@ def _plan(root: str, ours: Ours) -> Plan:
     digests.update({f"{LIBRARY}/{version}/{item.path}": digest(item.data) for item in files})
     shipped = versions.configuration_digest(root, CONFIGURATION, digest(configuration.data), ours)
     shipped_rules = {path: digest(item.data) for path, item in rules.shipped().items()}
-    manifest = Manifest(__version__, digests, shipped, shipped_rules)
+    manifest = Manifest(__version__, digests, shipped, shipped_rules, reinstall())
     return Plan(version, files, placed, configuration, manifest)
 
 

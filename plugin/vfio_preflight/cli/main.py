@@ -23,10 +23,10 @@ USAGE_ERROR = 2
 # One module each, or one for commands that belong together; in the order of the help.
 COMMANDS = (
     *("check", "twin", "host", "compare", "masks", "explain", "state", "record", "watch"),
-    *("catalogue", "history", "install"),
+    *("catalogue", "history", "metrics", "install", "doctor"),
 )
 # These commands must work, or say what is wrong, where nothing else does.
-ALONE = {"install": "install", "uninstall": "install"}
+ALONE = {"install": "install", "uninstall": "install", "doctor": "doctor"}
 
 
 class LacksError(PreflightError):

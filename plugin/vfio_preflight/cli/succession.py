@@ -22,6 +22,10 @@ from .connection import Connection, Domain, Library, connected
 if TYPE_CHECKING:
     from ..qemu.twin.told import Told
 
+WHY = (
+    "its QEMU was replaced since it started; saved and restored here, or moved to a host that was"
+    " upgraded alike"
+)
 # Milliseconds between two guests, in which other events have their turn.
 PAUSE = 500
 # Seconds for a half.
@@ -68,9 +72,7 @@ class Succession:
             return
         for finding in check_twin(told):
             if finding.verdict == FAIL:
-                self._tell(
-                    f"{domain.name()}: its QEMU was replaced since it started: {finding.text}"
-                )
+                self._tell(f"{domain.name()}: {WHY}: {finding.text}")
 
 
 def _replaced(libvirt: Library, connection: Connection) -> Iterator[str]:

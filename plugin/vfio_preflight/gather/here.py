@@ -48,12 +48,14 @@ def facts_here(
     root: str = "/",
     remedy: str = REMEDY_RECORD,
     image_problems: tuple[str, ...] = (),
+    builds: bool = True,
 ) -> Facts:
     """Facts for a move of ``guest`` to this host; ``deadline`` on the ``time.monotonic()`` clock.
 
     States given in ``source`` or ``destination``, by device key, take the place of those in the
     record and on this host. ``remedy`` is what to do if the source's are not known;
-    ``image_problems`` as in :class:`Facts`.
+    ``image_problems`` as in :class:`Facts`. ``builds`` is whether the two builds of QEMU are
+    compared, where the record has the source's.
     """
     record, problem = record_of(guest)
     if guest.metadata is None and remedy == REMEDY_RECORD:
@@ -70,7 +72,7 @@ def facts_here(
         sent = (source or {}).get(device.key) or recorded_state(entry, problem, remedy)
         sent = _with_atomics(sent, entry)
         devices.append(_device(device, entry, sent, (destination or {}).get(device.key), asked))
-    return Facts(
+    facts = Facts(
         guest,
         tuple(devices),
         ask_emulator(guest.emulator, settings, deadline),
@@ -83,6 +85,12 @@ def facts_here(
         rule_problems,
         twin=_twin(guest, record, settings),
     )
+    if record.build is None or not builds or isinstance(facts.emulator, Missing):
+        return facts
+    # Imported where a record has something to compare: the hook's start counts.
+    from .builds import builds_here
+
+    return facts._replace(builds=builds_here(record.build, guest, settings, deadline))
 
 
 def _twin(guest: Guest, record: Record, settings: Configuration) -> Told | None:

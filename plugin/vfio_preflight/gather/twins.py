@@ -26,6 +26,7 @@ from ..osutil.executable import Executable, ExecutableError, trusted_executable
 from ..osutil.regular import read_regular
 from ..osutil.replaced import replaced_executable
 from ..pci.state import ConfigState
+from ..qemu.model.quirks import is_intel_vga
 from ..qemu.twin import words
 from ..qemu.twin.devices import host_of, is_vfio
 from ..qemu.twin.envelope import Envelope
@@ -137,11 +138,16 @@ def _outcome(answer: Answer) -> str:
 
 
 def presented(guest: Guest, record: Record) -> dict[str, ConfigState]:
-    """What the guest's devices present by its record, by their names on the host."""
+    """What the guest's devices present by its record, by their names on the host.
+
+    Without mdevs of Intel graphics: QEMU asks them for an OpRegion, which is not made up.
+    """
+    states = record.states
     return {
-        device.host: record.states[device.key]
+        device.host: states[device.key]
         for device in guest.devices
-        if device.host and device.key in record.states
+        if device.host and device.key in states
+        if ":" in device.host or not is_intel_vga(states[device.key].config)
     }
 
 

@@ -32,15 +32,14 @@ from .checks.config_space import (
 )
 from .checks.device import check_device, invalid_properties
 from .checks.evidence import check_evidence, check_inferred, check_strength
-from .checks.guest import check_guest
 from .checks.machine import SKIP_VSC_CHECK, Effective, check_machine, skip_vsc_check
 from .checks.pasid import check_pasid
-from .checks.unjudged import check_unjudged
 from .context import Context, context_of
 from .facts import DeviceFacts, Facts
 from .findings import DESTINATION, DeviceReport, Finding, Prediction, Report
 from .undecided import settle
 from .verdicts import PASS, worst
+from .whole import check_whole
 
 SOURCE_CODES = {
     UNKNOWN: codes.SOURCE_UNKNOWN,
@@ -83,14 +82,6 @@ def _check_downtime(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]
     return check_downtime(context, facts)
 
 
-def _check_twin(facts: Facts) -> tuple[Finding, ...]:
-    if facts.twin is None:
-        return ()
-    from .checks.twin import check_twin
-
-    return check_twin(facts.twin)
-
-
 # What is checked of each device, whether its states are known or not: a new check goes in here.
 CHECKS: tuple[Callable[[Context, DeviceFacts], tuple[Finding, ...]], ...] = (
     _check_history,
@@ -113,12 +104,7 @@ def preflight(facts: Facts) -> Report:
         ._replace(rules=facts.rules, bandwidth=facts.bandwidth)
         for known in facts.devices
     ]
-    own = (
-        *check_unjudged(guest, facts.saved),
-        *check_guest(facts),
-        *check_blockers(facts, contexts),
-        *_check_twin(facts),
-    )
+    own = (*check_whole(facts), *check_blockers(facts, contexts))
     return Report(
         guest.name,
         guest.uuid,

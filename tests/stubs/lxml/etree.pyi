@@ -103,6 +103,7 @@ def tostring(
     element: _Element | _ElementTree,
     encoding: str = ...,
     *,
+    method: str = ...,
     xml_declaration: bool = ...,
     pretty_print: bool = ...,
 ) -> bytes: ...

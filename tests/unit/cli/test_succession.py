@@ -11,7 +11,7 @@ import pytest
 
 from vfio_preflight.cli import succession
 from vfio_preflight.cli.connection import LibvirtError
-from vfio_preflight.cli.succession import PAUSE, Succession
+from vfio_preflight.cli.succession import PAUSE, WHY, Succession
 from vfio_preflight.configuration import Configuration
 from vfio_preflight.host import processes
 from vfio_preflight.qemu.twin.told import ACCEPTED, NOT_RUN, REFUSED, Told
@@ -79,8 +79,8 @@ def test_those_whose_file_is_gone_one_by_one(monkeypatch: pytest.MonkeyPatch) ->
     assert here.tried == ["a", "b", "c"]
     assert here.timers == [(7, PAUSE), (7, PAUSE), (7, PAUSE), (7, -1)]
     assert here.told == [
-        "b: its QEMU was replaced since it started: QEMU 2 refuses the guest's twin that QEMU 1"
-        ' saved: "the line"'
+        f"b: {WHY}: the destination's QEMU refuses the guest's twin: \"the line\"; QEMU 2, of what"
+        " QEMU 1 saved"
     ]
 
 

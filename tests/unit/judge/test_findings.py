@@ -20,7 +20,7 @@ def test_every_code_has_a_constant_of_its_name() -> None:
     }
 
 
-TABLES = {"codes.py", "codes_twin.py"}
+TABLES = {"codes.py", "codes_drift.py", "codes_twin.py"}
 
 
 def test_every_code_is_used() -> None:

@@ -12,17 +12,19 @@ import os
 from collections.abc import Iterator, Mapping
 
 from ...osutil.light import NamedTuple
+from . import owner
 from .payload import CURRENT, LIBRARY, MANIFEST_NAME, InstallError
 
 
 class Manifest(NamedTuple):
     """An installation's files: digests by path; of the configuration and the vendors' rules, which
-    the operator may change, as shipped."""
+    the operator may change, as shipped; and the shell command that makes it once more."""
 
     version: str
     files: dict[str, str]
     configuration: str
     rules: dict[str, str]
+    reinstall: str = ""
 
     def to_json(self) -> bytes:
         return json.dumps(self._asdict(), indent=1).encode()
@@ -56,7 +58,7 @@ class Ours(NamedTuple):
 
 
 def read_all(root: str) -> Ours:
-    """Every manifest on this host. Raises InstallError if one cannot be read."""
+    """Every manifest that ``install`` wrote. Raises InstallError if one cannot be read."""
     library = os.path.join(root, LIBRARY)
     names = sorted(os.listdir(library)) if os.path.isdir(library) else []
     # Before versions had directories of their own, it lay in the library itself. The link is one of
@@ -69,7 +71,8 @@ def read_all(root: str) -> Ours:
 def _found(root: str, places: list[str]) -> Iterator[tuple[str, Manifest]]:
     for place in places:
         path = os.path.join(root, place, MANIFEST_NAME)
-        if os.path.exists(path):
+        # What a package put there is not ours to remove.
+        if os.path.exists(path) and not owner.of(path):
             yield place, _read(path)
 
 
@@ -80,7 +83,8 @@ def _read(path: str) -> Manifest:
         # The first versions had no rules in their manifests.
         files, shipped = value["files"], value.get("rules", {})
         version, configuration = value.get("version", ""), value.get("configuration", "")
-        return Manifest(str(version), _texts(files), str(configuration), _texts(shipped))
+        again = str(value.get("reinstall", ""))
+        return Manifest(str(version), _texts(files), str(configuration), _texts(shipped), again)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InstallError(
             f"{path}: cannot be read: {error}; move it away to start anew"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 
@@ -36,6 +37,8 @@ RULES = "etc/vfio-preflight/vendor-rules.d"
 RULE_FILES = ("hisilicon.ini", "intel.ini", "mellanox.ini", "nvidia.ini")
 CACHE = "var/cache/vfio-preflight"
 STATES = "var/lib/vfio-preflight/states"
+# What is left there goes on being shown.
+METRICS = "var/lib/prometheus/node-exporter/vfio-preflight.prom"
 DIRECTORIES = ((CACHE, 0o700), (STATES, 0o755))
 
 # In a version's directory.
@@ -55,8 +58,8 @@ IMPORTED = re.compile(rb"/usr/lib/vfio-preflight(?![\w.-])")
 
 # What libvirt runs. It never changes, so that the link "current" alone decides what runs.
 ENTRY = """#!/bin/sh
-# libvirt qemu hook of vfio-preflight, put here by "vfio-preflight install". What it does lies in
-# the version that is in force.
+# libvirt qemu hook of vfio-preflight, put here by its package, or else by "vfio-preflight install".
+# What it does lies in the version that is in force.
 hook=/usr/lib/vfio-preflight/current/hook
 # "command": an error of "." ends no shell.
 [ ! -r "$hook" ] || command . "$hook"
@@ -73,16 +76,8 @@ migrate/begin | restore/begin)
 esac
 exit 0
 """
-# -I: neither the working directory nor PYTHONPATH may decide what root imports. The link is
-# followed once: a process imports from one version, whatever is installed while it runs.
+# -I: neither the working directory nor PYTHONPATH may decide what root imports.
 LAUNCHER = """#!/usr/bin/python3 -I
-import os
-import sys
-
-sys.path.insert(0, os.path.realpath("/usr/lib/vfio-preflight/current"))
-from vfio_preflight.__main__ import main
-
-sys.exit(main())
 """
 
 
@@ -102,9 +97,23 @@ def entries() -> tuple[Payload, ...]:
     """What is run by others and lies among their files, the hook first. Raises InstallError."""
     return (
         Payload(HOOK, ENTRY.encode(), 0o755),
-        Payload(COMMAND, LAUNCHER.encode(), 0o755),
+        Payload(COMMAND, launcher(), 0o755),
         Payload(UNIT, data_file(f"etc/{os.path.basename(UNIT)}")),
     )
+
+
+def launcher() -> bytes:
+    """The command. Raises OSError."""
+    with open(
+        os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py"), "rb"
+    ) as file:
+        return LAUNCHER.encode() + file.read()
+
+
+def reinstall() -> str:
+    """The shell command that makes this installation once more, from where this one is made."""
+    origin = shlex.quote(os.path.dirname(PACKAGE))
+    return f"env PYTHONPATH={origin} /usr/bin/python3 -B -m vfio_preflight install"
 
 
 def version_name() -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import time
 from collections.abc import Iterator
 
@@ -18,6 +19,12 @@ from ...osutil.light import NamedTuple
 from .payload import HOOKS
 
 DAEMONS = (b"libvirtd", b"virtqemud")
+# Who a package's script asks to reload a service: the first of these that is there. Debian's asks
+# the operator's policy-rc.d beforehand.
+SYSTEMD = "/run/systemd/system"
+SYSTEMCTL = "/usr/bin/systemctl"
+INVOKERS = ("/usr/bin/deb-systemd-invoke", SYSTEMCTL)
+SECONDS = 60
 # Of the fields of /proc/PID/stat behind the command's name.
 START_TIME = 19
 # Seconds by which a clock and the kernel's ticks may disagree.
@@ -39,6 +46,16 @@ class Hook(NamedTuple):
 
     path: str
     since: float
+
+
+class Daemon(NamedTuple):
+    """A daemon of this host that calls qemu hooks; ``started`` is Unix time, ``instance`` names the
+    process among all since the boot."""
+
+    name: str
+    pid: int
+    started: float
+    instance: str
 
 
 def hooks(root: str) -> list[Hook]:
@@ -64,7 +81,7 @@ def advice(root: str, found: list[Hook], staged: bool) -> Advice:
 
     ``staged``: below ``root`` no daemon runs, so that its files alone say something.
     """
-    started = [] if staged else list(_started(root))
+    started = [] if staged else [daemon.started for daemon in daemons(root)]
     if not staged and not started:
         return Advice(NOT_NEEDED, "no libvirt daemon is running: it finds the hook when it starts")
     if not found:
@@ -84,10 +101,65 @@ def advice(root: str, found: list[Hook], staged: bool) -> Advice:
     )
 
 
-def _started(root: str) -> Iterator[float]:
-    """When each of this host's daemons that call qemu hooks started (Unix time)."""
-    proc = os.path.join(root, "proc")
-    etc = os.path.join(root, "etc")
+def carry_out(needed: Advice) -> str:
+    """Have systemd reload libvirt where that is needed; what became of it, for the operator.
+
+    For a package's scripts: on hundreds of hosts nobody reads that a command is still to be run.
+    """
+    if needed.reload == NOT_NEEDED:
+        return needed.text
+    units = [unit for unit in map(_unit, DAEMONS) if _is_active(unit)]
+    invoker = next((path for path in INVOKERS if os.access(path, os.X_OK)), "")
+    # Something that is printed is why nothing was done.
+    if not units or any(_run(invoker, "reload", unit) for unit in units):
+        return needed.text
+    return f"reloaded {' and '.join(units)}: libvirt looks for hooks then, and has found this one"
+
+
+def _unit(daemon: bytes) -> str:
+    return f"{daemon.decode()}.service"
+
+
+def _is_active(unit: str) -> bool:
+    return os.path.isdir(SYSTEMD) and not _run(SYSTEMCTL, "is-active", "--quiet", unit)
+
+
+def _run(*command: str) -> str:
+    """Run a command; what it printed, or its status if that is not zero."""
+    try:
+        done = subprocess.run(  # noqa: S603 - constant words
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    printed = done.stdout.decode("utf-8", "replace").strip()
+    return printed or (f"exit status {done.returncode}" if done.returncode else "")
+
+
+def daemons(root: str) -> Iterator[Daemon]:
+    """Each of this host's daemons that call qemu hooks."""
+    for pid, name, ticks in processes(root):
+        if name in DAEMONS:
+            yield Daemon(name.decode("ascii"), pid, begun(ticks), f"{pid}-{ticks}")
+
+
+def begun(ticks: int) -> float:
+    """Unix time of what began so many of the kernel's ticks after the boot."""
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - age
+
+
+def processes(root: str) -> Iterator[tuple[int, bytes, int]]:
+    """PID, name and start (ticks after the boot) of each process of root's on this host.
+
+    A user's own daemon runs no system hooks; a container's runs its own.
+    """
+    proc, etc = os.path.join(root, "proc"), os.path.join(root, "etc")
     for pid in os.listdir(proc) if os.path.isdir(proc) else ():
         if not pid.isdecimal():
             continue
@@ -95,14 +167,10 @@ def _started(root: str) -> Iterator[float]:
         try:
             with open(os.path.join(home, "stat"), "rb") as file:
                 name, _, fields = file.read().partition(b" (")[2].rpartition(b") ")
-            # A user's own daemon runs no system hooks; a container's runs its own.
-            if name not in DAEMONS or os.stat(home).st_uid != 0:
-                continue
-            if not os.path.samefile(os.path.join(home, "root/etc"), etc):
+            if os.stat(home).st_uid != 0 or not os.path.samefile(f"{home}/root/etc", etc):
                 continue
             ticks = int(fields.split()[START_TIME])
         # It may have ended meanwhile.
         except (OSError, ValueError, IndexError):
             continue
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-        yield time.time() - age
+        yield int(pid), name, ticks

@@ -19,13 +19,9 @@ from ...qemu.twin.told import (
     Told,
 )
 from .. import codes
+from ..code import Code
 from ..findings import Finding
 
-_ENDS = {
-    REFUSED: "refuses",
-    CRASHED: "crashes on",
-    HUNG: "does not come to an end with",
-}
 REMEDY_REFUSED = (
     "make what QEMU names alike on both hosts (QEMU's build, option ROMs, firmware, what a wrapper"
     " or <qemu:commandline> sets), or choose another destination; or restart the guest there"
@@ -44,39 +40,46 @@ REMEDY_LOST = "do not migrate the guest, nor save it: move it by a shutdown and 
 _LISTED = 3
 
 
+_THERE, _HERE = "the destination's QEMU", "the source's QEMU"
+# By outcome: the code, what is said first, and what to do.
+_SAID: dict[str, tuple[Code, str, str]] = {
+    ACCEPTED: (codes.TWIN_ACCEPTED, f"{_THERE} loads the guest's twin", ""),
+    REFUSED: (codes.TWIN_REFUSED, f"{_THERE} refuses the guest's twin", REMEDY_REFUSED),
+    CRASHED: (codes.TWIN_REFUSED, f"{_THERE} crashes on the guest's twin", REMEDY_REFUSED),
+    HUNG: (
+        codes.TWIN_REFUSED,
+        f"{_THERE} does not come to an end with the guest's twin",
+        REMEDY_REFUSED,
+    ),
+    UNMADE: (codes.TWIN_UNDECIDED, f"{_THERE} does not make the guest's twin", REMEDY_UNMADE),
+    OUTDATED: (codes.TWIN_UNDECIDED, f"{_THERE} refuses the guest's twin", REMEDY_OUTDATED),
+    BLOCKED: (codes.TWIN_BLOCKED, f"{_HERE} refuses to send the guest's twin", REMEDY_BLOCKED),
+    LOST: (
+        codes.TWIN_BLOCKED,
+        f"{_HERE} crashes as it sends the guest's twin, and would end with the guest",
+        REMEDY_LOST,
+    ),
+}
+_BUT = {
+    UNMADE: "; of the arguments that the source's libvirt gave, where its own may give others",
+    OUTDATED: "; but on the source a file changed since the guest started",
+}
+
+
 def check_twin(twin: Told) -> tuple[Finding, ...]:
     """The finding on what is known of the guest's twin; none where it was not tried."""
-    when = f" (tried at {twin.time})" if twin.time else ""
-    sent = f"the guest's twin that {twin.source} saved{when}"
-    if twin.outcome == ACCEPTED:
-        text = f"{twin.destination} loads {sent}{_without(twin)}"
-        return (Finding(codes.TWIN_ACCEPTED, text),)
-    if twin.outcome == BLOCKED:
-        text = f'{twin.source} refuses to send the guest\'s twin{when}: "{twin.line}"'
-        return (Finding(codes.TWIN_BLOCKED, text, REMEDY_BLOCKED),)
-    if twin.outcome == LOST:
-        text = (
-            f"{twin.source} crashes as it sends the guest's twin{when}, and would end with the"
-            f' guest: "{twin.line}"'
-        )
-        return (Finding(codes.TWIN_BLOCKED, text, REMEDY_LOST),)
-    if twin.outcome == UNMADE:
-        text = (
-            f"{twin.destination} does not make the guest's twin{when} of the arguments that the"
-            f' source\'s libvirt gave, where its own may give others: "{twin.line}"'
-        )
-        return (Finding(codes.TWIN_UNDECIDED, text, REMEDY_UNMADE),)
-    if twin.outcome == OUTDATED:
-        text = (
-            f'{twin.destination} refuses {sent}: "{twin.line}"; but on the source a file changed'
-            " since the guest started"
-        )
-        return (Finding(codes.TWIN_UNDECIDED, text, REMEDY_OUTDATED),)
-    if twin.outcome not in _ENDS:
+    if twin.outcome not in _SAID:
         return ()
+    code, said, remedy = _SAID[twin.outcome]
+    # QEMU's line first: of a long text a refusal's first line has the beginning.
+    line = f': "{twin.line}"' if twin.line else ""
     where = f" (of {twin.device})" if twin.device else ""
-    text = f'{twin.destination} {_ENDS[twin.outcome]} {sent}: "{twin.line}"{where}'
-    return (Finding(codes.TWIN_REFUSED, text, REMEDY_REFUSED),)
+    by = f"; {twin.destination}, of what {twin.source} saved" if twin.destination else ""
+    by = by or f"; {twin.source}"
+    when = f", tried at {twin.time}" if twin.time else ""
+    but = _BUT.get(twin.outcome, "")
+    without = _without(twin) if twin.outcome == ACCEPTED else ""
+    return (Finding(code, f"{said}{line}{where}{but}{by}{when}{without}", remedy),)
 
 
 def told_more(twin: Told) -> tuple[Finding, ...]:

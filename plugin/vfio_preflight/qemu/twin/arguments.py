@@ -191,7 +191,7 @@ class _Transformation:
                 return devices.as_vfio(options, sysfsdev)
             why = "what it presents is not known here, or nothing is there to make it up"
         else:
-            why = devices.reason(driver)
+            why = devices.reason(options)
         if why:
             self._leave(f"{called}: {why}")
             return None

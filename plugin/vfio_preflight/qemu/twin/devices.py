@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from ...osutil.light import TYPE_CHECKING
 from ..model.properties import UNTRIED as UNTRIED
+from .words import is_set
 
 if TYPE_CHECKING:
     from typing import Any
@@ -36,8 +37,12 @@ DROPPED = ("vhostfd", "vhostfds", "iommufd", "vhost", "vhostforce")
 _VFIO_PCI = "vfio-pci"
 
 
-def reason(driver: str) -> str:
-    """Why a type of device is left out; empty for one that is not."""
+def reason(options: Mapping[str, Any]) -> str:
+    """Why a device is left out; empty for one that is not."""
+    driver = str(options.get("driver", ""))
+    # Of a virtio-gpu, which then takes /dev/udmabuf.
+    if is_set(options.get("blob")):
+        return "it shares memory with the host's display"
     return next((why for name, why in LEFT_OUT if re.fullmatch(name, driver)), "")
 
 

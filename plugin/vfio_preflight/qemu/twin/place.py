@@ -48,9 +48,10 @@ class Place(NamedTuple):
     def add_devices(self) -> None:
         """Make the VFIO devices up."""
         os.mkdir(os.path.join(self.directory, _SIDE), 0o755)
-        for number, state in enumerate(self.presented.values()):
+        for number, (host, state) in enumerate(self.presented.items()):
             home = os.path.join(self.directory, _SIDE)
-            shim.describe(home, _address(number), state, number + 1)
+            # A PCI address has colons, an mdev's UUID has none.
+            shim.describe(home, _address(number), state, number + 1, mdev=":" not in host)
 
     def _sysfsdev(self, number: int) -> str:
         return os.path.join(self.directory, _SIDE, _address(number))

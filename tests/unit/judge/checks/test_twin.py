@@ -12,6 +12,7 @@ from vfio_preflight.qemu.twin.told import (
     BLOCKED,
     CRASHED,
     HUNG,
+    LOST,
     NOT_RUN,
     OUTCOMES,
     OUTDATED,
@@ -20,61 +21,76 @@ from vfio_preflight.qemu.twin.told import (
     Told,
 )
 
-TOLD = Told(ACCEPTED, "the line", "", "QEMU 1", "QEMU 2")
+TOLD = Told(ACCEPTED, "", "", "QEMU 1", "QEMU 2")
+
+
+BY = "; QEMU 2, of what QEMU 1 saved"
 
 
 @pytest.mark.parametrize(
-    ("told", "code", "verdict", "text"),
+    ("outcome", "code", "text"),
     [
-        (TOLD, "twin-accepted", "pass", "QEMU 2 loads the guest's twin that QEMU 1 saved"),
+        (ACCEPTED, "twin-accepted", f"the destination's QEMU loads the guest's twin{BY}"),
         (
-            TOLD._replace(outcome=REFUSED, device="a/b", time="T"),
+            REFUSED,
             "twin-refused",
-            "fail",
-            'QEMU 2 refuses the guest\'s twin that QEMU 1 saved (tried at T): "the line" (of a/b)',
+            f"the destination's QEMU refuses the guest's twin: \"the line\"{BY}",
         ),
         (
-            TOLD._replace(outcome=CRASHED),
+            CRASHED,
             "twin-refused",
-            "fail",
-            'QEMU 2 crashes on the guest\'s twin that QEMU 1 saved: "the line"',
+            f"the destination's QEMU crashes on the guest's twin: \"the line\"{BY}",
         ),
         (
-            TOLD._replace(outcome=HUNG),
+            HUNG,
             "twin-refused",
-            "fail",
-            'QEMU 2 does not come to an end with the guest\'s twin that QEMU 1 saved: "the line"',
+            "the destination's QEMU does not come to an end with the guest's twin:"
+            f' "the line"{BY}',
         ),
         (
-            TOLD._replace(outcome=UNMADE),
+            UNMADE,
             "twin-undecided",
-            "unknown",
-            "QEMU 2 does not make the guest's twin of the arguments that the source's libvirt gave,"
-            ' where its own may give others: "the line"',
+            "the destination's QEMU does not make the guest's twin: \"the line\"; of the arguments"
+            f" that the source's libvirt gave, where its own may give others{BY}",
         ),
         (
-            TOLD._replace(outcome=OUTDATED),
+            OUTDATED,
             "twin-undecided",
-            "unknown",
-            "QEMU 2 refuses the guest's twin that QEMU 1 saved:"
-            ' "the line"; but on the source a file changed since the guest started',
+            "the destination's QEMU refuses the guest's twin: \"the line\"; but on the source a"
+            f" file changed since the guest started{BY}",
         ),
         (
-            TOLD._replace(outcome=BLOCKED),
+            BLOCKED,
             "twin-blocked",
-            "fail",
-            'QEMU 1 refuses to send the guest\'s twin: "the line"',
+            "the source's QEMU refuses to send the guest's twin: \"the line\"; QEMU 1",
+        ),
+        (
+            LOST,
+            "twin-blocked",
+            "the source's QEMU crashes as it sends the guest's twin, and would end with the guest:"
+            ' "the line"; QEMU 1',
         ),
     ],
 )
-def test_finding(told: Told, code: str, verdict: str, text: str) -> None:
+def test_finding(outcome: str, code: str, text: str) -> None:
+    told = Told(outcome, "" if outcome == ACCEPTED else "the line", "", "QEMU 1")
+    if code != "twin-blocked":
+        told = told._replace(destination="QEMU 2")
     (finding,) = check_twin(told)
-    assert (finding.code, finding.verdict, finding.text) == (code, verdict, text)
-    assert bool(finding.remedy) is (verdict != "pass")
+    assert (finding.code, finding.text) == (code, text)
+    assert bool(finding.remedy) is (outcome != ACCEPTED)
+
+
+def test_when_and_of_which_device() -> None:
+    told = Told(REFUSED, "the line", "0000:00:02.0/x", "QEMU 1", "QEMU 2", (), "T")
+    (finding,) = check_twin(told)
+    assert finding.text.endswith(
+        '"the line" (of 0000:00:02.0/x); QEMU 2, of what QEMU 1 saved, tried at T'
+    )
 
 
 def test_what_was_not_run_is_told_to_who_asked_alone() -> None:
-    told = TOLD._replace(outcome=NOT_RUN)
+    told = TOLD._replace(outcome=NOT_RUN, line="the line")
     assert check_twin(told) == ()
     (finding,) = told_more(told)
     assert (finding.code, finding.verdict) == ("twin-not-run", "pass")

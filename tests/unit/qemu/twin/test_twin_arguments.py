@@ -123,6 +123,7 @@ def test_object_that_no_device_needs(value: str) -> None:
         ("usb-mtp,rootdir=/home,id=m", "file of the host's"),
         ("loader,file=/x,id=l", "file of the host's"),
         ("virtio-vga-gl,id=v", "OpenGL"),
+        ("virtio-vga,id=v,blob=on", "the host's display"),
         ("vfio-ap,sysfsdev=/x,id=a", "device of the host's"),
         ("vfio-pci,host=0000:07:00.0,id=h", "what it presents is not known"),
     ],

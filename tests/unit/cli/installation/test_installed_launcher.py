@@ -1,0 +1,151 @@
+"""The file that starts the command, where what it starts is broken."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from unit.cli.installed import COMMAND, CURRENT, LIBRARY
+from vfio_preflight.cli.installation import launcher, payload
+
+
+def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The installed command, as if ``root`` were the host's."""
+    program = (
+        "import runpy, sys\n"
+        f"module = runpy.run_path({str(root / COMMAND)!r}, run_name='launcher')\n"
+        f"sys.exit(module['start'](sys.argv[1:], {str(root)!r}))"
+    )
+    command = [sys.executable, "-I", "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def module(root: Path, name: str) -> Path:
+    return (root / CURRENT).resolve() / "vfio_preflight" / name
+
+
+def problems(root: Path) -> list[str]:
+    place, manifest = launcher.in_force(str(root))
+    found = [*launcher.damaged(str(root), manifest), *launcher.stray(str(root), place, manifest)]
+    return [path.removeprefix(f"{root}/{LIBRARY}/") for path in found]
+
+
+def test_whole_installation(root: Path) -> None:
+    assert problems(root) == []
+    done = run(root, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "vfio-preflight 0.1.0\n", "")
+
+
+def test_usage_error_is_the_commands_own(root: Path) -> None:
+    done = run(root, "nonsense")
+    assert done.returncode == 2 and "invalid choice" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["errors.py", "cli/main.py", "cli/doctor.py", "__main__.py"])
+@pytest.mark.parametrize("damage", ["gone", "cut short", "other", "link", "not text"])
+def test_broken_module_is_named(name: str, damage: str, root: Path) -> None:
+    path = module(root, name)
+    text = path.read_bytes()
+    path.unlink()
+    if damage == "link":
+        path.symlink_to("/dev/null")
+    elif damage != "gone":
+        contents = {"cut short": text[:40], "other": b"def broken(:", "not text": b"\xff\0"}
+        path.write_bytes(contents[damage])
+    assert problems(root) == [f"{(root / CURRENT).readlink()}/vfio_preflight/{name}"]
+    done = run(root, "doctor")
+    assert (done.returncode, done.stderr) == (1, "")
+    first, second = done.stdout.splitlines()[:2]
+    assert first.startswith("problem   ") and first.endswith("[package-broken]")
+    assert name in first and second.startswith("  to mend: ")
+    value = json.loads(run(root, "doctor", "--format", "json").stdout)
+    assert [each["code"] for each in value["problems"]] == ["package-broken"]
+    # The others say so in one line, if they need it.
+    if name != "cli/doctor.py":
+        done = run(root, "history")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1) and name in done.stderr
+
+
+def test_what_is_not_installed_is_named(root: Path) -> None:
+    module(root, "errors").mkdir()
+    module(root, "errors/__init__.py").touch()
+    module(root, "pci/evil.py").touch()
+    module(root, "pci/__pycache__").mkdir(exist_ok=True)
+    current = (root / CURRENT).readlink()
+    assert problems(root) == [
+        f"{current}/vfio_preflight/{name}" for name in ("errors", "pci/evil.py")
+    ]
+
+
+def test_manifest_is_lost(root: Path) -> None:
+    (root / CURRENT / "manifest.json").unlink()
+    assert problems(root) == ["current/manifest.json"]
+
+
+@pytest.mark.parametrize("damage", ["nowhere", "gone", "empty"])
+def test_version_in_force_is_lost(damage: str, root: Path) -> None:
+    link = root / CURRENT
+    if damage in ("nowhere", "gone"):
+        link.unlink()
+    if damage == "nowhere":
+        link.symlink_to("0.0.0-00000000")
+    if damage == "empty":
+        (link.parent / "empty").mkdir()
+        link.unlink()
+        link.symlink_to("empty")
+    done = run(root, "doctor")
+    assert done.returncode == 1 and "is broken" in done.stdout, done.stdout
+    assert "/current" in done.stdout
+
+
+def test_package_says_how_it_is_installed_again(root: Path) -> None:
+    (manifest,) = (root / CURRENT).resolve().glob("manifest.json")
+    value = {**json.loads(manifest.read_text()), "reinstall": "apt install --reinstall it"}
+    manifest.write_text(json.dumps(value))
+    module(root, "errors.py").write_text("(")
+    assert run(root, "history").stderr.endswith("/errors.py && apt install --reinstall it\n")
+
+
+def test_failure_of_a_whole_package_is_one_line(root: Path) -> None:
+    """A fault of this program's is no damage; what there is to be said of it is said."""
+    path = module(root, "cli/history.py")
+    path.write_text(
+        path.read_text().replace(
+            "def _directory() -> str:\n", "def _directory() -> str:\n    1 / 0\n"
+        )
+    )
+    (manifest,) = (root / CURRENT).resolve().glob("manifest.json")
+    value = json.loads(manifest.read_text())
+    from vfio_preflight.cli.installation.files import digest
+
+    value["files"][str(path.relative_to(root))] = digest(path.read_bytes())
+    manifest.write_text(json.dumps(value))
+    done = run(root, "history")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "vfio-preflight: the command failed (ZeroDivisionError: division by zero)"
+        "; to mend: vfio-preflight doctor\n",
+    )
+
+
+def test_where_it_was_installed_from_is_in_the_manifest(root: Path) -> None:
+    manifest = json.loads((root / CURRENT / "manifest.json").read_text())
+    assert manifest["reinstall"] == payload.reinstall()
+    assert "-m vfio_preflight install" in payload.reinstall()
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "a b", "it's", "$(id)", "a\nb", "\x1b[31m", "-n", "ü", "a;b", "\udcff", "*"]
+)
+def test_any_name_is_a_word_for_the_shell(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text("")
+    word = launcher.quoted(str(path))
+    assert word.isprintable() and word.isascii()
+    script = f'printf %s "x$(printf %s {word})"'
+    said = subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=True).stdout
+    assert said == b"x" + str(path).encode("utf-8", "surrogateescape")
