@@ -3,20 +3,23 @@
 # make test-newest  the same with the newest tools, to see what an upgrade would break; make lock: renews the pins
 # make conformance N=5000  model and real QEMU judge that many pairs, on two releases and between them; ARCH=aarch64: Arm
 # make doctor-test  every fault of docs/DOCTOR.md in each of its forms, planted and mended
+# make devices every emulated device, migrated between two releases of QEMU; renews docs/DEVICES.md
+# make guests  guests of the sorts people run, between hosts of two releases of libvirt, started on either
 # make vm-test the scenarios of a real VFIO host in a virtual machine, with every kernel, STARTS=200 cold starts among
 #              them; make vm KERNEL=newest: a shell
 # make bench   what the hook costs, as ratios within one run, and the model's rates; bench-images: reading save images
 # make findings  renews docs/FINDINGS.md and docs/DOCTOR.md, every finding and fault as it is printed
+# make deb, make rpm  the package of this distribution, in build/; package-test: both, in clean Debian 12 and 13
 # make install the hook and the command on this host (DESTDIR to stage)
 
 VENV = .venv
 PYTHON = $(VENV)/bin/python
-CODE = plugin tests
+CODE = plugin tests hooks etc packages
 ARCH = x86_64
 
 .PHONY: setup demo test test-newest lock lint unit conformance conformance-tests system vm vm-release vm-test
 .PHONY: doctor-test
-.PHONY: bench bench-images findings install clean
+.PHONY: bench bench-images devices guests findings deb rpm packages package-test install clean
 
 setup:
 	@tests/setup-debian $(VENV)
@@ -24,7 +27,7 @@ setup:
 demo: setup
 	@$(PYTHON) -I tests/demo.py
 
-test: lint unit conformance-tests system vm-release
+test: lint unit conformance-tests system packages vm-release
 
 test-newest:
 	$(MAKE) test VENV=.venv-newest
@@ -49,18 +52,31 @@ conformance: setup
 	PYTHONPATH=plugin:tests $(PYTHON) -W ignore -m conformance --n $(or $(N),1000) --masks \
 		--emulator /usr/bin/qemu-system-$(ARCH) --emulator "$$(tests/other-qemu newest $(ARCH))"
 
+# Of ARCH=aarch64 the page stays as it is: it is the PC's.
+devices: setup
+	PYTHONPATH=plugin:tests $(PYTHON) -W ignore -m conformance.devices --arch $(ARCH) \
+		--emulator /usr/bin/qemu-system-$(ARCH) --emulator "$$(tests/other-qemu newest $(ARCH))" \
+		$(if $(filter x86_64,$(ARCH)),--page docs/DEVICES.md)
+	DRIVEN=all $(PYTHON) -m pytest tests/conformance/test_driven.py
+
+guests: setup
+	GUESTS=all $(PYTHON) -m pytest tests/system/test_guests.py
+
 system: setup
 	$(PYTHON) -m pytest tests/system
 
 doctor-test: setup
 	DOCTOR_EVERY=1 $(PYTHON) -m pytest tests/system/test_doctor.py
 
+packages: setup
+	$(PYTHON) -m pytest tests/packages
+
 # A real VFIO host in a virtual machine, with the release's kernel or with all of them.
 vm-release: setup
-	$(PYTHON) -m pytest tests/vm -k "gates or evidence or atomic"
+	$(PYTHON) -m pytest tests/vm -k "gates or apparmor or evidence or atomic"
 
 vm-test: setup
-	VM_KERNELS="release backports newest" VM_STARTS=$(or $(STARTS),200) $(PYTHON) -m pytest tests/vm
+	VM_KERNELS="release backports newest" VM_STARTS=$(or $(STARTS),200) VM_APPARMOR=full $(PYTHON) -m pytest tests/vm
 
 bench: setup
 	@$(PYTHON) tests/bench.py
@@ -81,6 +97,16 @@ findings: setup
 	mv docs/FINDINGS.md.new docs/FINDINGS.md
 	PYTHONPATH=plugin:tests $(PYTHON) -m unit.doctor_page >docs/DOCTOR.md.new
 	mv docs/DOCTOR.md.new docs/DOCTOR.md
+
+deb:
+	packages/build-deb
+
+rpm:
+	packages/build-rpm
+
+# Everything that tests/packages tries, in roots that debootstrap makes of the machine's own archive.
+package-test: setup
+	tests/packages/in-clean-roots $(or $(RELEASES),bookworm trixie)
 
 install:
 	PYTHONPATH=plugin /usr/bin/python3 -m vfio_preflight install --root "$(or $(DESTDIR),/)"

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vfio_preflight.guest.build import RecordedBuild
     from vfio_preflight.pci.state import ConfigState
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -50,6 +51,18 @@ work = lambda: {"x": "ff" * 4096}
 apart(work, time.monotonic() + 60, PreflightError) if sys.argv[1:] else work()
 """
 
+# A guest as many run one, and its twin in two processes of this host's emulator.
+RUNNING = "twin"
+TWIN = f"vfio-preflight twin save {RUNNING} | vfio-preflight twin load -"
+OF_TWIN = (
+    "<controller type='scsi' model='virtio-scsi'/>",
+    "<controller type='virtio-serial'/>",
+    "<interface type='user'><model type='virtio'/></interface>",
+    "<interface type='user'><model type='e1000e'/></interface>",
+    "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>",
+    "<video><model type='virtio'/></video>",
+)
+
 QUIET = "[hook]\nlog = none\ntrial = never\n"
 TRIED = "[hook]\nlog = none\ntrial = always\n"
 CONFIGURATION = Path("/etc/vfio-preflight.conf")
@@ -67,11 +80,14 @@ COMMANDS: tuple[tuple[str, list[str], str, bool], ...] = (
     ("hook, 0 devices", [HOOK, "g", "migrate", "begin", "-"], "0", False),
     ("hook, 1 device", [HOOK, "g", "migrate", "begin", "-"], "1", False),
     ("hook, 8 devices", [HOOK, "g", "migrate", "begin", "-"], "8", False),
+    ("hook, 1 device, builds compared", [HOOK, "g", "migrate", "begin", "-"], "built", False),
     ("hook, 1 device, emulator not cached", [HOOK, "g", "migrate", "begin", "-"], "1", True),
     ("hook, 8 devices, emulator not cached", [HOOK, "g", "migrate", "begin", "-"], "8", True),
     ("hook, 1 device, with a trial", [HOOK, "g", "migrate", "begin", "-"], "1", False),
     ("a reader in a process of its own", [*PYTHON, APART, "apart"], "", False),
     ("a reader in the hook's process", [*PYTHON, APART], "", False),
+    ("a check of XML with 1 device", ["vfio-preflight", "check", "/dev/stdin"], "1", False),
+    ("a guest's twin, saved and loaded", ["/bin/sh", "-c", TWIN], "", False),
     (
         "one emulator start",
         [QEMU, "-machine", "none", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio"],
@@ -88,6 +104,7 @@ RATIOS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("hook, 0 devices", ("python3 -I -S -c pass",)),
     ("hook, 1 device", ("python3 -c 'import lxml.etree'",)),
     ("hook, 8 devices", ("python3 -c 'import lxml.etree'",)),
+    ("hook, 1 device, builds compared", ("hook, 1 device",)),
     (
         "hook, 1 device, emulator not cached",
         ("hook, 1 device", "one emulator start"),
@@ -98,11 +115,38 @@ RATIOS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("hook, 1 device, with a trial", ("hook, 1 device",)),
     ("a reader in a process of its own", ("a reader in the hook's process",)),
+    ("a guest's twin, saved and loaded", ("a check of XML with 1 device",)),
 )
 
 
-def guest(devices: int, config: bytes) -> bytes:
-    """Domain XML as the destination gets it, with a record of ``devices`` vGPUs."""
+# A guest of the usual sort, beside its vGPU.
+TYPES = (
+    *("pcie-root-port", "virtio-net-pci", "virtio-blk-pci", "virtio-scsi-pci", "scsi-cd"),
+    *("virtio-serial-pci", "qemu-xhci", "usb-tablet", "virtio-balloon-pci", "virtio-rng-pci"),
+    *("virtio-vga", "ich9-intel-hda", "hda-duplex", "isa-serial", "vfio-pci", "host-x86_64-cpu"),
+)
+
+
+def build(machine: str) -> RecordedBuild:
+    """What the record says of the source's QEMU."""
+    from vfio_preflight.guest.build import RecordedBuild
+    from vfio_preflight.qemu.emulator.onboard import onboard
+    from vfio_preflight.qemu.emulator.sent import ENCODING, describe, pack
+    from vfio_preflight.qemu.emulator.typefacts import type_facts
+
+    facts = type_facts(QEMU, cache_dir=None, deadline=time.monotonic() + 60)
+    uses = dict.fromkeys((*TYPES, *onboard("pc-q35", True, {})), frozenset[str]())
+    sent = describe(facts, machine, uses, {})
+    text = pack(sent)
+    print(
+        f"what the record says of the source's QEMU: {len(text)} bytes, of {len(sent.types)} types"
+    )
+    return RecordedBuild("10.0.2", "", machine, "a", "2026-01-01T00:00:00Z", "1", ENCODING, text)
+
+
+def guest(devices: int, config: bytes, *, built: bool = False) -> bytes:
+    """Domain XML as the destination gets it, with a record of ``devices`` vGPUs; ``built``: and of
+    the source's QEMU."""
     from lab import guest_xml, hostdev_mdev
     from vfio_preflight.guest.domain import parse_domain, read_guest, to_bytes
     from vfio_preflight.guest.metadata import Record, RecordEntry, set_record, write_record
@@ -120,7 +164,9 @@ def guest(devices: int, config: bytes) -> bytes:
     state = ConfigState(config, (), "file", "bench")
     entries = {device.key: RecordEntry(state) for device in read_guest(root).devices}
     if entries:
-        set_record(root, write_record(Record(entries, "a", "2026-01-01T00:00:00Z")))
+        record = Record(entries, "a", "2026-01-01T00:00:00Z")
+        record = record._replace(build=build("pc-q35-9.1") if built else None)
+        set_record(root, write_record(record))
     return to_bytes(root)
 
 
@@ -142,7 +188,8 @@ def timings(directory: Path) -> dict[str, float]:
     seen: dict[str, list[float]] = {name: [] for name, *_ in COMMANDS}
     for _ in range(ROUNDS + 1):
         for name, command, document, forget in COMMANDS:
-            for file in CACHE.iterdir() if forget else ():
+            # What it says of all its device types is in a directory there, and stays.
+            for file in CACHE.glob("*.json") if forget else ():
                 file.unlink()
             CONFIGURATION.write_text(TRIED if name.endswith("trial") else QUIET)
             with (directory / document if document else Path("/dev/null")).open("rb") as stdin:
@@ -158,7 +205,7 @@ def timings(directory: Path) -> dict[str, float]:
 
 def measure() -> dict[str, float]:
     """Set a host up, and time the commands there."""
-    from lab import FakeDevice, Lab, make_config
+    from lab import FakeDevice, Lab, guest_xml, make_config
     from lab.configs import patched
     from system.pair import Pair
 
@@ -167,6 +214,7 @@ def measure() -> dict[str, float]:
         directory = Path(work)
         for devices in (0, 1, 8):
             (directory / str(devices)).write_bytes(guest(devices, config))
+        (directory / "built").write_bytes(guest(1, config, built=True))
         (directory / "qmp").write_text(QUERIES)
         with Lab(directory / "logs") as lab:
             pair = Pair(lab)
@@ -175,6 +223,7 @@ def measure() -> dict[str, float]:
                 lab.b.add_device(FakeDevice(uuid, "mdev", config))
                 state = lab.b.path(f"/var/lib/vfio-preflight/states/{uuid}.bin")
                 state.write_bytes(patched(config, 0x63, 0x51))
+            lab.b.start_guest(guest_xml(RUNNING, "pc-q35-9.1", OF_TWIN))
             command = ["/usr/bin/python3", "-I", __file__, "--inside", str(directory)]
             result = lab.b.run(command, timeout=600)
             if result.returncode != 0:

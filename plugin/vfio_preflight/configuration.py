@@ -7,7 +7,6 @@ an error with the ``on-error`` policy.
 
 from __future__ import annotations
 
-import configparser
 import re
 from collections.abc import Callable, Mapping
 
@@ -34,24 +33,31 @@ DEFAULT_PATH = "/etc/vfio-preflight.conf"
 # on-error = block, also in a file that is broken elsewhere; configparser takes keys in any case.
 _BLOCKS = r"(?im)^[ \t]*on-error[ \t]*=[ \t]*block[ \t]*(?:#.*)?$"
 # Not none: a configuration that does not count is worth a line.
-_LOG = r"(?im)^[ \t]*log[ \t]*=[ \t]*(/[^#\n\ud800-\udfff]*[^#\s\ud800-\udfff])[ \t]*(?:#.*)?$"
+_FILE = r"/[^#\n\ud800-\udfff]*[^#\s\ud800-\udfff]"
+_LOG = rf"(?im)^[ \t]*log[ \t]*=[ \t]*({_FILE})[ \t]*(?:#.*)?$"
+_AUDIT_LOG = rf"(?im)^[ \t]*audit-log[ \t]*=[ \t]*({_FILE}|none)[ \t]*(?:#.*)?$"
 # What can be done about a guest that was blocked because it could not be checked.
 UNCHECKED_REMEDY = (
     f"correct that; or set on-error = allow in {DEFAULT_PATH} on the destination, which lets guests"
     " that cannot be checked pass"
 )
 LOGS = ("syslog", "none")
+# The audit log and the metrics, where they are not wanted.
+NONE = "none"
+# The values of a section, by key in lower case.
+Sections = Mapping[str, Mapping[str, str]]
 
 
 class ConfigurationError(PreflightError):
     """A configuration that is invalid or cannot be read.
 
-    ``on_error`` and ``log`` are the file's own, as far as they could be read: what comes of the
-    error is told where the operator looks for it.
+    ``on_error``, ``log`` and ``audit_log`` are the file's own, as far as they could be read: what
+    comes of the error is told where the operator looks for it.
     """
 
     on_error = ALLOW
     log = "syslog"
+    audit_log = "/var/log/vfio-preflight/audit.jsonl"
 
 
 class Configuration(NamedTuple):
@@ -59,7 +65,7 @@ class Configuration(NamedTuple):
 
     ``policy`` maps verdicts to actions; ``vsc_tolerant`` are ``vendor:device`` patterns in lower
     case. ``evidence`` is the weakest that counts. ``log`` is ``syslog``, ``none`` or an absolute
-    path.
+    path; ``audit_log`` and ``metrics`` are ``none`` or an absolute path.
     """
 
     policy: Mapping[str, str] = DEFAULT_POLICY
@@ -79,7 +85,10 @@ class Configuration(NamedTuple):
     history: str = "/var/lib/vfio-preflight/history"
     cache: str = "/var/cache/vfio-preflight"
     vendor_rules: str = "/etc/vfio-preflight/vendor-rules.d"
+    audit_log: str = "/var/log/vfio-preflight/audit.jsonl"
+    metrics: str = "/var/lib/prometheus/node-exporter"
     runtime: str = "/run/vfio-preflight"
+    totals: str = "/var/lib/vfio-preflight/metrics"
 
 
 def load(path: str = DEFAULT_PATH) -> Configuration:
@@ -91,26 +100,23 @@ def load(path: str = DEFAULT_PATH) -> Configuration:
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
     # What is not UTF-8 is kept for parse() to complain of, after it has looked for on-error.
-    return parse(data.decode("utf-8-sig", "surrogateescape"), path)
+    # Not "utf-8-sig", for which Python would import a module.
+    text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    return parse(text, path)
 
 
 def parse(text: str, path: str = DEFAULT_PATH) -> Configuration:
     """INI text to settings. Raises :class:`ConfigurationError`."""
-    parser = configparser.ConfigParser(
-        interpolation=None,
-        delimiters=("=",),
-        inline_comment_prefixes=("#",),
-        default_section="",
-        empty_lines_in_values=False,
-    )
     try:
         _require_text(text, path)
-        return _settings(_read(parser, text, path), path)
+        sections = plain(text)
+        return _settings(parsed(text, path) if sections is None else sections, path)
     except ConfigurationError as error:
         if re.search(_BLOCKS, text):
             error.on_error = BLOCK
-        log = re.search(_LOG, text)
+        log, audit_log = re.search(_LOG, text), re.search(_AUDIT_LOG, text)
         error.log = log[1] if log else error.log
+        error.audit_log = audit_log[1] if audit_log else error.audit_log
         raise
 
 
@@ -120,23 +126,61 @@ def _require_text(text: str, path: str) -> None:
             raise ConfigurationError(f"{path}: cannot be read: line {number} is not UTF-8 text")
 
 
-def _read(parser: configparser.ConfigParser, text: str, path: str) -> configparser.ConfigParser:
+def plain(text: str) -> Sections | None:
+    """What :func:`parsed` returns for text of nothing but comments, sections and ``key = value``.
+
+    None for all other text, right or wrong. To load configparser is a twentieth of a check.
+    """
+    sections: dict[str, dict[str, str]] = {}
+    values: dict[str, str] | None = None
+    for line in text.split("\n"):
+        stripped = line.strip()
+        if not stripped or stripped[0] in "#;":
+            continue
+        name, equals, value = stripped.partition("=")
+        key = name.rstrip().lower()
+        # Continued values, comments behind values, and what configparser complains of.
+        if line[0].isspace() or "#" in stripped:
+            return None
+        if stripped[0] == "[":
+            section = stripped[1:-1]
+            if stripped[-1] != "]" or not section or "]" in section or section in sections:
+                return None
+            values = sections[section] = {}
+        elif values is None or not equals or not key or key in values:
+            return None
+        else:
+            values[key] = value.lstrip()
+    return sections
+
+
+def parsed(text: str, path: str) -> Sections:
+    """The sections of INI text. Raises :class:`ConfigurationError`."""
+    import configparser
+
+    parser = configparser.ConfigParser(
+        interpolation=None,
+        delimiters=("=",),
+        inline_comment_prefixes=("#",),
+        default_section="",
+        empty_lines_in_values=False,
+    )
     try:
         parser.read_string(text, path)
     except configparser.Error as error:
         raise ConfigurationError(f"{path}: {' '.join(str(error).split())}") from error
-    return parser
+    return {section: dict(parser.items(section)) for section in parser.sections()}
 
 
-def _settings(parser: configparser.ConfigParser, path: str) -> Configuration:
+def _settings(sections: Sections, path: str) -> Configuration:
     settings: dict[str, object] = {}
     policy = dict(DEFAULT_POLICY)
-    for section in parser.sections():
+    for section, values in sections.items():
         if section not in _SECTIONS:
             raise ConfigurationError(
                 f"{path}: no section [{section}]; known: {', '.join(_SECTIONS)}"
             )
-        for key, value in parser.items(section):
+        for key, value in values.items():
             where = f"{path}: [{section}] {key}"
             if section == "policy" and key in CHOICES:
                 policy[key] = _choice(CHOICES[key])(value, where)
@@ -206,6 +250,10 @@ def _path(value: str, where: str) -> str:
     return value
 
 
+def _optional(value: str, where: str) -> str:
+    return value if value == NONE else _path(value, where)
+
+
 def _log(value: str, where: str) -> str:
     return value if value in LOGS else _path(value, where)
 
@@ -227,5 +275,7 @@ _SETTINGS: dict[tuple[str, str], tuple[str, Callable[[str, str], object]]] = {
     ("paths", "history"): ("history", _path),
     ("paths", "cache"): ("cache", _path),
     ("paths", "vendor-rules"): ("vendor_rules", _path),
+    ("paths", "audit-log"): ("audit_log", _optional),
+    ("paths", "metrics"): ("metrics", _optional),
 }
 _SECTIONS = sorted({section for section, _ in _SETTINGS})

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vfio_preflight.guest.unjudged import SHMEM_PEER
+from vfio_preflight.guest.unjudged import PLATFORMS, SHMEM_PEER
 from vfio_preflight.osutil.executable import Executable
 from vfio_preflight.qemu.emulator import facts as emulator
 from vfio_preflight.qemu.emulator.client import Emulator
@@ -50,6 +50,15 @@ def test_shared_memory_without_a_role_is_not_sent(role: str, refused: bool) -> N
     said = subprocess.run(command, input=asked, check=True, capture_output=True, text=True).stdout
     quote = SHMEM_PEER.refusal.split('"')[1]
     assert (quote in said) == refused
+
+
+def test_states_are_called_as_is_quoted() -> None:
+    """QEMU names the state that blocks a migration; 11.1 has no such device."""
+    command = ["/usr/bin/qemu-system-aarch64", "-machine", "virt", "-dump-vmstate", "/dev/stdout"]
+    states = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    for name, kind in PLATFORMS.items():
+        assert states[name]["Description"]["name"] == name
+        assert kind.refusal.endswith(f"non-migratable device '{name}'\"")
 
 
 @pytest.mark.parametrize("board", ["pc-q35", "pc-i440fx"])

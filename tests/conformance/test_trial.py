@@ -13,7 +13,7 @@ import pytest
 
 from lab.configs import make_config, patched
 from vfio_preflight.configuration import Configuration
-from vfio_preflight.hook.entry import MARGIN
+from vfio_preflight.hook.call import MARGIN
 from vfio_preflight.osutil.executable import Executable, trusted_executable
 from vfio_preflight.pci.state import Bar, ConfigState
 from vfio_preflight.qemu.model.vfio_pci import Environment

@@ -21,7 +21,7 @@ from vfio_preflight.gather import here
 from vfio_preflight.guest.domain import read_guest
 from vfio_preflight.guest.metadata import NAMESPACE
 from vfio_preflight.guest.xml import parse_domain
-from vfio_preflight.hook.entry import _failed as failed
+from vfio_preflight.hook.call import _failed as failed
 from vfio_preflight.hook.entry import may_have_vfio
 from vfio_preflight.hook.gate import Gate
 from vfio_preflight.hook.supervise import Outcome

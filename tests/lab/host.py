@@ -22,7 +22,7 @@ _INIT = Path(__file__).with_name("init.py")
 _PRELOAD = "/usr/lib/lab-preload.so"
 _PID_FILE = "/run/libvirtd.pid"
 _FIRST_GROUP = 7000  # above the IOMMU groups of a real machine
-_START_TIMEOUT = 120.0  # seconds; a virtual machine under TCG takes its time
+_START_TIMEOUT = 240.0  # seconds; a virtual machine under TCG takes its time
 _STOP_TIMEOUT = 2.0
 
 # What a service is started with. The test runner's own would bring, for one, its PATH, and with it
@@ -42,17 +42,18 @@ _NAMESPACES = (
     ("pid", "pid_for_children"),
 )
 
-# Unconfined and outside of cgroups, because the Lab has to work in a container or a CI job. QEMU
-# runs as the distribution's unprivileged user, as it does for an operator.
-_QEMU_CONF = """\
-security_driver = "none"
-namespaces = []
+# QEMU runs as the distribution's unprivileged user, as it does for an operator.
+QEMU_CONF = """\
 cgroup_controllers = []
 remember_owner = 0
 stdio_handler = "file"
 """
 
-_LIBVIRTD_CONF = """\
+# The Lab has to work in a container or a CI job, as well as in a machine that has AppArmor.
+UNCONFINED = 'security_driver = "none"\nnamespaces = []\n'
+_CONFINED = 'security_driver = "apparmor"\nnamespaces = [ "mount" ]\n'
+
+LIBVIRTD_CONF = """\
 auth_unix_rw = "none"
 auth_unix_ro = "none"
 host_uuid = "{host_uuid}"
@@ -87,10 +88,20 @@ class Host:
     ``directory`` holds its sockets and devices, with a path short enough for AF_UNIX; ``log`` is
     its /var/log/libvirt and outlives it. Every other path of the host is reached from outside
     with :meth:`path`, as long as the host lives. ``preload`` is the library that fakes devices,
-    None for real ones.
+    None for real ones. ``release`` is a directory whose ``usr`` lies over the machine's: libvirt
+    and QEMU of another release, None for the machine's own. Guests are ``confined`` by AppArmor, or
+    by nothing.
     """
 
-    def __init__(self, name: str, directory: Path, log: Path, preload: bytes | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        log: Path,
+        preload: bytes | None,
+        release: Path | None,
+        confined: bool = False,
+    ) -> None:
         self.name = name
         self.log = log
         self.uuid = str(uuid.uuid4())
@@ -98,9 +109,9 @@ class Host:
         self._groups: dict[str, int] = {}
         self._devices: dict[str, FakeDevice] = {}
         self._libvirtd: subprocess.Popen[bytes] | None = None
-        self._init = self._start_init("real" if preload is None else "faked")
+        self._init = self._start_init("real" if preload is None else "faked", release)
         try:
-            self._configure(preload)
+            self._configure(preload, confined)
             self.start_libvirtd()
         except BaseException:
             self.end()
@@ -108,7 +119,7 @@ class Host:
 
     # --- life ---------------------------------------------------------------------------------
 
-    def _start_init(self, devices: str) -> subprocess.Popen[bytes]:
+    def _start_init(self, devices: str, release: Path | None) -> subprocess.Popen[bytes]:
         if not _root_is_mount_point():
             raise LabError(
                 "/ is not a mount point, so no host can have a private file system: in a chroot,"
@@ -120,7 +131,7 @@ class Host:
         self.log.mkdir(parents=True, exist_ok=True)
         unshare = ("--mount", "--uts", "--ipc", "--net", "--pid", "--mount-proc")
         arguments = (f"lab-{self.name}", str(self._directory), str(self.log), devices)
-        command = (sys.executable, "-I", str(_INIT), *arguments)
+        command = (sys.executable, "-I", str(_INIT), *arguments, str(release or ""))
         init = subprocess.Popen(
             ["/usr/bin/unshare", *unshare, "--fork", "--kill-child", *command],
             stdin=subprocess.PIPE,
@@ -133,7 +144,7 @@ class Host:
             raise LabError(f"host {self.name}: no namespaces or no private file system (see above)")
         return init
 
-    def _configure(self, preload: bytes | None) -> None:
+    def _configure(self, preload: bytes | None, confined: bool) -> None:
         if preload is not None:
             self.path(_PRELOAD).write_bytes(preload)
             # Not LD_PRELOAD, which libvirt would hand on to hooks: they shall see what they always
@@ -146,8 +157,8 @@ class Host:
             shutil.rmtree(self.path(directory), ignore_errors=True)
         self.path("/etc/libvirt/hooks").mkdir(parents=True)
         self.path(HALT).write_bytes(HALT_CODE)
-        (self.etc / "qemu.conf").write_text(_QEMU_CONF)
-        (self.etc / "libvirtd.conf").write_text(_LIBVIRTD_CONF.format(host_uuid=self.uuid))
+        (self.etc / "qemu.conf").write_text(QEMU_CONF + (_CONFINED if confined else UNCONFINED))
+        (self.etc / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(host_uuid=self.uuid))
 
     def end(self) -> None:
         """Kill everything in the host and wait until it is gone, with its mounts and files."""
@@ -323,7 +334,7 @@ class Host:
     def start_guest(self, xml: str) -> str:
         """Define a guest, start it and return its name."""
         name = self.define(xml)
-        result = self.virsh("start", name)
+        result = self.virsh("start", name, timeout=_START_TIMEOUT)
         if result.returncode != 0:
             raise LabError(result.stderr + self.guest_log(name))
         return name

@@ -7,6 +7,7 @@ everything in it is killed, its mounts go with the namespace, and its directory 
 What a guest or a hook writes stays in the host: /usr, /etc, /var and /sys are overlays whose upper
 layers lie on a tmpfs, /run and /dev are new. /tmp and everything else is shared with the machine.
 A host with real devices (a virtual machine's, tests/vm) has the machine's /sys and /dev/vfio.
+One with another release's programs has these over the machine's /usr.
 """
 
 from __future__ import annotations
@@ -32,12 +33,16 @@ def mount(*arguments: str) -> None:
     subprocess.run(["/usr/bin/mount", *arguments], check=True)
 
 
-def overlay(name: str, layers: Path) -> None:
-    """Put an overlay over ``/name`` that keeps what is written in ``layers``."""
+def overlay(name: str, layers: Path, over: str = "") -> None:
+    """Put an overlay over ``/name`` that keeps what is written in ``layers``.
+
+    What the directory ``over`` has hides what the machine has at the same path.
+    """
     upper, work, merged = (layers / name / part for part in ("upper", "work", "merged"))
     for directory in (upper, work, merged):
         directory.mkdir(parents=True)
-    options = f"lowerdir=/{name},upperdir={upper},workdir={work}"
+    lower = f"{over}:/{name}" if over else f"/{name}"
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
     mount("-t", "overlay", "overlay", "-o", options, str(merged))
     mount("--move", str(merged), f"/{name}")
 
@@ -53,13 +58,23 @@ def make_dev(staging: Path, faked: bool) -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         (staging / name).symlink_to(f"/proc/self/fd/{number}")
     (staging / "shm").mkdir(mode=0o1777)
+    # For guests' consoles.
+    (staging / "pts").mkdir()
+    mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666", "devpts", str(staging / "pts"))
+    (staging / "ptmx").symlink_to("pts/ptmx")
     (staging / "vfio").mkdir()
+    # libvirt wants it for guests that get a /dev of their own.
+    (staging / "pts").mkdir()
     if faked:
         # libvirt only asks whether the nodes exist, and QEMU's open() never gets here. A plain
         # file cannot reach hardware if the preloaded library is missing.
         (staging / "vfio" / "vfio").touch()
     else:
-        mount("--bind", "/dev/vfio", str(staging / "vfio"))
+        for name in ("vfio", "pts", "shm"):
+            mount("--bind", f"/dev/{name}", str(staging / name))
+        # libvirt moves all that is mounted there, by the list: nothing may be hidden below.
+        for name in ("pts", "shm"):
+            subprocess.run(["/usr/bin/umount", "--lazy", f"/dev/{name}"], check=True)
     mount("--move", str(staging), "/dev")
 
 
@@ -72,13 +87,13 @@ def make_run(directory: Path) -> None:
     mount("--bind", str(directory / "fakevfio"), "/run/fakevfio")
 
 
-def make_file_system(directory: Path, log: Path, faked: bool) -> None:
+def make_file_system(directory: Path, log: Path, faked: bool, release: str) -> None:
     layers = directory / "layers"
     layers.mkdir()
     mount("-t", "tmpfs", "-o", "mode=700", "layers", str(layers))
     make_dev(layers / "dev", faked)
     for name in (*OVERLAYS, *(["sys"] if faked else [])):
-        overlay(name, layers)
+        overlay(name, layers, f"{release}/usr" if release and name == "usr" else "")
     make_run(directory)
     Path("/var/log/libvirt").mkdir(parents=True, exist_ok=True)
     mount("--bind", str(log), "/var/log/libvirt")
@@ -106,9 +121,9 @@ def end(directory: Path) -> None:
 
 def main() -> None:
     name, directory, log = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    faked = sys.argv[4] == FAKED
+    faked, release = sys.argv[4] == FAKED, sys.argv[5]
     socket.sethostname(name)
-    make_file_system(directory, log, faked)
+    make_file_system(directory, log, faked, release)
     signal.signal(signal.SIGCHLD, reap)
     print("ready", flush=True)
     sys.stdin.read()

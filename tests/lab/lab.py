@@ -36,15 +36,25 @@ class Lab:
 
     ``workdir`` keeps the hosts' libvirt and QEMU logs in ``<host>/``. It is seen at the same path
     in every host, so it must not lie below /run, /dev or /sys. Devices are faked, or else the
-    machine's own.
+    machine's own. ``other_release`` are the programs of ``b``, as :class:`Host` has them. Guests
+    are ``confined`` by AppArmor, where it is at hand, or by nothing.
     """
 
-    def __init__(self, workdir: Path, *, faked: bool = True) -> None:
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        faked: bool = True,
+        other_release: Path | None = None,
+        confined: bool = False,
+    ) -> None:
         self.workdir = workdir
+        self._other_release = other_release
         self._hosts: dict[str, Host] = {}
         self._ends = contextlib.ExitStack()
         self.directory = Path()
         self._faked = faked
+        self._confined = confined
         self._preload: bytes | None = None
 
     def __enter__(self) -> Lab:
@@ -55,7 +65,7 @@ class Lab:
             self.directory.chmod(0o711)  # QEMU's user gets to its sockets, and sees nothing else
             self._preload = _build_preload(self.directory) if self._faked else None
             self.add_host("a")
-            self.add_host("b")
+            self.add_host("b", self._other_release)
         except BaseException:
             self._ends.close()
             raise
@@ -69,9 +79,10 @@ class Lab:
     ) -> None:
         self._ends.close()
 
-    def add_host(self, name: str) -> Host:
-        """Add a host; its name is a short word of its own."""
-        host = Host(name, self.directory / name, self.workdir / name, self._preload)
+    def add_host(self, name: str, release: Path | None = None) -> Host:
+        """Add a host; its name is a short word of its own, ``release`` as in :class:`Host`."""
+        directory, log = self.directory / name, self.workdir / name
+        host = Host(name, directory, log, self._preload, release, self._confined)
         self._ends.callback(host.end)
         self._hosts[name] = host
         return host

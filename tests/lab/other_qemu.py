@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -22,11 +23,19 @@ def other_qemu(suite: str, arch: str = "x86_64") -> Path:
     ``arch`` is what it emulates. Without it the test fails in CI, and is skipped elsewhere.
     """
     path, problem = _fetch(suite, arch)
-    if path is not None:
-        return path
+    return path or _lacks(f"QEMU for {arch} of Debian {suite}: {problem}")
+
+
+def other_release(suite: str) -> Path:
+    """QEMU and libvirt of ``suite``, to be laid over a host's own; without them, as above."""
+    path, problem = _fetch(suite, "host")
+    return path or _lacks(f"libvirt of Debian {suite}: {problem}")
+
+
+def _lacks(what: str) -> NoReturn:
     if os.environ.get("CI") == "true":
-        pytest.fail(problem)
-    pytest.skip(f"lacks QEMU for {arch} of Debian {suite}: {problem}")
+        pytest.fail(f"lacks {what}")
+    pytest.skip(f"lacks {what}")
 
 
 @functools.cache

@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _missing() -> str:
     emulators = ("qemu-system-x86_64", "qemu-system-aarch64")
-    programs = ("libvirtd", "virsh", *emulators, "cc", "unshare", "nsenter")
+    programs = ("libvirtd", "virsh", *emulators, "cc", "sudo", "unshare", "nsenter")
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     absent = [name for name in programs if shutil.which(name, path=path) is None]
     if os.geteuid() != 0:

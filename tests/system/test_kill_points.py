@@ -37,7 +37,7 @@ SCRIPT = Path(kill_hook.__file__)
 HOUR = 3600
 RUNTIME, KEPT = "/run/vfio-preflight", "/var/lib/vfio-preflight"
 CACHE, CATALOGUE, HISTORY = "/var/cache/vfio-preflight", f"{KEPT}/catalogue", f"{KEPT}/history"
-REFUSED = f"{RUNTIME}/refused/g-points"
+REFUSED, LOGS = f"{RUNTIME}/refused/g-points", "/var/log/vfio-preflight"
 SCRATCH = "/run/kill-points"
 LOG = "/var/log/kill-points"
 CONFIGURED = f"[hook]\nlog = {LOG}\nsecond-gate-deadline = 30\ndeadline = 30\n"
@@ -175,7 +175,7 @@ class Scene:
     # --- what must hold -------------------------------------------------------------------------
 
     def files(self) -> Iterator[Path]:
-        for top in (RUNTIME, KEPT, CACHE):
+        for top in (RUNTIME, KEPT, CACHE, LOGS):
             yield from (path for path in self.path(top).rglob("*") if path.is_file())
 
     def left(self) -> list[Path]:
@@ -188,6 +188,8 @@ class Scene:
         for path in self.files():
             if path.suffix == ".json":
                 assert isinstance(json.loads(path.read_text()), dict), path
+            elif path.suffix == ".jsonl":
+                assert all("event" in json.loads(line) for line in path.open()), path
             elif path.parent.parent.name == "refused" and path.suffix != ".tmp":
                 assert path.read_text() == message, path
             elif path.suffix == ".lock" or path.parent.name == "turns":

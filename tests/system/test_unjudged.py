@@ -52,6 +52,16 @@ def test_libvirt_refuses_a_foreign_architecture(pair: Pair) -> None:
     assert "does not support arch 'aarch64'" in result.stderr
 
 
+def test_libvirt_names_a_usb_device_by_its_place(pair: Pair) -> None:
+    """QEMU does not look for such a device again after a migration."""
+    element = USB.replace(
+        "<vendor id='0x0529'/><product id='0x0001'/>", "<address bus='1' device='5'/>"
+    )
+    convert = ["/usr/bin/virsh", "domxml-to-native", "qemu-argv", "/dev/stdin"]
+    said = pair.a.run(convert, stdin=xml_of(element)).stdout
+    assert '"hostdevice":"/dev/bus/usb/001/005"' in said
+
+
 def test_dry_run_of_nothing_to_judge(pair: Pair) -> None:
     guest = pair.a.define(xml_of(USB))
     answer = pair.check(guest)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from lab.configs import make_config, patched
+from unit.builds import PROPERTIES, Properties, changed, make_builds, make_types
 from unit.domains import make_domain
 from unit.host.hosts import MDEV, VF
 from unit.makers import (
@@ -32,8 +33,10 @@ from unit.makers import (
     make_state,
 )
 from vfio_preflight.configuration import Configuration, ConfigurationError, parse
+from vfio_preflight.gather.builds import builds_of
 from vfio_preflight.gather.here import REMEDY_RECORD, REMEDY_XML, ask_emulator, recorded_state
 from vfio_preflight.gather.saved import restored
+from vfio_preflight.guest.build import RecordedBuild
 from vfio_preflight.guest.domain import GuestDevice
 from vfio_preflight.guest.record import RecordEntry
 from vfio_preflight.guest.traits import Traits
@@ -50,6 +53,7 @@ from vfio_preflight.host.sysfs import HostError
 from vfio_preflight.host.vendor_rules import parse_rules
 from vfio_preflight.judge.checks.pasid import OFFSET
 from vfio_preflight.judge.checks.readiness import with_readiness
+from vfio_preflight.judge.checks.twin import told_more
 from vfio_preflight.judge.confirm import Attempt
 from vfio_preflight.judge.facts import Facts, Refused
 from vfio_preflight.judge.findings import Report
@@ -59,8 +63,10 @@ from vfio_preflight.judge.policy import Decision, decide, with_guest_policy, wit
 from vfio_preflight.judge.verdicts import ALWAYS, DEFAULT_POLICY, NEVER, STRICTER
 from vfio_preflight.pci.state import Bar, ConfigState, Missing, State
 from vfio_preflight.qemu.emulator.machines import EmulatorFacts, Property
+from vfio_preflight.qemu.emulator.types import TypeFacts
 from vfio_preflight.qemu.trial.endings import Result
 from vfio_preflight.qemu.trial.setting import Setting
+from vfio_preflight.qemu.twin.told import Told
 
 TOLERANT = ("10de:*",)
 NOWHERE = "/nonexistent"
@@ -178,6 +184,16 @@ def _atomics(source: int, destination: int) -> Facts:
     return _facts(make_state()._replace(atomics=destination), make_state()._replace(atomics=source))
 
 
+FROM_LATER = RecordedBuild("12.0.0", "", "pc-q35-9.0", "a", "", "", "typical2+zlib+base64", "")
+NVME = {**PROPERTIES, "nvme": {"use-intel-id": ("bool", False)}}
+
+
+def _drift(there: TypeFacts, source_properties: Properties = PROPERTIES) -> Example:
+    given = {"nvme": ("use-intel-id",)} if "nvme" in source_properties else {}
+    builds = make_builds(there, make_types(properties=source_properties), given)
+    return _judged(_facts()._replace(builds=builds))
+
+
 # --- examples that take more than facts ----------------------------------------------------------
 
 
@@ -241,6 +257,28 @@ def _too_large() -> Example:
     except LimitError as error:
         return Example(*Gate("g1", Configuration(), 0.0).too_large(None, str(error)))
     raise AssertionError
+
+
+TWIN = Told(
+    "accepted",
+    source="QEMU 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1)",
+    destination="QEMU 11.1.3 (Debian 1:11.1.3+ds-1)",
+    uncovered=("tpm0 (tpm-crb): its other half is the process that is the TPM",),
+    time="2026-11-28T12:00:00Z",
+)
+ROM_LINE = "Size mismatch: 0000:00:02.0:00.0/e1000e.rom: 0x10000 != 0x20000: Invalid argument"
+BLOCKED_LINE = "State blocked by non-migratable device '0000:00:05.0/nvme'"
+UNKNOWN_LINE = "-device virtio-blk-pci,scsi=off: Property 'virtio-blk-pci.scsi' not found"
+NO_SSH = (
+    "qemu+tls://b/system is another host's libvirt, and not reached by ssh: there, load what"
+    " 'vfio-preflight twin save' writes"
+)
+
+
+def _asked(told: Told) -> Example:
+    """A report with what is said of the twin to who asked for it."""
+    report, decision = _judged(_facts()._replace(twin=told))
+    return Example(report._replace(findings=(*report.findings, *told_more(told))), decision)
 
 
 def _vendor(**rule: object) -> Example:
@@ -370,6 +408,18 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     ),
     "mended-ahead": _mended_ahead,
     "emulator-unverified": lambda: _judged(_facts(emulator=make_emulator(version="12.0.0"))),
+    "drift": lambda: _drift(make_types(properties=changed("vfio-pci", x_no_mmap=True))),
+    "drift-refused": lambda: _drift(make_types(("pcie-root-port", "x-speed", "2_5"))),
+    "drift-undecided": lambda: _drift(make_types(("virtio-net-device", "host_uso", "off"))),
+    "drift-not-compared": lambda: _judged(
+        _facts()._replace(builds=builds_of(FROM_LATER, make_guest(), make_types()))
+    ),
+    "rom-size-differs": lambda: _drift(make_types(roms={"efi-virtio.rom": 300_000})),
+    "type-missing": lambda: _drift(
+        make_types(properties={n: p for n, p in PROPERTIES.items() if n != "pcie-root-port"})
+    ),
+    "type-deprecated": lambda: _drift(make_types(properties=NVME), source_properties=NVME),
+    "setting-missing": lambda: _drift(make_types(properties=changed("virtio-net-pci", mac=None))),
     "trial-agrees": lambda: _judged(_facts(), Result("pass")),
     "trial-refuses": lambda: _judged(_facts(), Result("fail", line=LINE)),
     "trial-differs": lambda: _judged(
@@ -395,6 +445,18 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
         _recorded(_facts(device=_properties(x_device_dirty_page_tracking="off")), qemu="10.0.2")
     ),
     "source-undecided": lambda: _judged(_recorded(_facts(viommu=INTEL), qemu="11.1.3")),
+    "twin-accepted": lambda: _judged(_facts()._replace(twin=TWIN)),
+    "twin-refused": lambda: _judged(
+        _facts()._replace(twin=TWIN._replace(outcome="refused", line=ROM_LINE))
+    ),
+    "twin-blocked": lambda: _judged(
+        _facts()._replace(twin=TWIN._replace(outcome="blocked", line=BLOCKED_LINE))
+    ),
+    "twin-undecided": lambda: _judged(
+        _facts()._replace(twin=TWIN._replace(outcome="unmade", line=UNKNOWN_LINE))
+    ),
+    "twin-not-run": lambda: _asked(TWIN._replace(outcome="not-run", line=NO_SSH)),
+    "twin-uncovered": lambda: _asked(TWIN),
     "property-unknown": lambda: _judged(_facts(device=_properties(x_new="on"))),
     "property-invalid": lambda: _judged(_facts(device=_properties(skip_vsc_check="maybe"))),
     "migration-disabled": lambda: _judged(_facts(device=_properties(enable_migration="off"))),

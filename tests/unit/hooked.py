@@ -5,12 +5,13 @@ Configuration, states and run-time directory are those of a made-up host; there 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from unit.domains import KEY, make_domain
 from unit.makers import HOST, differing, make_state
@@ -26,9 +27,12 @@ RECORD = {KEY: make_state()}
 PROGRAM = """
 import sys
 from vfio_preflight import configuration
-from vfio_preflight.hook import entry, turns
+from vfio_preflight.hook import entry, native, turns
 directory, *arguments = sys.argv[1:]
 load = configuration.load
+# Whatever comes of the configuration: this machine's own logs are none of a test's.
+native.SOCKET = f"{directory}/journal"
+configuration.ConfigurationError.audit_log = f"{directory}/audit.jsonl"
 configuration.load = lambda: load(f"{directory}/x.conf")._replace(runtime=f"{directory}/run")
 turns.DIRECTORY = f"{directory}/run/turns"
 PATCH
@@ -77,11 +81,11 @@ class Host(NamedTuple):
         log: str = "",
     ) -> None:
         """Write the configuration; ``typo`` is a line that does not belong there."""
-        log = log or f"{self.directory}/log"
+        log, audit_log = log or f"{self.directory}/log", f"{self.directory}/audit.jsonl"
         (self.directory / "x.conf").write_text(
             f"[policy]\nunknown = {unknown}\n{typo}\n"
             f"[hook]\non-error = {on_error}\ndeadline = {deadline}\nlog = {log}\n"
-            f"[paths]\nstates = {self.directory}/states\n"
+            f"[paths]\nstates = {self.directory}/states\naudit-log = {audit_log}\n"
         )
 
     def run(
@@ -110,6 +114,13 @@ class Host(NamedTuple):
         return Result(done.returncode, done.stdout, err, seconds, loaded)
 
     @property
+    def audit(self) -> list[dict[str, Any]]:
+        """The events in the audit log."""
+        path = self.directory / "audit.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    @property
     def log(self) -> str:
         """What the hook logged."""
         path = self.directory / "log"
@@ -122,7 +133,7 @@ def answered(outcome: Outcome, settings: Configuration) -> Outcome:
         outcome.after()
     if outcome.log:
         journal.write(settings.log, outcome.log, warning=outcome.warning)
-    return outcome._replace(after=None, log="", warning=False)
+    return outcome._replace(after=None, log="", warning=False, event="")
 
 
 def domain(**changes: object) -> bytes:

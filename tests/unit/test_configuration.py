@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfio_preflight.configuration import Configuration, ConfigurationError, load, parse
+from vfio_preflight.configuration import (
+    Configuration,
+    ConfigurationError,
+    load,
+    parse,
+    parsed,
+    plain,
+)
 from vfio_preflight.judge.verdicts import CHOICES, DEFAULT_POLICY
 
 SHIPPED = Path(__file__).parents[2] / "etc" / "vfio-preflight.conf"
@@ -245,3 +252,23 @@ def test_file_that_is_not_read_to_its_end_does_not_count(tmp_path: Path) -> None
     )
     with pytest.raises(ConfigurationError, match="it has over 1048576 bytes"):
         load(str(tmp_path / "x.conf"))
+
+
+PIECES = (
+    *("[hook]", "[paths]", "log", "LOG", "=", "none", "a = b\n", "[x]\n"),
+    *(" ", "\t", "#", ";", "\n", "]", "[", ":", "\r\n", "\x0b", "\xa0"),
+)
+
+
+@given(st.lists(st.sampled_from(PIECES)).map("".join))
+def test_plain_text_is_read_as_configparser_reads_it(text: str) -> None:
+    found = plain(text)
+    assert found is None or found == parsed(text, "x")
+
+
+def test_the_usual_file_needs_no_configparser() -> None:
+    assert plain("# comment\n\n[hook]\nLog = none\n ; another\n[policy]\nfail=mend\n") == {
+        "hook": {"log": "none"},
+        "policy": {"fail": "mend"},
+    }
+    assert plain("[hook]\nlog = none # quiet\n") is None

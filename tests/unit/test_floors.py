@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("qemu.model",),
     ("qemu.emulator", "guest"),
     ("qemu.trial", "qemu.messages", "images"),
+    ("qemu.twin",),
     ("host",),
     ("judge",),
     ("configuration",),

@@ -82,7 +82,9 @@ def share(tag: str, path: Path, options: str) -> list[str]:
     ]
 
 
-def qemu(kernel: Path, at: Directories, devices: Sequence[str]) -> list[str]:
+def qemu(
+    kernel: Path, at: Directories, devices: Sequence[str], kernel_arguments: str = ""
+) -> list[str]:
     """The command line. QEMU goes when we do, even if we are killed."""
     return [
         *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
@@ -92,7 +94,7 @@ def qemu(kernel: Path, at: Directories, devices: Sequence[str]) -> list[str]:
         *("-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2"),
         *("-m", MEMORY),
         *("-kernel", str(kernel_image(kernel)), "-initrd", str(at.work / "initramfs")),
-        *("-append", KERNEL_ARGUMENTS),
+        *("-append", f"{KERNEL_ARGUMENTS} {kernel_arguments}"),
         *("-device", "intel-iommu,intremap=on,caching-mode=on"),
         *share("root", Path("/"), ",readonly=on"),
         *share("shared", at.shared, ""),
@@ -192,11 +194,13 @@ def run_in_vm(
     devices: Sequence[str] = DEVICES,
     shared: Path | None = None,
     environment: Mapping[str, str] = MappingProxyType({}),
+    kernel_arguments: str = "",
     on_output: Callable[[bytes], object] = lambda data: None,
 ) -> Result:
     """Boot the kernel of ``kernel_dir``, run ``script`` as root, switch off.
 
-    ``devices`` are arguments for -device, ``environment`` is what QEMU gets of it besides ours.
+    ``devices`` are arguments for -device, ``environment`` is what QEMU gets of it besides ours, and
+    ``kernel_arguments`` are the kernel's. A file ``policy`` in ``shared`` is SELinux's.
     Files that the script leaves below ``$SHARED`` are in ``shared`` afterwards. ``on_output`` gets
     the output as it comes. VmError if the virtual machine does not end in ``timeout`` seconds, or
     without an exit status.
@@ -204,7 +208,7 @@ def run_in_vm(
     output = bytearray()
     with directories(kernel_dir, [str(script.absolute()), *arguments], shared) as at:
         try:
-            command = qemu(kernel_dir, at, devices)
+            command = qemu(kernel_dir, at, devices, kernel_arguments)
             with running(command, at.work / LOG, environment) as process:
                 for data in output_of(process, timeout):
                     on_output(data)

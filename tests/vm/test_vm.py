@@ -23,6 +23,7 @@ from .run import run_in_vm
 
 HERE = Path(__file__).parent
 KERNELS = os.environ.get("VM_KERNELS", "release").split()
+APPARMOR = os.environ.get("VM_APPARMOR", "").split()
 STARTS = int(os.environ.get("VM_STARTS", "10"))
 
 
@@ -51,6 +52,27 @@ def run(kernel: Path, script: str, *arguments: str, timeout: float, **options: A
 
 def test_the_two_gates(kernel: Path) -> None:
     run(kernel, "gates.py", timeout=900)
+
+
+def test_apparmor(kernel: Path) -> None:
+    """In ``make test`` the shorter way; both profiles see the whole of it in ``make vm-test``."""
+    run(kernel, "apparmor.py", *APPARMOR, timeout=900)
+
+
+def test_selinux(kernel: Path, tmp_path: Path) -> None:
+    """With the machine's own policy, and ours in it; nothing of the machine's is changed."""
+    for path in ("/usr/share/selinux/devel/Makefile", "/etc/selinux/default/policy"):
+        if not Path(path).exists():
+            pytest.skip(f"no {path}: apt-get install selinux-policy-dev selinux-policy-default")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    _output([str(HERE / "selinux-policy"), str(shared)])
+    arguments = "security=selinux selinux=1 enforcing=1"
+    run(kernel, "selinux.py", timeout=900, shared=shared, kernel_arguments=arguments)
+
+
+def test_watch_works_as_its_unit_has_it(kernel: Path) -> None:
+    run(kernel, "service.py", timeout=600)
 
 
 def test_every_cold_start_is_captured(kernel: Path) -> None:

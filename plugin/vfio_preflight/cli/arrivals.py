@@ -6,10 +6,13 @@ migration succeeded. ``watch`` looks at such guests anyway, and closes the case 
 
 from __future__ import annotations
 
+import os
+
 from ..configuration import Configuration
-from ..hook import expected
-from ..hook.outcome import completed
+from ..hook import expected, journal
+from ..hook.outcome import Learned, completed
 from ..host.processes import find_process
+from ..report import events
 from .connection import Domain, Library
 
 
@@ -33,4 +36,18 @@ def close(libvirt: Library, domain: Domain, settings: Configuration) -> str:
     # A guest that was started here cold is not the one that was expected.
     if process is None or not process.incoming:
         return ""
-    return completed(name, uuid, process.age, settings)
+    learned = completed(name, uuid, process.age, settings)
+    return "" if learned is None else _told(learned, settings)
+
+
+def _told(learned: Learned, settings: Configuration) -> str:
+    """The line of ``learned``, whose event is in the audit log; or why it is not.
+
+    Empty where the journal, in which it would end, has it already, with its fields.
+    """
+    about = journal.event(events.packed(learned.event, os.uname().nodename), settings)
+    problem = journal.to_audit_log(about)
+    line = f"{learned.line}; {problem}" if problem else learned.line
+    # systemd sets it where the standard output is the journal's.
+    is_journal, warning = "JOURNAL_STREAM" in os.environ, learned.is_warning or bool(problem)
+    return "" if is_journal and journal.to_journal(line, warning, about) else line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from argparse import ArgumentTypeError, Namespace, _SubParsersAction
+from argparse import ArgumentTypeError, BooleanOptionalAction, Namespace, _SubParsersAction
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -91,6 +91,12 @@ def add_parser(commands: _SubParsersAction) -> None:  # type: ignore[type-arg]
             help=f"the {side}'s config state of a device; repeatable",
         )
     output.add_trial(parser)
+    parser.add_argument(
+        "--twin",
+        action=BooleanOptionalAction,
+        help="with --to: have the whole machine tried there as well, and say so where it cannot be;"
+        " by default it is tried where that can be done",
+    )
     output.add_format(parser)
     parser.set_defaults(run=run)
 
@@ -105,6 +111,8 @@ def run(options: Namespace) -> int:
         raise UsageError("give a guest, a domain XML file, or --image FILE")
     if options.destination_facts:
         return output.show(_elsewhere(options), options.format)
+    if options.twin and (not options.to or options.image):
+        raise UsageError("--twin goes with --to, and with a guest that runs")
     if options.to:
         if options.source_state or options.destination_state:
             raise UsageError("--source-state and --destination-state go with a domain XML file")
@@ -129,6 +137,7 @@ def _elsewhere(options: Namespace) -> ReportDict:
         (options.to, "--to"),
         (options.destination_state, "--destination-state"),
         (options.trial, "--trial"),
+        (options.twin, "--twin"),
     ):
         if given:
             raise UsageError(f"--destination-facts and {option} do not go together")

@@ -6,6 +6,7 @@ import time
 from argparse import Namespace, _SubParsersAction
 
 from ..configuration import Configuration, load
+from ..gather.builds import both_builds
 from ..gather.here import ask_emulator
 from ..gather.trials import trials
 from ..judge.facts import DeviceFacts, Facts
@@ -48,6 +49,8 @@ def run(options: Namespace) -> int:
     emulator = ask_emulator(guest.emulator, settings, end)
     sender = _sender(options.source_emulator, emulator, settings, end)
     facts = Facts(guest, (device,), emulator, verified_versions(), sender=sender)
+    if options.source_emulator and sender is not None and not isinstance(emulator, Missing):
+        facts = facts._replace(builds=both_builds(guest, sender, emulator, settings, end))
     # The [hook] trial setting is for the hook; here a trial must be asked for.
     mode = ALWAYS if options.trial else NEVER
     report = examine(facts, mode, trials(guest.emulator, end, options.source_emulator or ""))

@@ -27,6 +27,7 @@ from .columns import columns
 from .connection import Connection, LibvirtError, connected, domain_named
 from .running import Running, as_called, as_running
 from .sshuri import TRANSPORTS, Ssh
+from .twinned import half, with_twin
 from .workers import Answer, side_by_side
 
 if TYPE_CHECKING:
@@ -50,11 +51,15 @@ def run(options: Namespace, image_as_guest: Callable[[str], str]) -> int:
     several = len(options.to) > 1
     # Alone, it may ask for a password at the terminal; side by side nobody could tell whose it is.
     own = several or not sys.stdin.isatty()
-    job = partial(_source, options, image_as_guest)
-    (source,) = side_by_side([job], IMAGE_WITHIN if options.image else WITHIN, own_session=own)
+    jobs: list[Callable[[], object]] = [partial(_source, options, image_as_guest)]
+    # A saved guest was sent already, by a QEMU that is gone.
+    if options.twin is not False and not options.image:
+        jobs.append(partial(half, options.connect, options.guest))
+    within = IMAGE_WITHIN if options.image else WITHIN
+    source, *twin = side_by_side(jobs, within, own_session=own)
     if source.error:
         raise LibvirtError(source.error)
-    asked = [partial(_ask, options, uri, source.value, several) for uri in options.to]
+    asked = [partial(_ask, options, uri, source.value, several, twin) for uri in options.to]
     within = WITHIN if several else ALONE_WITHIN
     answers = side_by_side(asked, within, _Progress(options.to), own)
     if several:
@@ -73,7 +78,9 @@ def _source(options: Namespace, image_as_guest: Callable[[str], str]) -> Running
         return as_running(domain_named(source, options.guest))
 
 
-def _ask(options: Namespace, uri: str, about: Running, several: bool) -> ReportDict:
+def _ask(
+    options: Namespace, uri: str, about: Running, several: bool, twin: Sequence[Answer]
+) -> ReportDict:
     from . import dryrun
 
     wanted = _quiet(uri) if several else uri
@@ -87,6 +94,8 @@ def _ask(options: Namespace, uri: str, about: Running, several: bool) -> ReportD
             bandwidth=about["bandwidth"],
             otherwise=partial(_by_facts, about, bool(options.image)),
         )
+        for each in twin:
+            report = with_twin(report, each, destination, bool(options.twin))
     return as_called(report, about["names"])
 
 

@@ -53,6 +53,8 @@ KEPT_DEVICES = (
 KEPT_OF_IOMMU = ("pciBus", "pasid")
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 MAX_PARTS = 1000
+# How often an answer is asked for whose parts do not fit together.
+ATTEMPTS = 3
 
 
 def ask(
@@ -78,20 +80,33 @@ def ask(
     if not guest.devices and not guest.unresolved:
         return _nothing_judged(guest)
     stand_in = _StandIn(source, destination, xml, trial, bandwidth)
-    text, part, parts = "", 0, 1
-    while part < parts:
-        answer = stand_in.ask(part)
-        if answer is None:
-            report = otherwise(destination)
-            return _no_hook(guest, destination, report) if isinstance(report, str) else report
-        _part, parts, piece = answer
-        text, part = text + piece, part + 1
-    try:
-        report = decode(text)
-    except ValueError as error:
-        raise LibvirtError(f"the destination's answer cannot be read: {error}") from error
+    report = _answered(stand_in)
+    if report is None:
+        judged = otherwise(destination)
+        return _no_hook(guest, destination, judged) if isinstance(judged, str) else judged
     # The report is about the placeholder; name and UUID are those of the guest that was asked for.
     return completed({**report, "guest": guest.name, "uuid": guest.uuid}, guest)
+
+
+def _answered(stand_in: _StandIn) -> ReportDict | None:
+    """The report of which a hook gives a part at a time; None where none answers."""
+    for _ in range(ATTEMPTS):
+        text, part, parts = "", 0, 1
+        while part < parts:
+            answer = stand_in.ask(part)
+            if answer is None:
+                return None
+            _part, parts, piece = answer
+            text, part = text + piece, part + 1
+        try:
+            return decode(text)
+        # Parts of two reports: a device was taken, or a file changed, between two questions.
+        except ValueError as error:
+            unreadable = error
+    raise LibvirtError(
+        f"the destination's answer cannot be read: {unreadable}; it may have changed meanwhile:"
+        " ask again"
+    )
 
 
 class _StandIn:

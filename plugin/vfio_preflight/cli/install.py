@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from .. import __version__
 from ..osutil.light import TYPE_CHECKING, NamedTuple
 from .arguments import add_format
-from .installation import interpreter, labels, proof, reload, removal, rules, versions
+from .installation import interpreter, labels, owner, proof, reload, removal, rules, versions
 from .installation.files import digest, is_as_shipped
 from .installation.manifest import Manifest, Ours, read_all
 from .installation.payload import (
@@ -112,6 +112,7 @@ def _is_this_host(root: str) -> bool:
 
 
 def _put_in_place(root: str) -> dict[str, Any]:
+    owner.refuse_install(root)
     ours = read_all(root)
     plan = _plan(root, ours)
     # Everything is checked before the first change.

@@ -22,8 +22,8 @@ from .terminal import filtered
 USAGE_ERROR = 2
 # One module each, or one for commands that belong together; in the order of the help.
 COMMANDS = (
-    *("check", "host", "compare", "masks", "explain", "state", "record", "watch"),
-    *("catalogue", "history", "install", "doctor"),
+    *("check", "twin", "host", "compare", "masks", "explain", "state", "record", "watch"),
+    *("catalogue", "history", "metrics", "install", "doctor"),
 )
 # These commands must work, or say what is wrong, where nothing else does.
 ALONE = {"install": "install", "uninstall": "install", "doctor": "doctor"}

@@ -12,8 +12,6 @@ ends the process. There is nothing to clean up.
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 import traceback
 from argparse import Namespace, _SubParsersAction
@@ -35,6 +33,8 @@ from .connection import (
     library,
     require_local,
 )
+from .ending import end_on_signals
+from .metering import Metering
 from .record import record
 from .warmth import Warmth
 
@@ -98,8 +98,9 @@ def run(options: Namespace) -> int:
     require_local(options.connect)
     libvirt, settings = library(), load()
     watch = Watch(libvirt, options.connect, settings)
-    Warmth(libvirt, settings, lambda line: say(line, WARNING))
-    _end_on_signals()
+    Warmth(libvirt, options.connect, settings, lambda line: say(line, WARNING))
+    Metering(libvirt, settings, watch.is_connected, lambda line: say(line, WARNING))
+    end_on_signals()
     watch.run()
     return 0
 
@@ -130,6 +131,10 @@ class Watch:
         while True:
             self._step()
             self._libvirt.virEventRunDefaultImpl()
+
+    def is_connected(self) -> bool:
+        """Whether events of guests reach this service."""
+        return not self._lost and self._connection is not None and bool(self._connection.isAlive())
 
     def _step(self) -> None:
         """Connect or look at one guest, if that is due; set the alarm for what is due next."""
@@ -325,26 +330,3 @@ class Watch:
 
 def _now() -> float:
     return time.monotonic()
-
-
-def _end_on_signals() -> None:
-    """End the process with status 0 on SIGTERM or SIGINT, even in the middle of a call of libvirt.
-
-    The signals are not blocked, because emulators that are asked for their version would inherit
-    that.
-    """
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _ignore)
-    signal.set_wakeup_fd(write)
-    threading.Thread(target=_end_when_signalled, args=(read,), daemon=True).start()
-
-
-def _ignore(_number: int, _frame: object) -> None:
-    return
-
-
-def _end_when_signalled(descriptor: int) -> None:
-    os.read(descriptor, 1)
-    os._exit(0)

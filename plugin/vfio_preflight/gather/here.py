@@ -15,12 +15,15 @@ from ..guest.traits import Traits, VendorRule
 from ..host.sources.request import Request, Sent
 from ..host.states import second_opinion, state_of
 from ..judge.facts import DeviceFacts, Facts, Refused
-from ..osutil.light import NamedTuple
+from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..osutil.text import printable
 from ..pci.state import DAMAGED, UNKNOWN, ConfigState, Missing, State
 from ..qemu.emulator.facts import EmulatorError, emulator_facts
 from ..qemu.emulator.machines import EmulatorFacts
 from ..qemu.emulator.verified import verified_versions
+
+if TYPE_CHECKING:
+    from ..qemu.twin.told import Told
 
 NO_RECORD = "the guest carries no record of this device: what the source will send is not known"
 # Drivers that check nothing themselves, so that no rule can be about them; "" is one not known.
@@ -45,12 +48,14 @@ def facts_here(
     root: str = "/",
     remedy: str = REMEDY_RECORD,
     image_problems: tuple[str, ...] = (),
+    builds: bool = True,
 ) -> Facts:
     """Facts for a move of ``guest`` to this host; ``deadline`` on the ``time.monotonic()`` clock.
 
     States given in ``source`` or ``destination``, by device key, take the place of those in the
     record and on this host. ``remedy`` is what to do if the source's are not known;
-    ``image_problems`` as in :class:`Facts`.
+    ``image_problems`` as in :class:`Facts`. ``builds`` is whether the two builds of QEMU are
+    compared, where the record has the source's.
     """
     record, problem = record_of(guest)
     if guest.metadata is None and remedy == REMEDY_RECORD:
@@ -67,7 +72,7 @@ def facts_here(
         sent = (source or {}).get(device.key) or recorded_state(entry, problem, remedy)
         sent = _with_atomics(sent, entry)
         devices.append(_device(device, entry, sent, (destination or {}).get(device.key), asked))
-    return Facts(
+    facts = Facts(
         guest,
         tuple(devices),
         ask_emulator(guest.emulator, settings, deadline),
@@ -78,7 +83,23 @@ def facts_here(
         settings.evidence,
         rules,
         rule_problems,
+        twin=_twin(guest, record, settings),
     )
+    if record.build is None or not builds or isinstance(facts.emulator, Missing):
+        return facts
+    # Imported where a record has something to compare: the hook's start counts.
+    from .builds import builds_here
+
+    return facts._replace(builds=builds_here(record.build, guest, settings, deadline))
+
+
+def _twin(guest: Guest, record: Record, settings: Configuration) -> Told | None:
+    """What is known of the guest's twin: most hosts never tried any."""
+    if not os.path.isdir(os.path.join(settings.cache, "twins")):
+        return None
+    from .knowntwins import known_here
+
+    return known_here(guest, record, settings)
 
 
 def _with_atomics(sent: State, entry: RecordEntry | None) -> State:

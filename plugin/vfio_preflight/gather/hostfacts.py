@@ -22,7 +22,10 @@ from ..host.sources.request import Request
 from ..osutil.light import NamedTuple
 from ..osutil.regular import open_regular
 from ..pci.state import UNKNOWN, ConfigState, Missing, State
+from ..qemu.emulator.facts import EmulatorError
 from ..qemu.emulator.machines import EmulatorFacts
+from ..qemu.emulator.typefacts import type_facts
+from ..qemu.emulator.types import TypeFacts
 from ..qemu.model.boards import BOARDS
 from .here import ask_emulator
 
@@ -40,11 +43,13 @@ class Presented(NamedTuple):
 
 
 class HostEmulator(NamedTuple):
-    """An emulator of a host: what it says, or why it could not be asked; and the SHA-256 of its
-    file, by which equal builds are known, empty where it could not be read."""
+    """An emulator of a host: what it says, or why it could not be asked; the SHA-256 of its file,
+    by which equal builds are known, empty where it could not be read; and all its device types,
+    None where they are not known."""
 
     facts: EmulatorFacts | Missing
     digest: str = ""
+    types: TypeFacts | None = None
 
 
 class HostFacts(NamedTuple):
@@ -90,7 +95,7 @@ def host_facts(
         arch=system.machine,
         libvirt=libvirt,
         emulators={
-            path: HostEmulator(ask_emulator(path, settings, deadline), _digest(path))
+            path: _emulator(path, settings, deadline)
             for path in dict.fromkeys([*_usual(), *emulators])
         },
         inventory=inventory,
@@ -101,6 +106,20 @@ def host_facts(
         hook=os.path.exists(os.path.join(root, HOOK)),
         problem=problem,
     )
+
+
+def _emulator(path: str, settings: Configuration, deadline: float) -> HostEmulator:
+    facts = ask_emulator(path, settings, deadline)
+    types = None if isinstance(facts, Missing) else _types(path, settings, deadline)
+    return HostEmulator(facts, _digest(path), types)
+
+
+def _types(path: str, settings: Configuration, deadline: float) -> TypeFacts | None:
+    try:
+        return type_facts(path, cache_dir=settings.cache, deadline=deadline)
+    # Whoever judges says that the builds were not compared.
+    except EmulatorError:
+        return None
 
 
 def _usual() -> list[str]:

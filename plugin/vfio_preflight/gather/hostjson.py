@@ -25,6 +25,7 @@ from ..pci import codec
 from ..pci.state import UNKNOWN, ConfigState, Missing
 from ..qemu.emulator.facts import from_json as emulator_from_json
 from ..qemu.emulator.facts import to_json as emulator_to_json
+from ..qemu.emulator.typesjson import compressed, decompressed
 from .hostfacts import HostEmulator, HostFacts, Presented
 
 SCHEMA = 1
@@ -76,7 +77,8 @@ def _configuration(settings: Configuration) -> dict[str, Any]:
 def _emulator(emulator: HostEmulator) -> dict[str, Any]:
     if isinstance(emulator.facts, Missing):
         return {"error": emulator.facts.reason}
-    return emulator_to_json(emulator.facts)
+    types = {} if emulator.types is None else {"device-types": compressed(emulator.types)}
+    return {**emulator_to_json(emulator.facts), **types}
 
 
 def _device(device: HostDevice) -> dict[str, Any]:
@@ -186,7 +188,9 @@ def _read_emulator(value: Mapping[str, Any]) -> HostEmulator:
     if not all(name.isprintable() for name in facts.machines):
         raise ValueError("a machine type's name is not printable")
     return HostEmulator(
-        facts._replace(version=_text(facts.version), package=_text(facts.package)), digest
+        facts._replace(version=_text(facts.version), package=_text(facts.package)),
+        digest,
+        decompressed(value["device-types"]) if "device-types" in value else None,
     )
 
 

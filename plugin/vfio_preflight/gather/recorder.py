@@ -44,6 +44,7 @@ from ..pci.space import identity
 from ..pci.state import ConfigState, Missing, State
 from ..qemu.model.equivalence import equivalent_to_qemu
 from .here import ask_emulator
+from .recordedbuild import build_of, with_build
 
 # Bytes of XML. libvirt passes a domain's XML, metadata included, in strings of 4 MiB at most
 # (REMOTE_STRING_MAX): beyond that no tool could read it any more, and no migration send it.
@@ -153,7 +154,9 @@ def revise(running: Running, settings: Configuration) -> Revision:
         items = _bounded(items)
     else:
         here = _Here("", "", "")
-    return _revision(items, old, here)
+    revision = _revision(items, old, here)
+    build = build_of(running.guest, running.process, old.build, settings, bool(running.added))
+    return revision._replace(record=with_build(revision.record, old, build))
 
 
 def _existing(guest: Guest) -> tuple[Record, str]:

@@ -10,15 +10,16 @@ from collections.abc import Mapping
 
 from ..configuration import Configuration
 from ..guest.domain import Guest, GuestDevice
-from ..guest.record import RecordEntry
+from ..guest.record import Record, RecordEntry
 from ..guest.traits import Traits
 from ..host.sources.inferred import infer
 from ..host.sources.request import Sent
 from ..host.states import unless_blocked, unnamed
-from ..judge.facts import DeviceFacts, Facts
+from ..judge.facts import Builds, DeviceFacts, Facts
 from ..pci.state import UNKNOWN, ConfigState, Missing, State
 from ..qemu.emulator.machines import EmulatorFacts
 from ..qemu.emulator.verified import verified_versions
+from .builds import builds_of
 from .here import REMEDY_RECORD, record_of, recorded_state, rules_for
 from .hostfacts import HostFacts
 
@@ -55,7 +56,7 @@ def facts_there(
         # Without a rule the traits are not looked at.
         traits = _traits(device, there) if rules else Traits()
         devices.append(DeviceFacts(device, sent, here, entry, traits=traits))
-    return Facts(
+    facts = Facts(
         guest,
         tuple(devices),
         _emulator(guest.emulator, there),
@@ -65,6 +66,17 @@ def facts_there(
         rules=rules,
         rule_problems=rule_problems,
     )
+    return facts._replace(builds=_builds(guest, record, there))
+
+
+def _builds(guest: Guest, record: Record, there: HostFacts) -> Builds | Missing | None:
+    known = there.emulators.get(guest.emulator)
+    # What could not be asked has a finding of its own.
+    if record.build is None or known is None or isinstance(known.facts, Missing):
+        return None
+    if known.types is None:
+        return Missing(UNKNOWN, f"the facts of {there.host} do not have its QEMU's device types")
+    return builds_of(record.build, guest, known.types)
 
 
 def networks_there(there: HostFacts, name: str) -> bool | None:

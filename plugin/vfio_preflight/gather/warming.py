@@ -13,6 +13,7 @@ from ..configuration import Configuration
 from ..osutil.executable import ExecutableError, trusted_executable
 from ..osutil.light import NamedTuple
 from ..qemu.emulator.facts import EmulatorError, cached_emulators, emulator_facts
+from ..qemu.emulator.typefacts import type_facts
 
 # What guests' XML names where nobody asked for something else: upstream's name, with the machine's
 # own architecture, as a passed-through device needs KVM; RHEL's; SUSE's and older ones.
@@ -50,6 +51,7 @@ def warm(settings: Configuration, before: Warmed | None = None, seconds: float =
             continue
         try:
             emulator_facts(path, cache_dir=settings.cache, deadline=end)
+            type_facts(path, cache_dir=settings.cache, deadline=end)
         except EmulatorError as error:
             problems.append(str(error))
     return Warmed(identities, tuple(problems))

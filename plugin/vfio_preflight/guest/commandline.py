@@ -71,7 +71,7 @@ def read_command_line(root: etree._Element) -> CommandLine:
         elif option == "set":
             settings.extend(_parse_set(value))
         elif option == "global":
-            globals_.extend(_parse_global(value))
+            globals_.extend(parse_global(value))
     return CommandLine(tuple(devices), tuple(settings), tuple(globals_))
 
 
@@ -188,7 +188,8 @@ def _parse_set(text: str) -> Iterator[Setting]:
         yield Setting(match[2], match[3], match[4])
 
 
-def _parse_global(text: str) -> Iterator[Global]:
+def parse_global(text: str) -> Iterator[Global]:
+    """The ``-global`` of an argument in either form; nothing for one that QEMU refuses."""
     match = re.fullmatch(_GLOBAL, text)
     if match:
         yield Global(match[1], match[2], match[3])

@@ -31,6 +31,7 @@ __all__ = [
     "RecordError",
     "find_ours",
     "from_get_metadata",
+    "last_moved",
     "read_policy",
     "read_probe",
     "read_record",
@@ -103,6 +104,15 @@ def read_record(ours: etree._Element | None) -> Record | None:
     element = _child(ours, "record")
     # Not None where the record is empty: that it was recorded at all is information, too.
     return None if element is None else parse_record(element)
+
+
+def last_moved(ours: etree._Element | None) -> str:
+    """When the guest last came in by a migration or a restore that was judged; empty if never.
+
+    The report is written as it begins, before the QEMU starts that runs the guest since then.
+    """
+    report = _child(ours, "report")
+    return "" if report is None else report.get("time", "")
 
 
 def set_record(root: etree._Element, record: etree._Element) -> None:

@@ -27,6 +27,7 @@ from ..pci import atomics, codec
 from ..pci.codec import CodecError
 from ..pci.space import identity, reads_as_vf
 from ..pci.state import EVIDENCE, ConfigState
+from .build import RecordedBuild, read_build, write_build
 from .traits import NAMES, Traits, from_facts
 
 SCHEMA = "1"
@@ -90,7 +91,8 @@ class Record(NamedTuple):
     """The entries of a guest's devices, by the devices' keys.
 
     ``host``, ``time`` (ISO 8601, UTC) and ``qemu`` say where, when and with which QEMU the record
-    was begun. ``other`` as in :class:`RecordEntry`.
+    was begun. ``build`` is what the guest's QEMU makes of its devices. ``other`` as in
+    :class:`RecordEntry`.
     """
 
     entries: Mapping[str, RecordEntry]
@@ -98,6 +100,7 @@ class Record(NamedTuple):
     time: str = ""
     qemu: str = ""
     other: Mapping[str, str] = {}
+    build: RecordedBuild | None = None
 
     @property
     def states(self) -> dict[str, ConfigState]:
@@ -138,6 +141,8 @@ def write_record(record: Record) -> etree._Element:
     _set(element, {**record.other, "qemu": record.qemu})
     for key, entry in known:
         element.append(_write_device(key, entry))
+    if record.build is not None:
+        write_build(element, record.build)
     return element
 
 
@@ -169,6 +174,7 @@ def parse_record(element: etree._Element) -> Record:
         time=element.get("time", ""),
         qemu=element.get("qemu", ""),
         other=_other(element, _RECORD_ATTRIBUTES),
+        build=read_build(element),
     )
 
 

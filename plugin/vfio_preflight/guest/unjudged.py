@@ -8,9 +8,10 @@ The kinds, as data; ``guest.seen`` finds the devices in a domain's XML.
 
 Sources: libvirt 11.3.0, where "libvirt refuses" was seen (``virsh define``), or read
 (``qemuMigrationSrcIsAllowed()`` and ``qemuMigrationSrcIsSafe()``, src/qemu/qemu_migration.c: since
-8.6 it asks QEMU for its blockers instead of refusing by ``<hostdev>``'s type); QEMU 10.0,
-``unmigratable`` in hw/vfio/ap.c, ccw.c and platform.c, hw/scsi/vhost-scsi.c, hw/virtio/vhost.c,
-hw/misc/ivshmem-pci.c (ivshmem.c before 10.1), hw/usb/host-libusb.c.
+8.6 it asks QEMU for its blockers instead of refusing by ``<hostdev>``'s type); QEMU 10.0 to 11.1,
+``unmigratable`` in hw/vfio/ap.c, ccw.c and platform.c (of 10.0), hw/scsi/vhost-scsi.c,
+hw/virtio/vhost.c, hw/misc/ivshmem-pci.c (ivshmem.c before 10.1), ``usb_host_realize()`` and
+``usb_host_post_load_bh()`` in hw/usb/host-libusb.c, hw/vfio-user/pci.c, hw/tpm/tpm_passthrough.c.
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ _SAME_ACCESS = "the destination needs the same device by the same name"
 
 
 def _unmigratable(device: str) -> str:
-    # qemu_savevm_state_blocked(), migration/savevm.c; the device's path goes before its name.
-    return f"QEMU refuses to send it: \"State blocked by non-migratable device '.../{device}'\""
+    # qemu_savevm_state_blocked(), migration/savevm.c; before its name goes the device's path on a
+    # bus that has paths.
+    return f"QEMU refuses to send it: \"State blocked by non-migratable device '{device}'\""
 
 
 _VHOST_VDPA = (
@@ -71,9 +73,19 @@ _NVME = (
 )
 
 AP = Kind(
-    "vfio-ap", "crypto adapter matrix (vfio-ap)", _NO_PCI, "", _unmigratable("vfio-ap"), _DETACH
+    "vfio-ap",
+    "crypto adapter matrix (vfio-ap)",
+    _NO_PCI,
+    refusal=_unmigratable(".../vfio-ap"),
+    remedy=_DETACH,
 )
-CCW = Kind("vfio-ccw", "channel device (vfio-ccw)", _NO_PCI, "", _unmigratable("vfio-ccw"), _DETACH)
+CCW = Kind(
+    "vfio-ccw",
+    "channel device (vfio-ccw)",
+    _NO_PCI,
+    refusal=_unmigratable(".../vfio-ccw"),
+    remedy=_DETACH,
+)
 NO_MODEL = Kind(
     "mdev-without-model",
     "mediated device without a model",
@@ -106,8 +118,9 @@ USB = Kind(
     "usb",
     "USB device of the host",
     _NO_PCI,
-    "QEMU sends nothing of it: the guest loses it, and finds it anew only where the destination"
-    " has one that fits",
+    "QEMU sends nothing of what is in it: after the migration the guest finds it unplugged. QEMU"
+    " looks for one that fits only where it was told vendor and product, and libvirt tells it bus"
+    " and address: attach it anew",
 )
 SCSI = Kind("scsi", "SCSI device of the host", _EMULATED, _SAME_ACCESS)
 SCSI_HOST = Kind(
@@ -155,16 +168,26 @@ TPM = Kind(
     "tpm-passthrough",
     "TPM of the host",
     "it is no VFIO device",
-    "the destination's TPM has other keys: what the guest has sealed cannot be opened there",
+    "QEMU does not refuse to send the guest, and sends nothing of what is in the TPM. The"
+    " destination's has other keys: what the guest has sealed cannot be opened there",
 )
-PLATFORM = Kind(
-    "vfio-platform", "VFIO platform device", _NO_PCI, "", _unmigratable("vfio-platform"), _DETACH
+_PLATFORM = Kind(
+    "vfio-platform",
+    "VFIO platform device",
+    _NO_PCI,
+    "QEMU 10.0 deprecates it, and QEMU 11.1 does not have it",
+    remedy=_DETACH,
 )
+# By QEMU's type, which is also the name of its state.
+PLATFORMS = {
+    name: _PLATFORM._replace(refusal=_unmigratable(name))
+    for name in ("vfio-platform", "vfio-calxeda-xgmac", "vfio-amd-xgbe")
+}
 USER = Kind(
     "vfio-user",
     "device of another process by a socket (vfio-user-pci)",
     "what it presents comes from that process, not from a device of the host",
-    "whether QEMU sends it depends on that process",
+    "QEMU 10.1 to 11.1 sends nothing of it, and does not refuse to send the guest",
 )
 OTHER_VFIO = Kind(
     "other-vfio", "VFIO device of another type than vfio-pci", "its type is not known"

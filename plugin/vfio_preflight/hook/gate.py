@@ -26,11 +26,13 @@ from ..judge.policy import Decision, decide, with_guest_policy, with_mended_ahea
 from ..judge.verdicts import ALLOW, ALWAYS, ANNOTATE, BLOCK, NEVER, WHEN_UNSURE
 from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..pci.state import ConfigState
+from ..report import events
 from ..report.schema import ReportDict, as_dict
 from ..report.text import headline, refusal, summary
 from . import attempt, journal
 from .annotation import annotated, token_of
 from .supervise import Outcome
+from .telling import told, with_event
 
 if TYPE_CHECKING:
     from ..gather.saved import Restored
@@ -132,8 +134,11 @@ class Gate(NamedTuple):
         if operation == "migrate":
             lines = chain.refusal(hooks, text)
             err = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
-            return Outcome(1, err=err, log=log, warning=True)
-        return Outcome(0, log=log, warning=True)
+            outcome = Outcome(1, err=err, log=log, warning=True)
+        else:
+            outcome = Outcome(0, log=log, warning=True)
+        action = BLOCK if outcome.status else ALLOW
+        return with_event(outcome, events.not_checked(operation, self.guest, action, what))
 
     def _token(self, operation: str, decision: Decision) -> str:
         """What marks the XML of this migration; empty where no report is put into it."""
@@ -286,7 +291,8 @@ class Gate(NamedTuple):
         if message is None:
             return Outcome(0)
         log = f"prepare guest {self.guest!a}: restore blocked, as restore begin found"
-        return Outcome(1, err=f"{message}\n".encode(), log=log, warning=True)
+        outcome = Outcome(1, err=f"{message}\n".encode(), log=log, warning=True)
+        return with_event(outcome, events.refusal(self.guest))
 
     def _probe(self, guest: Guest, probe: Probe, root: etree._Element) -> Outcome:
         from .probe import Readiness, reply
@@ -301,14 +307,6 @@ class Gate(NamedTuple):
         report, would = ready.added(*self.decide(guest, examined))
         # Exit 1: libvirt must not define the placeholder on the destination.
         return Outcome(1, err=reply(probe.part, as_dict(report, would)))
-
-
-def told(outcome: Outcome, operation: str, report: ReportDict) -> Outcome:
-    """``outcome`` with its line for the log, unless it has one of its own."""
-    if outcome.log:
-        return outcome
-    warning = report["verdict"] not in ("pass", "tolerated")
-    return outcome._replace(log=f"{operation} {summary(report)}", warning=warning)
 
 
 def remember(facts: Facts, catalogue: str) -> None:

@@ -23,6 +23,7 @@ from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..osutil.text import printable
 from ..qemu.messages.explain import Explanation, explain
 from ..qemu.messages.message import CAUSE, NOTE
+from ..report import events
 from . import expected
 from .annotation import token_of
 
@@ -46,40 +47,53 @@ class Cause(NamedTuple):
     device: dict[str, Any] | None
 
 
-def released(guest: str, reason: str, xml: bytes, settings: Configuration, root: str = "/") -> str:
+class Learned(NamedTuple):
+    """What is told of the end of a migration: a line for the log, and its event."""
+
+    line: str
+    event: dict[str, Any]
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether it is one of our faults."""
+        return bool(self.event["prediction"] == events.PREDICTIONS[False])
+
+
+def released(
+    guest: str, reason: str, xml: bytes, settings: Configuration, root: str = "/"
+) -> Learned | None:
     """Deal with the end of guest ``guest``, which may be that of an incoming migration.
 
-    Return a line for the log, empty where there is nothing to tell. Raises GuestError for XML that
-    is none.
+    Return what is to be told, None where that is nothing. Raises GuestError for XML that is none.
     """
     value = expected.waiting(settings.runtime, guest)
     if value is None or not _is_of(value, xml):
-        return ""
+        return None
     # Before anything else, so that an expectation is used once, whatever happens.
     expected.drop(settings.runtime, guest)
     # It was shut down, or went on to another host: how it had come is not known here.
     if reason not in (DID_NOT_START, NO_REASON):
-        return ""
+        return None
     written = guestlog.since(guest, Mark(*value["log"]), root)
     # An expectation that nothing came of, and now a cold start fails.
     if written.whole and "-incoming" not in written.text:
-        return ""
+        return None
     entry = _failed(value, written)
     # Without a reason, it may have run until now.
     if reason == NO_REASON and entry.outcome == FAILED:
-        return ""
+        return None
     return _added(guest, entry, settings)
 
 
-def completed(guest: str, uuid: str, age: float, settings: Configuration) -> str:
+def completed(guest: str, uuid: str, age: float, settings: Configuration) -> Learned | None:
     """Note that guest ``guest``, which was expected, runs; ``age`` is its QEMU's, in seconds.
 
-    Return a line for the log, empty where nothing was expected of that very QEMU.
+    Return what is to be told, None where nothing was expected of that very QEMU.
     """
     value = expected.waiting(settings.runtime, guest)
     # A QEMU that is older than the expectation ran already when another one was to come.
     if value is None or value["uuid"] != uuid or time.time() - age < _seconds(value["time"]):
-        return ""
+        return None
     expected.drop(settings.runtime, guest)
     return _added(guest, _dated(Entry(value, COMPLETED, _is_right(value))), settings)
 
@@ -107,12 +121,13 @@ def _dated(entry: Entry) -> Entry:
     return entry._replace(time=now, host=os.uname().nodename)
 
 
-def _added(guest: str, entry: Entry, settings: Configuration) -> str:
+def _added(guest: str, entry: Entry, settings: Configuration) -> Learned:
     name = history.add(settings.history, entry)
     where = f"history {name}" if name else f"not kept: {settings.history} cannot be written"
     said = f': "{entry.line}"' if entry.line else ""
     agrees = {True: "as predicted", False: "NOT as predicted", None: "not predicted"}[entry.agrees]
-    return f"guest {guest[:200]!a}: migration {entry.outcome}, {agrees}{said}; {where}"
+    line = f"guest {guest[:200]!a}: migration {entry.outcome}, {agrees}{said}; {where}"
+    return Learned(line, events.outcome(entry, name))
 
 
 # --- what QEMU said ------------------------------------------------------------------------------

@@ -30,8 +30,9 @@ from ..pci.state import State
 from ..report.schema import as_dict
 from ..report.text import refusal
 from . import attempt, expected
-from .gate import Gate, decided, remember, told
+from .gate import Gate, decided, remember
 from .supervise import Outcome
+from .telling import told
 
 # What becomes of a guest that the policy would have mended, and that in a few words: what to do.
 MENDED_NEXT = (
@@ -95,7 +96,8 @@ def _examine(
 ) -> tuple[Report, Decision]:
     """Judge the guest by what its devices present, or by what ``migrate begin`` would see."""
     settings = gate.settings
-    facts = facts_here(guest, settings, gate.end, destination=destination)
+    # The builds of QEMU were compared at "migrate begin", and here is no time to ask one.
+    facts = facts_here(guest, settings, gate.end, destination=destination, builds=False)
     remember(facts, settings.catalogue)
     # No trial: libvirt holds the guest's lock meanwhile, and with it "virsh list".
     report = examine(facts, NEVER, trials(guest.emulator, gate.end))

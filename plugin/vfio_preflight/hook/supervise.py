@@ -36,6 +36,8 @@ AFTERWARDS = 5
 STRETCH = 2.0
 # Seconds to wait for a killed child; one that is stuck in the kernel is not waited for.
 GRACE = 0.3
+# The exit status of what came to no result, EX_SOFTWARE.
+FAILED = 70
 _WARNING = b"!"
 
 
@@ -44,7 +46,8 @@ class Outcome(NamedTuple):
 
     ``after`` is what the child does once it has answered; nobody waits for that. ``log`` is the
     line that tells of this outcome, as a ``warning`` or not: the parent writes it, because a child
-    that is killed between the line and the answer would have told of what never was.
+    that is killed between the line and the answer would have told of what never was. ``event`` is
+    what it is about (``hook.telling``).
     """
 
     status: int
@@ -54,6 +57,7 @@ class Outcome(NamedTuple):
     after: Callable[[], object] | None = None
     log: str = ""
     warning: bool = False
+    event: str = ""
 
 
 def supervised(work: Callable[[], Outcome], deadline: float) -> Outcome:
@@ -121,7 +125,7 @@ def _remove(scratch: str) -> None:
 def _child(
     work: Callable[[], Outcome], pipes: tuple[int, ...], line: tuple[int, int], scratch: str
 ) -> NoReturn:
-    status = 70
+    status = FAILED
     out, err, answer, log = pipes
     try:
         # A group of its own, so that what it forks can be killed with it. Programs that it starts
@@ -161,15 +165,15 @@ def _child(
 
 
 def _packed(outcome: Outcome) -> bytes:
-    """The line for the log, behind a byte that says how loud it is."""
-    return (_WARNING if outcome.warning else b"-") + outcome.log.encode("utf-8", "replace")
+    """The line for the log, behind a byte that says how loud it is; and NUL and the event."""
+    text = outcome.log.replace("\0", "?") + "\0" + outcome.event
+    return (_WARNING if outcome.warning else b"-") + text.encode("utf-8", "replace")
 
 
 def _let_go(descriptors: tuple[int, ...]) -> None:
     """Hold the pipes no longer, for whose end the parent waits; and do not go on for ever."""
-    import signal
-
-    signal.alarm(AFTERWARDS)
+    # Not signal, whose enumerations take half a millisecond, and the parent waits yet.
+    __import__("_signal").alarm(AFTERWARDS)
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in descriptors:
         os.dup2(null, descriptor)
@@ -196,7 +200,7 @@ def _watch(child: int, pipes: tuple[int, ...], begun: float, deadline: float) ->
                     continue
                 _kill(child)
                 _reap(child)
-                return Outcome(70, failure="no result within the deadline")
+                return Outcome(FAILED, failure="no result within the deadline")
             for descriptor in ready:
                 data = os.read(descriptor, 65536)
                 received[descriptor] += data
@@ -206,9 +210,10 @@ def _watch(child: int, pipes: tuple[int, ...], begun: float, deadline: float) ->
         _close(pipes)
     out, err, answer, log = (bytes(received[descriptor]) for descriptor in pipes)
     if answer:
-        line, warning = log[1:].decode("utf-8", "replace"), log[:1] == _WARNING
+        line, _, event = log[1:].decode("utf-8", "replace").partition("\0")
         outcome = _outcome(answer[0], out, err)
-        return outcome if outcome.failure else outcome._replace(log=line, warning=warning)
+        told = outcome._replace(log=line, warning=log[:1] == _WARNING, event=event)
+        return outcome if outcome.failure else told
     # It is gone, or is stuck in its end; an emulator that it had started may wait for commands yet.
     _kill(child)
     return _failed(_reap(child), err)
@@ -257,13 +262,13 @@ def _reap(child: int) -> int | None:
 def _failed(wait_status: int | None, err: bytes) -> Outcome:
     """The outcome of a child that gave no answer."""
     if wait_status is not None and os.WIFEXITED(wait_status):
-        return _outcome(os.WEXITSTATUS(wait_status) or 70, b"", err)
+        return _outcome(os.WEXITSTATUS(wait_status) or FAILED, b"", err)
     signal = "" if wait_status is None else f" by signal {os.WTERMSIG(wait_status)}"
-    return Outcome(70, failure=f"ended{signal}")
+    return Outcome(FAILED, failure=f"ended{signal}")
 
 
 def _outcome(status: int, out: bytes, err: bytes) -> Outcome:
-    # 70, EX_SOFTWARE: the child's own failure; anything but 0 and 1 is not the hook's answer.
+    # FAILED: the child's own failure; anything but 0 and 1 is not the hook's answer.
     if status not in (0, 1):
         return Outcome(status, failure=err.decode("utf-8", "replace").strip() or f"exit {status}")
     return Outcome(status, out, err)

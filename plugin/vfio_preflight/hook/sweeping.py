@@ -13,12 +13,13 @@ from ..configuration import Configuration
 from ..host import captures
 from ..host.history import SUBDIRECTORIES
 from ..osutil import jsondir
+from ..qemu.emulator.typefacts import SUBDIRECTORY
 from . import attempt, expected, refusals
 
 
 def sweep(settings: Configuration) -> None:
     """Remove what is older than any process of ours takes to write it. Raises nothing."""
-    kept = (settings.cache, settings.catalogue)
+    kept = (settings.cache, os.path.join(settings.cache, SUBDIRECTORY), settings.catalogue)
     learned = (os.path.join(settings.history, name) for name in SUBDIRECTORIES)
     kinds = (attempt.KIND, expected.KIND, captures.KIND)
     passed = (os.path.join(settings.runtime, kind) for kind in kinds)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-from ..osutil.elements import elements
 from ..osutil.regular import read_regular
 
 # The running definition first: it is the one that libvirt uses when the guest starts.
@@ -37,6 +36,9 @@ def hands_out_devices(name: str, root: str = "/") -> bool | None:
 
 def _forward_modes(path: str) -> list[str] | None:
     """The mode of a network's ``<forward>``, if it has one; None for what is no network's file."""
+    # Imported here: most guests have no interface of a network.
+    from ..osutil.elements import elements
+
     try:
         # read_regular: a FIFO planted there must not hang the hook.
         found = elements(read_regular(path, MAX_FILE), ("network", "forward"))

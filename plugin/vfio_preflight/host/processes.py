@@ -11,7 +11,7 @@ for "running" is overwritten when a guest is paused, and events reach only conne
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ..guest.commandline import parse_device
 from ..guest.xml import GuestError
@@ -62,15 +62,46 @@ def find_process(name: str, uuid: str, root: str = "/") -> Process | None:
     return None
 
 
-def _candidates(name: str, root: str) -> Iterator[str]:
-    """PIDs, the likely one first; libvirt keeps PID files elsewhere for sessions."""
+def arguments_of(process: Process, root: str = "/") -> list[str]:
+    """All arguments of a process, without its name. Raises OSError if it is gone."""
+    command = _read(os.path.join(root, "proc", str(process.pid), "cmdline")).split(b"\0")
+    return [argument.decode("utf-8", "surrogateescape") for argument in command[1:]]
+
+
+def is_incoming(name: str, root: str = "/") -> bool | None:
+    """Whether the guest's QEMU, by libvirt's PID file, was started to load another's state.
+
+    None where that cannot be told.
+    """
+    try:
+        pid = _by_file(name, root)
+        arguments = _read(os.path.join(root, "proc", pid, "cmdline")).split(b"\0") if pid else []
+    except OSError:
+        return None
+    return _is_incoming(map(os.fsdecode, arguments)) if any(arguments) else None
+
+
+def _is_incoming(arguments: Iterable[str]) -> bool:
+    # libvirt passes "-incoming defer" for a migration and "-loadvm" for an internal snapshot.
+    return any(argument in _INCOMING for argument in arguments)
+
+
+def _by_file(name: str, root: str) -> str:
+    """The PID in libvirt's file, which it keeps elsewhere for sessions; empty if there is none."""
     path = os.path.join(root, PID_FILES, f"{name}.pid")
     # A name with a slash cannot be a file's name; libvirt refuses such names, a hook's argument may
     # not.
-    if os.path.basename(name) == name and os.path.isfile(path):
-        pid = _read(path).strip().decode("ascii", "replace")
-        if pid.isdecimal():
-            yield pid
+    if os.path.basename(name) != name or not os.path.isfile(path):
+        return ""
+    pid = _read(path).strip().decode("ascii", "replace")
+    return pid if pid.isdecimal() else ""
+
+
+def _candidates(name: str, root: str) -> Iterator[str]:
+    """PIDs, the likely one first."""
+    likely = _by_file(name, root)
+    if likely:
+        yield likely
     yield from (pid for pid in os.listdir(os.path.join(root, "proc")) if pid.isdecimal())
 
 
@@ -92,8 +123,7 @@ def _read_process(pid: str, uuid: str, root: str) -> Process | None:
         instance=f"{boot}:{pid}:{ticks}",
         age=max(0.0, uptime - ticks / os.sysconf("SC_CLK_TCK")),
         executable=_executable(home),
-        # libvirt passes "-incoming defer" for a migration and "-loadvm" for an internal snapshot.
-        incoming=any(argument in _INCOMING for argument in arguments),
+        incoming=_is_incoming(arguments),
         devices={alias: _host(options) for alias, options in _devices(arguments)},
         options=dict(_devices(arguments)),
     )

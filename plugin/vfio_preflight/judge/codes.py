@@ -5,8 +5,6 @@ decides by, so that nothing compares names:
 
     >>> REALISE_HANG, REALISE_HANG.verdict, REALISE_HANG.blocks_always
     ('realise-hang', 'fail', True)
-
-A :class:`Code` is a string, because that is what JSON, XML and the log hold.
 """
 
 from __future__ import annotations
@@ -16,6 +14,20 @@ from .code import COMPARE as COMPARE
 from .code import REALISE as REALISE
 from .code import SOURCE as SOURCE
 from .code import Code as Code
+from .codes_drift import DRIFT as DRIFT
+from .codes_drift import DRIFT_NOT_COMPARED as DRIFT_NOT_COMPARED
+from .codes_drift import DRIFT_REFUSED as DRIFT_REFUSED
+from .codes_drift import DRIFT_UNDECIDED as DRIFT_UNDECIDED
+from .codes_drift import ROM_SIZE_DIFFERS as ROM_SIZE_DIFFERS
+from .codes_drift import SETTING_MISSING as SETTING_MISSING
+from .codes_drift import TYPE_DEPRECATED as TYPE_DEPRECATED
+from .codes_drift import TYPE_MISSING as TYPE_MISSING
+from .codes_twin import TWIN_ACCEPTED as TWIN_ACCEPTED
+from .codes_twin import TWIN_BLOCKED as TWIN_BLOCKED
+from .codes_twin import TWIN_NOT_RUN as TWIN_NOT_RUN
+from .codes_twin import TWIN_REFUSED as TWIN_REFUSED
+from .codes_twin import TWIN_UNCOVERED as TWIN_UNCOVERED
+from .codes_twin import TWIN_UNDECIDED as TWIN_UNDECIDED
 from .verdicts import FAIL, PASS, TOLERATED, UNKNOWN
 
 # --- config space ---------------------------------------------------------------------------------

@@ -11,9 +11,14 @@ from __future__ import annotations
 from ..guest.domain import Guest, GuestDevice
 from ..guest.record import RecordEntry
 from ..guest.traits import Traits, VendorRule
-from ..osutil.light import NamedTuple
+from ..osutil.light import TYPE_CHECKING, NamedTuple
 from ..pci.state import ANY_EVIDENCE, ConfigState, Missing, State
 from ..qemu.emulator.machines import EmulatorFacts
+
+if TYPE_CHECKING:
+    from ..qemu.emulator.sent import Sent
+    from ..qemu.emulator.types import TypeFacts
+    from ..qemu.twin.told import Told
 
 
 class Refused(NamedTuple):
@@ -57,6 +62,18 @@ class DeviceFacts(NamedTuple):
         return self.entry is not None and self.source is self.entry.state
 
 
+class Builds(NamedTuple):
+    """The two builds of QEMU, as far as the guest's devices are concerned.
+
+    ``sent`` is what the source's makes of them, and ``origin`` how that is known; ``there`` are all
+    device types of the destination's.
+    """
+
+    sent: Sent
+    there: TypeFacts
+    origin: str = ""
+
+
 class Facts(NamedTuple):
     """A guest and its devices on both hosts, and the destination's emulator.
 
@@ -67,7 +84,9 @@ class Facts(NamedTuple):
     the guest's devices; ``rule_problems`` say which files of them could not be read. ``bandwidth``
     is the migration's, in MiB/s, 0 where it is not known. ``saved`` is whether QEMU has sent the
     guest already, into an image. ``sender`` is the source's emulator, where it could be asked; else
-    all that is known of it is in the devices' entries.
+    all that is known of it is in the devices' entries. ``builds`` are both builds; Missing where
+    they cannot be compared, None where nothing is known of the source's. ``twin`` is what is known
+    of the guest's twin.
     """
 
     guest: Guest
@@ -82,3 +101,5 @@ class Facts(NamedTuple):
     bandwidth: int = 0
     saved: bool = False
     sender: EmulatorFacts | None = None
+    builds: Builds | Missing | None = None
+    twin: Told | None = None

@@ -32,15 +32,14 @@ from .checks.config_space import (
 )
 from .checks.device import check_device, invalid_properties
 from .checks.evidence import check_evidence, check_inferred, check_strength
-from .checks.guest import check_guest
 from .checks.machine import SKIP_VSC_CHECK, Effective, check_machine, skip_vsc_check
 from .checks.pasid import check_pasid
-from .checks.unjudged import check_unjudged
 from .context import Context, context_of
 from .facts import DeviceFacts, Facts
 from .findings import DESTINATION, DeviceReport, Finding, Prediction, Report
 from .undecided import settle
 from .verdicts import PASS, worst
+from .whole import check_whole
 
 SOURCE_CODES = {
     UNKNOWN: codes.SOURCE_UNKNOWN,
@@ -105,11 +104,7 @@ def preflight(facts: Facts) -> Report:
         ._replace(rules=facts.rules, bandwidth=facts.bandwidth)
         for known in facts.devices
     ]
-    own = (
-        *check_unjudged(guest, facts.saved),
-        *check_guest(facts),
-        *check_blockers(facts, contexts),
-    )
+    own = (*check_whole(facts), *check_blockers(facts, contexts))
     return Report(
         guest.name,
         guest.uuid,

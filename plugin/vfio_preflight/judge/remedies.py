@@ -21,6 +21,7 @@ OTHERWISE = "see the lines below"
 
 _EQUAL = "use equal drivers and firmware, or another destination"
 _DEVICE = "repair the device on the destination, or choose another host"
+_BUILD = "choose a host with the source's build of QEMU, or restart the guest"
 _REPORT = "choose another host, and report the case below"
 
 REMEDIES: dict[Code, str] = {
@@ -57,6 +58,11 @@ REMEDIES: dict[Code, str] = {
     codes.ARCH_UNDECIDED: "make sure that the emulator has the guest's architecture",
     codes.EMULATOR_TOO_OLD: "migrate to a host with QEMU 8.0 or newer",
     codes.EMULATOR_UNKNOWN: "make sure that the emulator runs on the destination",
+    codes.DRIFT_REFUSED: _BUILD,
+    codes.DRIFT_UNDECIDED: _BUILD,
+    codes.ROM_SIZE_DIFFERS: "install the source's option ROMs (ipxe, seabios) there",
+    codes.TYPE_MISSING: "choose a host whose QEMU has it, or take the device away",
+    codes.SETTING_MISSING: "choose a host whose QEMU has the property",
     codes.TRIAL_REFUSES: _REPORT,
     codes.TRIAL_DIFFERS: _REPORT,
     codes.TRIAL_ACCEPTS: "report the case below; tolerated = annotate lets it pass",
@@ -71,6 +77,9 @@ REMEDIES: dict[Code, str] = {
     codes.SOURCE_SEVERAL: "detach all VFIO devices but one before migrating",
     codes.SOURCE_DIRTY_TRACKING: "start the guest without x-device-dirty-page-tracking=off",
     codes.SOURCE_UNDECIDED: "detach the VFIO devices before migrating",
+    codes.TWIN_REFUSED: "choose a host with the source's QEMU build and ROMs",
+    codes.TWIN_UNDECIDED: "see what QEMU names, or choose another host",
+    codes.TWIN_BLOCKED: "detach the device that QEMU names before migrating",
     codes.PROPERTY_UNKNOWN: "remove the property, or choose a host with a newer QEMU",
     codes.PROPERTY_INVALID: "correct the property in the guest's XML",
     codes.MIGRATION_DISABLED: "remove the property, or detach the device before migrating",

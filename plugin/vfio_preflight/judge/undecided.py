@@ -191,8 +191,8 @@ def _filled(state: ConfigState, other: ConfigState) -> ConfigState:
     return filled._replace(bars=guess(filled.config, own)) if other.bars else filled
 
 
-def _bars(state: ConfigState) -> Iterator[tuple[int, Bar]]:
-    return ((bar.number, bar) for bar in state.bars) if state.bars else registers(state.config)
+def _bars(state: ConfigState) -> tuple[tuple[int, Bar], ...]:
+    return tuple((bar.number, bar) for bar in state.bars) or registers(state.config)
 
 
 def _is_free(bar: Bar, own: Mapping[int, Bar]) -> bool:

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 else:
 
     def _new(cls, /, *values, **named):
-        # The common call gives every field by position; only other calls pay for the checks.
-        if named or len(values) != len(cls._fields):
+        missing = len(cls._fields) - len(values)
+        if named or not 0 <= missing <= len(cls._defaults):
             values = _completed(cls, values, named)
+        elif missing:
+            values += cls._defaults[-missing:]
         return tuple.__new__(cls, values)
 
     def _completed(cls, values, named):
@@ -44,7 +46,10 @@ else:
         return [given[field] for field in cls._fields]
 
     def _replace(self, /, **changes):
-        return type(self)(**{**self._asdict(), **changes})
+        replaced = tuple.__new__(type(self), map(changes.pop, self._fields, self))
+        if changes:
+            raise TypeError(f"{type(self).__name__} has no {', '.join(changes)}")
+        return replaced
 
     def _asdict(self):
         return dict(zip(self._fields, self))
@@ -71,6 +76,7 @@ else:
             members = {field: property(itemgetter(n)) for n, field in enumerate(fields)}
             # No __dict__, as in typing: an attribute that is not a field cannot be set.
             own = {"__slots__": (), "_fields": fields, "_field_defaults": defaults}
+            own["_defaults"] = tuple(defaults.values())
             return type(name, (tuple,), {**_METHODS, **namespace, **members, **own})
 
     class NamedTuple(metaclass=_NamedTupleMeta):

@@ -148,17 +148,15 @@ def completed(report: ReportDict, guest: Guest) -> ReportDict:
     It judged a stand-in without most other devices, and may be of an older release, which has no
     list of what it does not judge.
     """
+    return {**with_findings(report, known_refusals(guest)), "unjudged": unjudged(guest.unjudged)}
+
+
+def with_findings(report: ReportDict, findings: Iterable[Finding]) -> ReportDict:
+    """``report`` with findings on the guest that it does not have, and the verdict of all."""
     told = {finding["text"] for finding in report["findings"]}
-    added = [
-        _finding(finding, None) for finding in known_refusals(guest) if finding.text not in told
-    ]
+    added = [_finding(finding, None) for finding in findings if finding.text not in told]
     verdict = worst([report["verdict"], *(finding["verdict"] for finding in added)])
-    return {
-        **report,
-        "verdict": verdict,
-        "findings": [*report["findings"], *added],
-        "unjudged": unjudged(guest.unjudged),
-    }
+    return {**report, "verdict": verdict, "findings": [*report["findings"], *added]}
 
 
 def unjudged(devices: Iterable[Unjudged]) -> list[UnjudgedDict]:

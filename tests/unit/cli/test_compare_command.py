@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lab.configs import make_config, patched
+from unit.builds import changed, make_types
 from unit.cli.command import Q35_90, Q35_91, Out, complaint, printed_json
 from unit.findings_examples import terabyte
 from unit.makers import EMULATOR, differing, make_emulator, make_state
@@ -13,11 +14,14 @@ from unit.physical import as_lspci, as_mail, as_vf, real
 from vfio_preflight.cli import compare
 from vfio_preflight.cli.main import main
 from vfio_preflight.configuration import Configuration
+from vfio_preflight.gather import builds
 from vfio_preflight.gather import here as collect
 from vfio_preflight.judge.verdicts import DEFAULT_POLICY
 from vfio_preflight.pci.formats import to_json
 from vfio_preflight.qemu.emulator.facts import EmulatorError
 from vfio_preflight.qemu.emulator.machines import EmulatorFacts
+
+NO_MMAP = changed("vfio-pci", x_no_mmap=True)
 
 
 def link_file(tmp_path: Path) -> str:
@@ -79,6 +83,26 @@ def test_compare_two_builds(
     assert main(command) == (code == "builds-differ")
     found = printed_json(capsys)["devices"][0]["findings"]
     assert code in [finding["code"] for finding in found]
+
+
+def test_compare_tells_drift_of_two_builds(
+    files: dict[str, str], capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        collect, "emulator_facts", lambda path, **_options: make_emulator()._replace(path=path)
+    )
+    built = {"/old": make_types(), EMULATOR: make_types(properties=NO_MMAP, version="11.1.3")}
+    monkeypatch.setattr(builds, "type_facts", lambda path, **_options: built[path])
+    command = ["compare", files["usual"], files["usual"], *Q35_90, "--source-emulator"]
+
+    def drift(emulator: str) -> list[str]:
+        assert main([*command, emulator, "--format", "json"]) == 0
+        findings = printed_json(capsys)["findings"]
+        return [finding["text"] for finding in findings if finding["code"] == "drift"]
+
+    (text,) = drift("/old")
+    assert "x-no-mmap of vfio-pci is 'off' on the source and 'on' on the destination" in text
+    assert drift(EMULATOR) == []
 
 
 def test_compare_with_an_emulator_of_the_source_that_is_not_there(

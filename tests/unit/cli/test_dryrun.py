@@ -212,6 +212,32 @@ def test_ask_for_a_long_answer() -> None:
     assert ask(Connection(told))["note"] == told["note"]
 
 
+@pytest.mark.parametrize("changes", [1, 100])
+def test_answer_that_changes_as_it_is_read(changes: int) -> None:
+    """A device is taken between two parts: the next answer is whole, or it is said."""
+
+    class Changing(Connection):
+        asked = 0
+
+        @property
+        def told(self) -> ReportDict:
+            self.asked += 1
+            number = min(self.asked, changes + 1)
+            long = "".join(chr(0x4E00 + (7 + number) * n % 20000) for n in range(600))
+            return {**as_dict(preflight(make_facts()), Decision("annotate")), "note": long}
+
+        @told.setter
+        def told(self, _told: ReportDict | None) -> None:
+            return
+
+    destination = Changing()
+    if changes == 1:
+        assert ask(destination)["guest"] == "g1"
+    else:
+        with pytest.raises(LibvirtError, match="may have changed meanwhile: ask again"):
+            ask(destination)
+
+
 USB = (
     "<hostdev mode='subsystem' type='usb'>"
     "<source><vendor id='0x0529'/><product id='0x0001'/></source></hostdev>"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -303,6 +304,14 @@ def test_uninstall_of_a_plain_installation_leaves_nothing(history: Path) -> None
     assert not any("vfio-preflight" in path for path in left)
 
 
+def test_uninstall_leaves_no_metrics_to_be_shown_for_ever(root: Path) -> None:
+    textfile = root / "var/lib/prometheus/node-exporter/vfio-preflight.prom"
+    textfile.parent.mkdir(parents=True)
+    textfile.write_text("vfio_preflight_build_info 1\n")
+    assert run("uninstall", root) == 0
+    assert not textfile.exists() and textfile.parent.exists()
+
+
 def test_uninstall_by_the_installed_command(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no checkout beside it to compare the configuration with."""
     assert run("install", root) == 0
@@ -421,6 +430,17 @@ def test_wheel_has_every_file_of_rules() -> None:
     names = sorted(path.name for path in (CHECKOUT / "etc/vendor-rules.d").iterdir())
     assert names == sorted(payload.RULE_FILES)
     assert all(f"    etc/vendor-rules.d/{name}\n" in listed for name in names)
+
+
+def test_wheel_has_everything_that_is_no_part_of_the_package() -> None:
+    listed = (CHECKOUT / "setup.cfg").read_text().partition("[options.data_files]")[2]
+    for path in (CHECKOUT / "hooks").rglob("*"), (CHECKOUT / "etc").rglob("*"):
+        for file in path:
+            name = str(file.relative_to(CHECKOUT))
+            if file.is_file() and "__pycache__" not in name:
+                assert re.search(rf"(?m)(?:^    |= ){re.escape(name)}$", listed), name
+                directory = str(Path(name).parent)
+                assert f"share/vfio-preflight/{directory} =" in listed
 
 
 def test_changed_rules_are_kept(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ class Emulators:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.asked: list[str] = []
+        self.asked_for_types: list[str] = []
         self.broken: set[str] = set()
         self.settings = Configuration(cache=str(directory / "cache"))
 
@@ -36,6 +37,9 @@ class Emulators:
         if path in self.broken:
             raise EmulatorError(f"emulator {path}: broken")
 
+    def answer_types(self, path: str, *, cache_dir: str, deadline: float) -> None:
+        self.asked_for_types.append(os.path.basename(path))
+
 
 @pytest.fixture
 def emulators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Emulators:
@@ -43,6 +47,7 @@ def emulators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Emulators:
     names = (f"{tmp_path}/qemu-system-{{machine}}", f"{tmp_path}/qemu-kvm")
     monkeypatch.setattr(warming, "NAMES", names)
     monkeypatch.setattr(warming, "emulator_facts", made.answer)
+    monkeypatch.setattr(warming, "type_facts", made.answer_types)
 
     def trusted(path: str) -> Executable:
         # What lies above, /tmp, is anybody's.
@@ -59,6 +64,7 @@ def test_usual_names_are_asked(emulators: Emulators) -> None:
     warmed = warm(emulators.settings)
     assert emulators.asked == [os.path.basename(usual)]
     assert (list(warmed.identities), warmed.problems) == ([usual], ())
+    assert emulators.asked_for_types == emulators.asked
 
 
 def test_no_emulator_is_no_problem(emulators: Emulators) -> None:

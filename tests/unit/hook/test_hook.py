@@ -11,7 +11,7 @@ from unit.domains import KEY, make_domain, report_of
 from unit.hooked import QUIET, Host, Result, assert_blocked, assert_let_pass, domain, present
 from unit.makers import HOST, PMC, UUID
 from unit.patience import appears
-from vfio_preflight.hook import attempt, journal
+from vfio_preflight.hook import attempt, call, journal
 from vfio_preflight.hook import entry as hook
 from vfio_preflight.judge.checks.evidence import PROMPT
 
@@ -40,7 +40,7 @@ def host(tmp_path: Path) -> Host:
     ],
 )
 def test_ignored_operation(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hook, "_read_input", lambda: pytest.fail("it read its input"))
+    monkeypatch.setattr(hook, "read_input", lambda: pytest.fail("it read its input"))
     assert hook.main(arguments) == 0
 
 
@@ -154,7 +154,7 @@ def test_only_the_second_gate_has_to_hurry(waiting: bool, host: Host) -> None:
     xml = domain().replace(b"<name>", f"<uuid>{UUID}</uuid><name>".encode(), 1)
     assert_let_pass(host.run(xml, "started", SLOW))
     assert (host.directory / "done").exists() is not waiting
-    assert hook.CAPTURE_SECONDS == PROMPT
+    assert call.CAPTURE_SECONDS == PROMPT
 
 
 # --- records, states, configuration --------------------------------------------------------------
@@ -240,7 +240,7 @@ def test_configuration_with_a_typo_blocks_if_it_says_so(host: Host) -> None:
 # --- main() never raises -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["_read_input", "may_have_vfio", "_judge"])
+@pytest.mark.parametrize("name", ["read_input", "may_have_vfio", "call.judge"])
 @pytest.mark.parametrize("operation", ["migrate", "restore", "prepare"])
 def test_own_failure_is_logged_and_let_pass(
     name: str, operation: str, monkeypatch: pytest.MonkeyPatch
@@ -254,8 +254,9 @@ def test_own_failure_is_logged_and_let_pass(
         lines.append(line)
         return True
 
-    monkeypatch.setattr(hook, "_read_input", lambda: b"<hostdev/>")
-    monkeypatch.setattr(hook, name, fail)
+    monkeypatch.setattr(hook, "read_input", lambda: b"<hostdev/>")
+    module, _, function = name.rpartition(".")
+    monkeypatch.setattr(call if module else hook, function, fail)
     monkeypatch.setattr(journal, "write", write)
     assert hook.main(["g1", operation, "begin", "-"]) == 0
     assert lines == [f"{operation} begin: nothing checked: RuntimeError: broken installation"]
@@ -290,15 +291,27 @@ def test_no_process_can_be_started(host: Host) -> None:
     assert_blocked(host.run(domain(), patch=patch), "no process could be started")
 
 
-@pytest.mark.parametrize(("token", "blocked"), [("", True), ("of another attempt", False)])
+@pytest.mark.parametrize(
+    ("token", "incoming", "blocked"),
+    [
+        ("", None, True),
+        ("", True, True),
+        ("", False, False),
+        ("of another attempt", None, False),
+    ],
+)
 def test_only_the_start_that_an_attempt_waits_for_can_fail(
-    token: str, blocked: bool, host: Host
+    token: str, incoming: bool | None, blocked: bool, host: Host
 ) -> None:
     """An offline migration leaves an attempt behind, and no cold start is failed for it."""
     host.configure("block")
     xml = domain().replace(b"<name>", f"<uuid>{UUID}</uuid><name>".encode(), 1)
     attempt.leave(str(host.directory / "run"), "g1", UUID, token)
-    patch = "from vfio_preflight.hook import started\nstarted.find_process = lambda *_: 1 // 0"
+    patch = (
+        "from vfio_preflight.hook import started\nstarted.find_process = lambda *_: 1 // 0\n"
+        "from vfio_preflight.host import processes\n"
+        f"processes.is_incoming = lambda _: {incoming}"
+    )
     result = host.run(xml, "started", patch)
     assert "the check of guest 'g1' at started begin could not be made" in host.log
     if blocked:

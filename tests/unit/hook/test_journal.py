@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from unit.hooked import PLUGIN
-from vfio_preflight.hook import journal
+from vfio_preflight.hook import journal, native
 
 
 class Syslog:
@@ -38,6 +38,7 @@ class Syslog:
 @pytest.fixture
 def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Syslog:
     made = Syslog(tmp_path / "syslog")
+    monkeypatch.setattr(native, "SOCKET", str(tmp_path / "no-journal"))
     monkeypatch.setattr(syslog, "openlog", lambda *_: None)
     monkeypatch.setattr(syslog, "syslog", made.write)
     return made
@@ -111,7 +112,8 @@ def test_one_line_whatever_it_holds(tmp_path: Path, daemon: Syslog) -> None:
 
 STUCK = """
 import os, sys, syslog, time
-from vfio_preflight.hook import journal
+from vfio_preflight.hook import journal, native
+native.SOCKET = "/nonexistent"
 def stuck(*_):
     with open(sys.argv[1], "w") as file:
         file.write(str(os.getpid()))
@@ -151,6 +153,7 @@ def test_socket_that_nobody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         client.connect(path)
         return client
 
+    monkeypatch.setattr(native, "SOCKET", str(tmp_path / "no-journal"))
     monkeypatch.setattr(syslog, "syslog", lambda _level, line: connected().send(line.encode()))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hung:
         hung.bind(path)

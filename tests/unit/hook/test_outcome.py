@@ -16,7 +16,7 @@ from vfio_preflight.configuration import Configuration
 from vfio_preflight.guest.xml import GuestError
 from vfio_preflight.hook import expected
 from vfio_preflight.hook.annotation import annotated
-from vfio_preflight.hook.outcome import cause_of, completed, released
+from vfio_preflight.hook.outcome import Learned, cause_of, completed, released
 from vfio_preflight.host import history
 from vfio_preflight.host.guestlog import LOGS, mark
 from vfio_preflight.host.history import Entry
@@ -30,6 +30,10 @@ FAILING = make_expected_device("fail", LINE)
 
 def domain(uuid: str = UUID) -> bytes:
     return make_domain().replace(b"</name>", f"</name><uuid>{uuid}</uuid>".encode(), 1)
+
+
+def line_of(learned: Learned | None) -> str:
+    return learned.line if learned else ""
 
 
 class Host:
@@ -52,7 +56,8 @@ class Host:
             file.write(text)
 
     def end(self, reason: str = "failed", xml: bytes | None = None) -> str:
-        return released("g1", reason, xml or domain(), self.settings, str(self.path))
+        """The line that tells of it, empty where there is none."""
+        return line_of(released("g1", reason, xml or domain(), self.settings, str(self.path)))
 
     @property
     def entries(self) -> list[Entry]:
@@ -292,16 +297,16 @@ def test_first_line_counts() -> None:
 )
 def test_completed(verdict: str, action: str, agrees: bool | None, host: Host) -> None:
     host.expect(verdict=verdict, action=action)
-    line = completed("g1", UUID, 0.1, host.settings)
+    line = line_of(completed("g1", UUID, 0.1, host.settings))
     assert line.startswith("guest 'g1': migration completed, ")
     (entry,) = host.entries
     assert (entry.outcome, entry.agrees, entry.line) == ("completed", agrees, "")
-    assert completed("g1", UUID, 0.1, host.settings) == ""
+    assert completed("g1", UUID, 0.1, host.settings) is None
 
 
 def test_qemu_that_ran_before_is_not_the_one_that_is_expected(host: Host) -> None:
     host.expect()
     age = time.time() - 1_000_000_000
-    assert completed("g1", UUID, age, host.settings) == ""
-    assert completed("g1", "other", 0.1, host.settings) == ""
+    assert completed("g1", UUID, age, host.settings) is None
+    assert completed("g1", "other", 0.1, host.settings) is None
     assert host.is_waiting and host.entries == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vfio_preflight.host.processes import find_process
+from vfio_preflight.host.processes import find_process, is_incoming
 
 UUID = "11111111-2222-3333-4444-555555555555"
 JSON = '{"driver":"vfio-pci","host":"0000:06:00.4","id":"hostdev0","bus":"pci.1","addr":"0x0"}'
@@ -81,3 +81,13 @@ def test_binary_that_was_replaced(root: Path) -> None:
     process = find_process("g1", UUID, str(root))
     assert process is not None
     assert process.executable == ""
+
+
+@pytest.mark.parametrize(("argument", "incoming"), [("-incoming", True), ("-S", False)])
+def test_whether_a_guest_comes_in(root: Path, argument: str, incoming: bool) -> None:
+    make_process(root, 77, argument, "defer")
+    assert is_incoming("g1", str(root)) is None
+    (root / "run/libvirt/qemu/g1.pid").write_text("77\n")
+    assert is_incoming("g1", str(root)) is incoming
+    (root / "run/libvirt/qemu/g1.pid").write_text("78\n")
+    assert is_incoming("g1", str(root)) is None

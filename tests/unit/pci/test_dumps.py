@@ -157,6 +157,7 @@ def test_json_of_an_unknown_view() -> None:
 def test_any_number_of_prefixes_costs_no_time(unit: str) -> None:
     text = text_of(SMALL).replace("\nf0:", "\n" + unit * 50_000 + "f0:")
     text = text.replace("\n10:", "\n\tRegion 0: Memory at " + "x (" * 100_000 + "\n10:")
-    started = time.monotonic()
+    # Of the processor: what else the machine does takes time as well.
+    started = time.process_time()
     assert read(text).config[:0xF0] == SMALL[:0xF0]
-    assert time.monotonic() - started < 2.0
+    assert time.process_time() - started < 2.0

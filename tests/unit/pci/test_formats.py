@@ -260,10 +260,11 @@ def test_folded_rows_without_a_closing_line_are_cut_short() -> None:
 def test_padding_costs_no_time(character: str) -> None:
     padding = character * 300_000
     text = lspci(SMALL).replace("\tRegion 0", f"{padding}\tRegion 0")
-    started = time.monotonic()
+    # Of the processor: what else the machine does takes time as well.
+    started = time.process_time()
     with contextlib.suppress(PreflightError):
         read(text.replace("f0:", f"f0:{padding}"))
-    assert time.monotonic() - started < 2.0
+    assert time.process_time() - started < 2.0
 
 
 def test_read_file(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from ...osutil.light import NamedTuple
+from . import owner
 from .payload import CURRENT, LIBRARY, MANIFEST_NAME, InstallError
 
 
@@ -57,7 +58,7 @@ class Ours(NamedTuple):
 
 
 def read_all(root: str) -> Ours:
-    """Every manifest on this host. Raises InstallError if one cannot be read."""
+    """Every manifest that ``install`` wrote. Raises InstallError if one cannot be read."""
     library = os.path.join(root, LIBRARY)
     names = sorted(os.listdir(library)) if os.path.isdir(library) else []
     # Before versions had directories of their own, it lay in the library itself. The link is one of
@@ -70,7 +71,8 @@ def read_all(root: str) -> Ours:
 def _found(root: str, places: list[str]) -> Iterator[tuple[str, Manifest]]:
     for place in places:
         path = os.path.join(root, place, MANIFEST_NAME)
-        if os.path.exists(path):
+        # What a package put there is not ours to remove.
+        if os.path.exists(path) and not owner.of(path):
             yield place, _read(path)
 
 

@@ -37,6 +37,8 @@ RULES = "etc/vfio-preflight/vendor-rules.d"
 RULE_FILES = ("hisilicon.ini", "intel.ini", "mellanox.ini", "nvidia.ini")
 CACHE = "var/cache/vfio-preflight"
 STATES = "var/lib/vfio-preflight/states"
+# What is left there goes on being shown.
+METRICS = "var/lib/prometheus/node-exporter/vfio-preflight.prom"
 DIRECTORIES = ((CACHE, 0o700), (STATES, 0o755))
 
 # In a version's directory.
@@ -56,8 +58,8 @@ IMPORTED = re.compile(rb"/usr/lib/vfio-preflight(?![\w.-])")
 
 # What libvirt runs. It never changes, so that the link "current" alone decides what runs.
 ENTRY = """#!/bin/sh
-# libvirt qemu hook of vfio-preflight, put here by "vfio-preflight install". What it does lies in
-# the version that is in force.
+# libvirt qemu hook of vfio-preflight, put here by its package, or else by "vfio-preflight install".
+# What it does lies in the version that is in force.
 hook=/usr/lib/vfio-preflight/current/hook
 # "command": an error of "." ends no shell.
 [ ! -r "$hook" ] || command . "$hook"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import time
 from collections.abc import Iterator
 
@@ -18,6 +19,12 @@ from ...osutil.light import NamedTuple
 from .payload import HOOKS
 
 DAEMONS = (b"libvirtd", b"virtqemud")
+# Who a package's script asks to reload a service: the first of these that is there. Debian's asks
+# the operator's policy-rc.d beforehand.
+SYSTEMD = "/run/systemd/system"
+SYSTEMCTL = "/usr/bin/systemctl"
+INVOKERS = ("/usr/bin/deb-systemd-invoke", SYSTEMCTL)
+SECONDS = 60
 # Of the fields of /proc/PID/stat behind the command's name.
 START_TIME = 19
 # Seconds by which a clock and the kernel's ticks may disagree.
@@ -92,6 +99,46 @@ def advice(root: str, found: list[Hook], staged: bool) -> Advice:
         f"There was a qemu hook before, {first.path}.\n"
         f"Unless libvirt was reloaded or restarted since that is there, run\n{RELOAD}",
     )
+
+
+def carry_out(needed: Advice) -> str:
+    """Have systemd reload libvirt where that is needed; what became of it, for the operator.
+
+    For a package's scripts: on hundreds of hosts nobody reads that a command is still to be run.
+    """
+    if needed.reload == NOT_NEEDED:
+        return needed.text
+    daemons = [unit for unit in map(_unit, DAEMONS) if _is_active(unit)]
+    invoker = next((path for path in INVOKERS if os.access(path, os.X_OK)), "")
+    # Something that is printed is why nothing was done.
+    if not daemons or any(_run(invoker, "reload", unit) for unit in daemons):
+        return needed.text
+    return f"reloaded {' and '.join(daemons)}: libvirt looks for hooks then, and has found this one"
+
+
+def _unit(daemon: bytes) -> str:
+    return f"{daemon.decode()}.service"
+
+
+def _is_active(unit: str) -> bool:
+    return os.path.isdir(SYSTEMD) and not _run(SYSTEMCTL, "is-active", "--quiet", unit)
+
+
+def _run(*command: str) -> str:
+    """Run a command; what it printed, or its status if that is not zero."""
+    try:
+        done = subprocess.run(  # noqa: S603 - constant words
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    printed = done.stdout.decode("utf-8", "replace").strip()
+    return printed or (f"exit status {done.returncode}" if done.returncode else "")
 
 
 def daemons(root: str) -> Iterator[Daemon]:

@@ -9,7 +9,7 @@ import os
 import shutil
 
 from ...osutil.light import TYPE_CHECKING
-from . import rules, versions
+from . import owner, rules, versions
 from .files import remove, remove_empty
 from .manifest import Ours, read_all
 from .payload import (
@@ -19,6 +19,7 @@ from .payload import (
     CURRENT,
     HOOK,
     LIBRARY,
+    METRICS,
     PACKAGE_LINK,
     RULE_FILES,
     RULES,
@@ -48,6 +49,7 @@ def take_away(root: str) -> dict[str, Any]:
 
     Raises InstallError, before anything is removed where that can be told.
     """
+    owner.refuse_uninstall(root)
     ours = read_all(root)
     if not ours.manifests:
         sweep(root)
@@ -97,6 +99,8 @@ def _require_writable(root: str, paths: list[str], ours: Ours) -> None:
 def _remove_library(root: str, ours: Ours) -> list[str]:
     sweep(root)
     shutil.rmtree(os.path.join(root, CACHE), ignore_errors=True)
+    if os.path.lexists(os.path.join(root, METRICS)):
+        os.unlink(os.path.join(root, METRICS))
     for path in (PACKAGE_LINK, CURRENT):
         if os.path.islink(os.path.join(root, path)):
             os.unlink(os.path.join(root, path))

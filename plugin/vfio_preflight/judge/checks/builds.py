@@ -105,10 +105,11 @@ def _undecided(
     if assumed is None:
         return
     target = context.emulator.target if context.emulator else ""
+    theirs = stream_of(source, context.sender)
     for version, behaviour in behaviours(_oldest(context.guest.machine), target):
         sender = context.sender._replace(behaviour=behaviour)
         # Most states are the same to all releases, and then there is nothing to judge again.
-        if stream_of(source, sender) == stream_of(source, context.sender):
+        if stream_of(source, sender) == theirs:
             continue
         other = _outcomes(judge(sender))
         # None: a guest that runs cannot be of a release that does not realise its device.

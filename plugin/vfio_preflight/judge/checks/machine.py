@@ -84,9 +84,14 @@ def _notices(guest: Guest, machine: MachineType, emulator: EmulatorFacts) -> Ite
             "give the guest the versioned name: on another host the alias may mean another type",
         )
     if machine.deprecated:
+        # Imported where there is one: the hook's start counts.
+        from ..deprecated import machine_removed
+
+        gone = machine_removed(machine.name)
+        when = f", and removed from QEMU {gone} on" if gone else ""
         yield Finding(
             codes.MACHINE_DEPRECATED,
-            f"machine type {machine.name} is deprecated in QEMU {emulator.version}",
+            f"machine type {machine.name} is deprecated in QEMU {emulator.version}{when}",
             "plan a restart of the guest with a newer machine type",
         )
     # query-machines has compat-props only since QEMU 9.1.

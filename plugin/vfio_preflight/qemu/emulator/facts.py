@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EmulatorError", "EmulatorFacts", "MachineType", "Property", "emulator_facts"]
 
-_SCHEMA = 2  # of a cached entry: raise it whenever _pack() changes
+_SCHEMA = 2  # of a cached entry: raise it whenever to_json() changes
 _ARGUMENTS = (
     # The same form as libvirt's own probe, so that wrapper scripts cope; TCG first, since it needs
     # no device and makes no virtual machine.
@@ -66,6 +66,13 @@ class _Replies(NamedTuple):
     target: Mapping[str, Any]
 
 
+class Answer(NamedTuple):
+    """What an emulator answered, and the same as JSON: to pack it anew takes milliseconds."""
+
+    facts: EmulatorFacts
+    json: Mapping[str, Any]
+
+
 def emulator_facts(
     path: str, *, cache_dir: str | None, deadline: float, root: str = "/"
 ) -> EmulatorFacts:
@@ -86,7 +93,7 @@ def emulator_facts(
     # A script stays the same file when what it starts is upgraded.
     usable_cache = None if executable.script else cache_dir
     if usable_cache is None:
-        return _ask(executable, deadline)
+        return _ask(executable, deadline).facts
     return _cached(usable_cache, executable) or _answered(usable_cache, executable, deadline)
 
 
@@ -103,12 +110,13 @@ def _answered(cache_dir: str, executable: Executable, deadline: float) -> Emulat
         lock = lock_file(cache_dir, f".{_cache_name(executable)}.lock")
     except OSError:
         # Nor could another process leave its answer there.
-        return _ask(executable, deadline)
+        return _ask(executable, deadline).facts
     try:
         facts = _awaited(lock, cache_dir, executable, deadline)
         if facts is None:
-            facts = _ask(executable, deadline)
-            jsondir.store(cache_dir, _cache_name(executable), _pack(executable, facts))
+            facts, answer = _ask(executable, deadline)
+            kept = {**answer, "key": _key(executable)}
+            jsondir.store(cache_dir, _cache_name(executable), kept)
         return facts
     finally:
         os.close(lock)
@@ -134,12 +142,12 @@ def _awaited(
     return None
 
 
-def _ask(executable: Executable, deadline: float) -> EmulatorFacts:
+def _ask(executable: Executable, deadline: float) -> Answer:
     from ...osutil.apart import apart
 
     try:
-        packed = apart(lambda: _asked(executable, deadline), deadline, EmulatorError)
-        return from_json(executable.path, packed)
+        answer = apart(lambda: _asked(executable, deadline), deadline, EmulatorError)
+        return Answer(from_json(executable.path, answer), answer)
     except EmulatorError as error:
         raise EmulatorError(f"emulator {executable.path}: {error}") from error
     except ExecutableError as error:
@@ -149,7 +157,7 @@ def _ask(executable: Executable, deadline: float) -> EmulatorFacts:
 
 
 def _asked(executable: Executable, deadline: float) -> dict[str, Any]:
-    """The facts as the cache has them, from the emulator; in a process without privilege."""
+    """The facts as JSON, from the emulator; in a process without privilege."""
     from .client import ProcessError
 
     try:
@@ -159,7 +167,7 @@ def _asked(executable: Executable, deadline: float) -> dict[str, Any]:
         raise EmulatorError(f"{error}; {_BY_HAND}") from error
     except _MALFORMED as error:
         raise EmulatorError(_not_qemus(error)) from error
-    return _pack(executable, facts)
+    return to_json(facts)
 
 
 def _not_qemus(error: Exception) -> str:
@@ -293,10 +301,6 @@ def _cache_name(executable: Executable) -> str:
 
 def _key(executable: Executable) -> list[Any]:
     return [_SCHEMA, executable.realpath, *executable.identity]
-
-
-def _pack(executable: Executable, facts: EmulatorFacts) -> dict[str, Any]:
-    return {"key": _key(executable), **to_json(facts)}
 
 
 def to_json(facts: EmulatorFacts) -> dict[str, Any]:

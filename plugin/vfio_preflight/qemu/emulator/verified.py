@@ -15,7 +15,8 @@ VERIFIED_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "verifi
 
 def verified_versions() -> tuple[str, ...]:
     """The versions, oldest first."""
-    with open(VERIFIED_FILE, encoding="ascii") as file:
+    # Bytes: Python would import a module for the encoding.
+    with open(VERIFIED_FILE, "rb") as file:
         versions = (entry["version"] for entry in json.load(file)["verified"])
         # As text 10.0.2 would come before 9.2.0.
         return tuple(sorted(versions, key=numbers))

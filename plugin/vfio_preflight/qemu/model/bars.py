@@ -9,11 +9,13 @@ beyond doubt is nothing, and no bit decides that might be an address bit above t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from ...osutil.light import NamedTuple
 from ...pci.ids import PCI_CAP_ID_MSIX
 from ...pci.space import PCI_CAPABILITY_LIST, PCI_STATUS, PCI_STATUS_CAP_LIST, dword, word
 from ...pci.state import Bar, ConfigState
+from .values import CACHED
 
 ROM_BAR = 6
 # 6.2.5.1, 6.2.5.2: the least that the register of a BAR or of the ROM can express, in bytes.
@@ -108,8 +110,14 @@ def _region(size: int, low: int) -> Region:
     return Region(size, low & (0x3 if low & 1 else 0xF))
 
 
-def registers(config: bytes) -> Iterator[tuple[int, Bar]]:
+# Asked for both sides of each of a guest's devices, which are often of one model.
+@lru_cache(maxsize=CACHED)
+def registers(config: bytes) -> tuple[tuple[int, Bar], ...]:
     """The BARs whose registers are not zero, by number, as small as they can be."""
+    return tuple(_registers(config))
+
+
+def _registers(config: bytes) -> Iterator[tuple[int, Bar]]:
     number = 0
     while number < ROM_BAR:
         value = dword(config, 0x10 + 4 * number)

@@ -7,6 +7,8 @@ release does is decided by its version alone: none of this depends on the machin
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ...osutil.light import NamedTuple
 
 
@@ -108,12 +110,15 @@ def release(version: str) -> tuple[int, int]:
 _WITH_IGD = ("", "x86_64", "i386")
 
 
+# Asked for each device of a guest.
+@lru_cache(maxsize=64)
 def behaviour(version: str, target: str = "") -> Behaviour:
     """What the QEMU of this version does that emulates ``target``, by QEMU's name for it."""
     found = Behaviour(**{change.field: _has(change, version) for change in CHANGES})
     return found if target in _WITH_IGD else found._replace(igd_is_emulated_anywhere=False)
 
 
+@lru_cache(maxsize=64)
 def behaviours(since: str, target: str = "") -> tuple[tuple[str, Behaviour], ...]:
     """What releases from ``since`` on can do, each with the first one, newest first."""
     brought = {".".join(map(str, at)) for each in CHANGES for at in (each.release, *each.stable)}

@@ -19,8 +19,8 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.join(_HERE, "fakevfio.c")
 LIBRARY = os.path.join(_HERE, "fakevfio.so")
 COMPILER = "cc"
-_OPTIONS = ("-shared", "-fPIC", "-O2", "-Wall", "-Wextra")
-_LIBRARIES = ("-ldl", "-lrt")  # timer_create() and dlsym() before glibc 2.34
+OPTIONS = ("-shared", "-fPIC", "-O2", "-Wall", "-Wextra")
+LIBRARIES = ("-ldl", "-lrt")  # timer_create() and dlsym() before glibc 2.34
 
 
 class ShimError(PreflightError):
@@ -52,7 +52,7 @@ def build(target: str = LIBRARY) -> str:
     new = os.path.join(directory, f"{name}.{os.getpid()}")
     scratch = tempfile.mkdtemp(prefix=SCRATCH)
     try:
-        _compile((COMPILER, *_OPTIONS, "-o", new, SOURCE, *_LIBRARIES), scratch)
+        _compile((COMPILER, *OPTIONS, "-o", new, SOURCE, *LIBRARIES), scratch)
         # rename(2) within one directory: who starts an emulator now maps the old file or the new
         # one whole.
         os.replace(new, target)

@@ -256,9 +256,9 @@ def asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     (root / "qemu").chmod(0o755)
     calls: list[str] = []
 
-    def answer(executable: Executable, deadline: float) -> EmulatorFacts:
+    def answer(executable: Executable, deadline: float) -> emulator.Answer:
         calls.append(executable.path)
-        return FACTS
+        return emulator.Answer(FACTS, emulator.to_json(FACTS))
 
     monkeypatch.setattr(emulator, "_ask", answer)
     return calls
@@ -311,7 +311,7 @@ def test_one_asks_and_the_others_wait(
 ) -> None:
     answer = emulator._ask
 
-    def slow(executable: Executable, deadline: float) -> EmulatorFacts:
+    def slow(executable: Executable, deadline: float) -> emulator.Answer:
         time.sleep(0.1)
         return answer(executable, deadline)
 
@@ -327,7 +327,7 @@ def test_one_that_fails_leaves_it_to_the_next(
 ) -> None:
     answer = emulator._ask
 
-    def first_fails(executable: Executable, deadline: float) -> EmulatorFacts:
+    def first_fails(executable: Executable, deadline: float) -> emulator.Answer:
         facts = answer(executable, deadline)
         if len(asked) == 1:
             raise EmulatorError("was killed")

@@ -1,0 +1,41 @@
+"""Codes of findings on the two builds of QEMU, beyond VFIO devices; :mod:`.codes` has them all."""
+
+from __future__ import annotations
+
+from .code import Code
+from .verdicts import FAIL, PASS, UNKNOWN
+
+DRIFT_REFUSED = Code(
+    "drift-refused",
+    FAIL,
+    "a property differs between the two builds of QEMU, and QEMU is known to refuse that",
+)
+DRIFT_UNDECIDED = Code(
+    "drift-undecided",
+    UNKNOWN,
+    "a property differs between the two builds of QEMU; what it does hangs on the guest",
+)
+DRIFT = Code(
+    "drift",
+    PASS,
+    "a property differs between the two builds of QEMU; what it does is not known",
+)
+DRIFT_NOT_COMPARED = Code(
+    "drift-not-compared", PASS, "the properties of the two builds of QEMU could not be compared"
+)
+ROM_SIZE_DIFFERS = Code(
+    "rom-size-differs",
+    FAIL,
+    "the option ROM of an emulated device has another size on the destination",
+)
+TYPE_MISSING = Code(
+    "type-missing", FAIL, "the destination's emulator lacks a device type that the guest uses"
+)
+TYPE_DEPRECATED = Code(
+    "type-deprecated", PASS, "a device type or property of the guest's will be removed from QEMU"
+)
+SETTING_MISSING = Code(
+    "setting-missing",
+    UNKNOWN,
+    "a property set on an emulated device does not exist in the destination's emulator",
+)

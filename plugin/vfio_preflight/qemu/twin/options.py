@@ -1,0 +1,113 @@
+"""QEMU's options: which a twin keeps, which it does without, and which take no argument.
+
+Source: QEMU, qemu-options.hx; libvirt, ``qemuBuildCommandLine`` (src/qemu/qemu_command.c).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from ...osutil.light import TYPE_CHECKING
+from . import words
+
+if TYPE_CHECKING:
+    from typing import Any
+
+# Options without an argument. Of those that are not known here it is a guess.
+FLAGS = frozenset(
+    (
+        *("S", "no-user-config", "nodefaults", "no-shutdown", "no-reboot", "no-hpet", "no-acpi"),
+        *("enable-kvm", "enable-fips", "nographic", "daemonize", "usb", "snapshot", "full-screen"),
+        *("no-quit", "no-fd-bootchk", "only-migratable", "preconfig", "win2k-hack", "singlestep"),
+    )
+)
+# As the guest has them.
+KEPT = frozenset(
+    (
+        "smp",
+        "rtc",
+        "no-hpet",
+        "no-acpi",
+        "nodefaults",
+        "usb",
+        "vga",
+        "L",
+        "watchdog",
+        "no-fd-bootchk",
+    )
+)
+# In no state, or of no meaning to a machine that does not run.
+DROPPED = frozenset(
+    (
+        *("S", "accel", "action", "add-fd", "boot", "chroot", "compat", "D", "d", "daemonize"),
+        *("debugcon", "display", "enable-fips", "enable-kvm", "full-screen", "gdb", "incoming"),
+        *("iscsi", "k", "loadvm", "mem-path", "mem-prealloc", "mon", "monitor", "msg", "name"),
+        *("no-reboot", "no-shutdown", "no-user-config", "nographic", "overcommit", "pidfile"),
+        *(
+            "qmp",
+            "qmp-pretty",
+            "run-with",
+            "runas",
+            "sandbox",
+            "sdl",
+            "smbios",
+            "snapshot",
+            "spice",
+        ),
+        *(
+            "trace",
+            "uuid",
+            "vnc",
+            "watchdog-action",
+            "append",
+            "initrd",
+            "tpmdev",
+            "only-migratable",
+        ),
+        *("async-teardown", "no-quit", "perfmap", "plugin"),
+    )
+)
+MACHINE_DROPPED = (
+    *("accel", "kernel_irqchip", "kernel-irqchip", "kvm-shadow-mem", "dumpdtb", "append"),
+    *("kernel", "initrd", "dtb", "firmware"),
+)
+
+
+def pairs(argv: Sequence[str]) -> list[tuple[str, str]]:
+    """Options without their dashes, each with its argument, or with nothing if it is a flag."""
+    found = []
+    words_ = iter(argv)
+    for word in words_:
+        # QEMU takes one dash or two.
+        name = word[2:] if word.startswith("--") else word[1:]
+        if word.startswith("-"):
+            found.append((name, "" if name in FLAGS else next(words_, "")))
+    return found
+
+
+def nodes(options: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for node in _readable(options, "blockdev", ""):
+        yield str(node.get("node-name", "")), node
+
+
+def firmware_nodes(options: Sequence[tuple[str, str]]) -> Iterator[str]:
+    for name in ("machine", "M"):
+        for machine in _readable(options, name, "type"):
+            yield from (str(machine[key]) for key in ("pflash0", "pflash1") if key in machine)
+
+
+def floppy_nodes(options: Sequence[tuple[str, str]]) -> Iterator[str]:
+    for device in _readable(options, "device", "driver"):
+        if device.get("driver") == "floppy" and "drive" in device:
+            yield str(device["drive"])
+
+
+def _readable(
+    options: Sequence[tuple[str, str]], option: str, implied: str
+) -> Iterator[dict[str, Any]]:
+    for name, value in options:
+        if name == option:
+            try:
+                yield words.read(value, implied)
+            except words.ArgumentError:
+                continue  # left out, and told, when its turn comes

@@ -1,0 +1,1 @@
+"""Emulated devices: every one that ``-device`` can make, migrated by real QEMU."""
