@@ -2,9 +2,9 @@
 # make test    everything: style, types, unit, conformance and system tests, and a real VFIO host in a virtual machine
 # make test-newest  the same with the newest tools, to see what an upgrade would break; make lock: renews the pins
 # make conformance N=5000  model and real QEMU judge that many pairs, on two releases and between them; ARCH=aarch64: Arm
-# make doctor-test  every fault of docs/DOCTOR.md in each of its forms, planted and mended
 # make devices every emulated device, migrated between two releases of QEMU; renews docs/DEVICES.md
 # make guests  guests of the sorts people run, between hosts of two releases of libvirt, started on either
+# make doctor-test  every fault of docs/DOCTOR.md in each of its forms, planted and mended
 # make vm-test the scenarios of a real VFIO host in a virtual machine, with every kernel, STARTS=200 cold starts among
 #              them; make vm KERNEL=newest: a shell
 # make bench   what the hook costs, as ratios within one run, and the model's rates; bench-images: reading save images
@@ -18,8 +18,7 @@ CODE = plugin tests hooks etc packages
 ARCH = x86_64
 
 .PHONY: setup demo test test-newest lock lint unit conformance conformance-tests system vm vm-release vm-test
-.PHONY: doctor-test
-.PHONY: bench bench-images devices guests findings deb rpm packages package-test install clean
+.PHONY: bench bench-images devices guests doctor-test findings deb rpm packages package-test install clean
 
 setup:
 	@tests/setup-debian $(VENV)
@@ -65,11 +64,11 @@ guests: setup
 system: setup
 	$(PYTHON) -m pytest tests/system
 
-doctor-test: setup
-	DOCTOR_EVERY=1 $(PYTHON) -m pytest tests/system/test_doctor.py
-
 packages: setup
 	$(PYTHON) -m pytest tests/packages
+
+doctor-test: setup
+	DOCTOR_EVERY=1 $(PYTHON) -m pytest tests/system/test_doctor.py
 
 # A real VFIO host in a virtual machine, with the release's kernel or with all of them.
 vm-release: setup

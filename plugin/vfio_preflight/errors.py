@@ -37,6 +37,7 @@
      │   └─ BusyError        another job of libvirt's holds the guest        (cli.connection)
      ├─ ExportError          metrics that cannot be written                  (cli.export)
      ├─ RemoteError          a host whose facts cannot be had                (cli.remote)
+     ├─ UnseenError          what doctor could not look at                   (cli.diagnosis.finding)
      ├─ RefusedError         a device that QEMU would not realise            (cli.masks)
      ├─ TextError            a log that cannot be read                       (cli.explain)
      └─ UsageError           arguments that do not fit together              (cli.arguments)

@@ -58,14 +58,12 @@ def make_dev(staging: Path, faked: bool) -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         (staging / name).symlink_to(f"/proc/self/fd/{number}")
     (staging / "shm").mkdir(mode=0o1777)
-    # For guests' consoles.
-    (staging / "pts").mkdir()
-    mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666", "devpts", str(staging / "pts"))
-    (staging / "ptmx").symlink_to("pts/ptmx")
     (staging / "vfio").mkdir()
-    # libvirt wants it for guests that get a /dev of their own.
+    # For guests' consoles; and libvirt wants it for guests that get a /dev of their own.
     (staging / "pts").mkdir()
     if faked:
+        mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666", "devpts", str(staging / "pts"))
+        (staging / "ptmx").symlink_to("pts/ptmx")
         # libvirt only asks whether the nodes exist, and QEMU's open() never gets here. A plain
         # file cannot reach hardware if the preloaded library is missing.
         (staging / "vfio" / "vfio").touch()

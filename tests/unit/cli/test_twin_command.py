@@ -14,7 +14,7 @@ import pytest
 from unit.cli.command import Out, printed_json
 from unit.cli.test_destinations import pretend
 from unit.makers import make_facts
-from unit.qemu.twin.test_envelope import ENVELOPE
+from unit.qemu.twin.test_twin_envelope import ENVELOPE
 from vfio_preflight.cli import remote, twin, twinned
 from vfio_preflight.cli.main import main
 from vfio_preflight.cli.workers import Answer

@@ -108,12 +108,12 @@ def carry_out(needed: Advice) -> str:
     """
     if needed.reload == NOT_NEEDED:
         return needed.text
-    daemons = [unit for unit in map(_unit, DAEMONS) if _is_active(unit)]
+    units = [unit for unit in map(_unit, DAEMONS) if _is_active(unit)]
     invoker = next((path for path in INVOKERS if os.access(path, os.X_OK)), "")
     # Something that is printed is why nothing was done.
-    if not daemons or any(_run(invoker, "reload", unit) for unit in daemons):
+    if not units or any(_run(invoker, "reload", unit) for unit in units):
         return needed.text
-    return f"reloaded {' and '.join(daemons)}: libvirt looks for hooks then, and has found this one"
+    return f"reloaded {' and '.join(units)}: libvirt looks for hooks then, and has found this one"
 
 
 def _unit(daemon: bytes) -> str:
