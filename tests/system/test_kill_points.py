@@ -187,7 +187,7 @@ class Scene:
         """Every file is what it should be, or is aside and believed by nobody."""
         for path in self.files():
             if path.suffix == ".json":
-                assert isinstance(json.loads(path.read_text()), dict), path
+                assert isinstance(json.loads(path.read_text()), (dict, list)), path
             elif path.suffix == ".jsonl":
                 assert all("event" in json.loads(line) for line in path.open()), path
             elif path.parent.parent.name == "refused" and path.suffix != ".tmp":
