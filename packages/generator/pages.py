@@ -77,6 +77,8 @@ def _one(each: Command) -> Iterator[str]:
     if each.description:
         yield from roff.paragraphs(each.description)
     yield from map(_argument, (*each.positionals, *_own(each)))
+    if each.epilog:
+        yield from roff.paragraphs(each.epilog)
     for below in each.commands:
         yield from _one(below)
 

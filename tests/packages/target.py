@@ -19,11 +19,13 @@ DEVICE = """<hostdev mode='subsystem' type='pci' managed='yes'>
   <source><address domain='0x0000' bus='0x77' slot='0x00' function='0x0'/></source>
 </hostdev>"""
 XML = guest_xml(GUEST, "pc-q35-7.2", devices=[DEVICE])
-# What other programs keep of every package, and libvirt of its guests.
+# What other programs keep of every package, and libvirt of its guests. The directory for profiles
+# that are switched off is the package apparmor's: each purge by dh_apparmor's script takes it while
+# it is empty.
 ELSEWHERE = re.compile(
     r"/var/(lib/dpkg|lib/rpm|log|cache/man|lib/libvirt|cache/libvirt|lib/systemd/deb-systemd)"
     r"|/run/(libvirt|fakevfio|lock|utmp)|/etc/libvirt/(qemu|secrets|storage|nwfilter|init\.js)"
-    r"|/usr/lib/sysimage"
+    r"|/usr/lib/sysimage|/etc/apparmor\.d/disable d "
 )
 
 
