@@ -26,10 +26,10 @@ setup:
 demo: setup
 	@$(PYTHON) -I tests/demo.py
 
-# The first two need neither each other nor a machine of their own; what has times in it runs alone.
+# What needs no core of its own runs beside other tests; what has times in it runs alone.
 test: lint
-	$(MAKE) --jobs=2 --output-sync=target unit conformance-tests
-	$(MAKE) system packages vm-release
+	$(MAKE) --jobs=2 --output-sync=target unit conformance-tests packages
+	$(MAKE) system vm-release
 
 test-newest:
 	$(MAKE) test VENV=.venv-newest
