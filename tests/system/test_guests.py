@@ -115,7 +115,8 @@ def hop(two: Two, source: Host, guest: str) -> str:
     outcome, told = done(two, source, guest)
     assert said == outcome, f"{line}\n{told}"
     if outcome == REFUSED:
-        assert line and line in told
+        # Of which queue that is: firmware has set up some of them.
+        assert line and (queues.LINE if queues.LINE in line else line) in told
     elif outcome == BLOCKED:
         # libvirt quotes QEMU's reasons in words of its own.
         assert (device := line.split("'")[1]) and f"non-migratable device: {device}" in told
@@ -174,7 +175,7 @@ def test_firmware_of_another_size(two: Two) -> None:
 
 def test_property_on_one_side(two: Two) -> None:
     """An emulator that is a script, as operators have them, sets a property on one host alone."""
-    for host, words in ((two.lab.a, ""), (two.lab.b, "-global e1000e.subsys=0x1234")):
+    for host, words in ((two.lab.a, ""), (two.lab.b, "-global pcie-root-port.hotplug=off")):
         script = host.path("/usr/local/bin/qemu-site")
         script.write_text(f'#!/bin/sh\nexec /usr/bin/qemu-system-x86_64 {words} "$@"\n')
         script.chmod(0o755)
