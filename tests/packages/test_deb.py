@@ -40,7 +40,10 @@ def test_needs_what_the_distribution_has(debs: Packages) -> None:
     assert "python3-rich" in needed[-1]
 
 
-def test_lintian_is_content(debs: Packages) -> None:
+def test_lintian_is_content(
+    debs: Packages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # Lintian leaves files behind.
     changes = next(debs.current.parent.glob("*.changes"))
     command = ("lintian", "--allow-root", "--fail-on", "error,warning,info", "--pedantic", changes)
     assert out(*command) == ""
