@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vfio_preflight import __version__
 from vfio_preflight.cli.installation.files import digest
-from vfio_preflight.cli.installation.owner import DEB, RPM
+from vfio_preflight.cli.installation.launcher import DEB, RPM
 from vfio_preflight.cli.installation.payload import (
     CONFIGURATION,
     Payload,

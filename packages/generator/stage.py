@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vfio_preflight.cli.installation.files import digest
-from vfio_preflight.cli.installation.owner import COMMANDS, DEB, RPM
+from vfio_preflight.cli.installation.launcher import DEB, PACKAGES, RPM
 from vfio_preflight.cli.installation.payload import (
     CONFIGURATION,
     DIRECTORIES,
@@ -70,9 +70,10 @@ def _files(kind: str, version: str) -> Iterator[Payload]:
         for item in (*package(version), Payload("maintain", MAINTAIN.encode(), 0o755))
     ]
     yield from (*installed, *library)
-    yield Payload(
-        f"{LIBRARY}/{version}/{MANIFEST_NAME}", _manifest(kind, version, installed + library)
-    )
+    # What debhelper puts in place is missed as well where it is gone.
+    unit = [item for item in entries() if item.path == UNIT and item not in installed]
+    manifest = _manifest(kind, version, installed + unit + library)
+    yield Payload(f"{LIBRARY}/{version}/{MANIFEST_NAME}", manifest)
     yield Payload(CONFIGURATION, data_file("etc/vfio-preflight.conf"))
     yield from vendor_rules()
     for place in APPARMOR[kind]:
@@ -87,7 +88,7 @@ def _manifest(kind: str, version: str, files: list[Payload]) -> bytes:
         "version": version,
         "files": {item.path: digest(item.data) for item in files},
         "package": kind,
-        "reinstall": COMMANDS[kind].reinstall,
+        "reinstall": PACKAGES[kind],
     }
     return json.dumps(value, indent=1).encode()
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from lab import queues
 from unit.makers import make_state
 from unit.qemu.twin.commandlines import arguments
 from vfio_preflight.osutil.executable import Executable, trusted_executable
@@ -98,6 +99,15 @@ def saved(emulator: Executable, argv: Sequence[str], **more: object) -> Stream:
     return made
 
 
+def as_expected(
+    answer: Answer, sender: Executable, receiver: Executable, argv: Sequence[str]
+) -> bool:
+    """Accepted, but for what no virtio device survives."""
+    if "virtio" in str(argv) and queues.are_refused(sender.path, receiver.path):
+        return answer.outcome == REFUSED and queues.LINE in answer.line
+    return answer.outcome == ACCEPTED
+
+
 @pytest.mark.parametrize("name", GUESTS)
 def test_guest_is_accepted_by_the_other_build(pair: Engine, name: str) -> None:
     sender, receiver = emulators(pair)
@@ -105,7 +115,7 @@ def test_guest_is_accepted_by_the_other_build(pair: Engine, name: str) -> None:
     stream = saved(sender, GUESTS[name])
     answer = load(receiver, GUESTS[name], stream, deadline=soon())
 
-    assert answer.outcome == ACCEPTED, answer
+    assert as_expected(answer, sender, receiver, GUESTS[name]), answer
     assert (stream.build, answer.build) == tuple(
         f"QEMU {facts.version} ({facts.package})" for facts in (pair.sender.facts, pair.facts)
     )
@@ -121,7 +131,7 @@ def test_vfio_device_is_made_up(pair: Engine, library: str, atomics: int | None)
     stream = saved(sender, argv, states=states, library=library)
     answer = load(receiver, argv, stream, deadline=soon(), library=library)
 
-    assert answer.outcome == ACCEPTED, answer
+    assert as_expected(answer, sender, receiver, argv), answer
     assert not any("hostdev0" in text for text in answer.uncovered)
 
 

@@ -10,6 +10,7 @@ from lab import Lab, guest_xml
 
 HOOK = "/etc/libvirt/hooks/qemu.d/50-vfio-preflight"
 LIBRARY = "/usr/lib/vfio-preflight"
+UNIT = "/usr/lib/systemd/system/vfio-preflight-watch.service"
 CONFIGURATION = "/etc/vfio-preflight.conf"
 RULE = "/etc/vfio-preflight/vendor-rules.d/nvidia.ini"
 BLOCKS = "[policy]\nunknown = block\n"
@@ -51,6 +52,15 @@ class Target:
     def dpkg(self, *words: str | Path) -> str:
         # Nobody answers: a question is an error.
         return self.must("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--no-triggers", *words)
+
+    def shows_metrics(self, directory: str) -> str:
+        """Has the file for the node exporter written there; its path."""
+        self.must("mkdir", "-p", directory)
+        self.write(CONFIGURATION, f"[paths]\n metrics = {directory}  # ours\n")
+        self.must("vfio-preflight", "metrics")
+        path = f"{directory}/vfio-preflight.prom"
+        assert self.exists(path)
+        return path
 
     def read(self, path: str) -> str:
         return self.host.path(path).read_text()

@@ -13,6 +13,7 @@ from vfio_preflight import __version__
 from .conftest import CHECKOUT, NEWER, Packages
 from .target import BLOCKS, CONFIGURATION, GUEST, HOOK, LIBRARY, RULE, XML, Target
 
+USUAL = "/var/lib/prometheus/node-exporter"
 BLOCKED = "vfio-preflight: migration blocked: "
 
 
@@ -156,6 +157,21 @@ def test_what_the_operator_did_with_the_hook_stays(target: Target, debs: Package
     assert target.read(HOOK) == changed
     assert "was changed, and stays" in target.dpkg("--remove", "vfio-preflight")
     assert target.read(HOOK) == changed
+
+
+@pytest.mark.parametrize("directory", [USUAL, "/var/lib/text files"])
+def test_metrics_are_no_longer_shown(directory: str, target: Target, debs: Packages) -> None:
+    # The node exporter's package has it.
+    was_there = target.exists(directory)
+    target.dpkg("--install", debs.current)
+    path = target.shows_metrics(directory)
+    # An upgrade takes nothing of it.
+    target.dpkg("--force-confold", "--install", debs.newer)
+    assert target.exists(path)
+    target.dpkg("--remove", "vfio-preflight")
+    assert not target.exists(path)
+    if not was_there:
+        target.must("rmdir", "-p", "--ignore-fail-on-non-empty", directory)
 
 
 def test_hook_that_does_not_answer_fails_the_installation(target: Target, debs: Packages) -> None:

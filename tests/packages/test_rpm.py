@@ -144,10 +144,14 @@ def test_life_on_a_host(target: Target, rpms: Packages) -> None:
         *("S.5....T.", "c", CONFIGURATION)
     ]
 
+    metrics = target.shows_metrics("/run/textfiles")
+    target.write(CONFIGURATION, target.read(CONFIGURATION) + BLOCKS)
     rpm(target, "--erase", "--nodeps", "vfio-preflight")
+    assert not target.exists(metrics)
+    target.must("rmdir", "/run/textfiles")
     assert not target.exists(HOOK)
     assert not target.exists(LIBRARY)
-    assert target.read(f"{CONFIGURATION}.rpmsave") == BLOCKS
+    assert target.read(f"{CONFIGURATION}.rpmsave").endswith(BLOCKS)
     assert target.arrives() == ""
 
 

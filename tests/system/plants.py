@@ -102,6 +102,9 @@ PLANTS = {
     "the unit is gone": Plant(
         "file-changed", "rm /usr/lib/systemd/system/vfio-preflight-watch.service"
     ),
+    "the command is not executable": Plant(
+        "command-not-executable", "chmod 644 /usr/bin/vfio-preflight", "0644"
+    ),
     "lxml is gone": Plant(
         "python-unfit",
         f"mv {PYTHON}/lxml {PYTHON}/lxml.away",

@@ -15,16 +15,17 @@ from typing import NamedTuple
 
 import pytest
 
-from lab import Host, Lab
-from lab.other_qemu import NEWEST, other_release
+from lab import Host, Lab, queues
+from lab.other_qemu import NEWEST, other_qemu, other_release
 from vfio_preflight.qemu.twin.told import ACCEPTED, BLOCKED, REFUSED
 
-from .guests import SORTS, Sort, nic, xml_of
+from .guests import EMULATOR, SORTS, Sort, nic, xml_of
 from .pair import Pair
 
 FLOPPY = 1440 << 10
 STARTS = ("a", "b") if os.environ.get("GUESTS") == "all" else ("a",)
 ROM = "/usr/share/nic.rom"
+NO_BALLOON = "<memballoon model='none'/>"
 LACKING = [
     path
     for path in ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/bin/swtpm_setup")
@@ -114,17 +115,31 @@ def hop(two: Two, source: Host, guest: str) -> str:
     outcome, told = done(two, source, guest)
     assert said == outcome, f"{line}\n{told}"
     if outcome == REFUSED:
-        assert line and line in told
+        # Of which queue that is: firmware has set up some of them.
+        assert line and (queues.LINE if queues.LINE in line else line) in told
     elif outcome == BLOCKED:
         # libvirt quotes QEMU's reasons in words of its own.
         assert (device := line.split("'")[1]) and f"non-migratable device: {device}" in told
     return outcome
 
 
+def is_virtio(source: Host, guest: str) -> bool:
+    """libvirt gives guests a balloon, unless they want none."""
+    return any('"virtio-' in word for word in source.qemu_arguments(guest))
+
+
+def survives(two: Two, source: Host) -> bool:
+    """Whether virtio devices that were started on this host do, on the way to the other."""
+    paths = {two.lab.a: EMULATOR, two.lab.b: str(other_qemu(NEWEST))}
+    return not queues.are_refused(paths[source], paths[two.other(source)])
+
+
 @pytest.mark.parametrize(("name", "where"), [(name, where) for name in SORTS for where in STARTS])
 def test_there_and_back(two: Two, name: str, where: str) -> None:
     ends = SORTS[name].ends
     source = two.start(name, SORTS[name], where)
+    if ends.get(where) != BLOCKED and is_virtio(source, name) and not survives(two, source):
+        ends = {where: REFUSED}
     for _ in range(2):
         assert hop(two, source, name) == ends.get(source.name, ACCEPTED)
         if source.name in ends:
@@ -138,7 +153,7 @@ def test_there_and_back(two: Two, name: str, where: str) -> None:
 def test_option_rom_of_another_size(two: Two) -> None:
     for host, size in ((two.lab.a, 60 << 10), (two.lab.b, 200 << 10)):
         host.path(ROM).write_bytes(b"\x55\xaa" + bytes(size))
-    sort = Sort("pc-q35-9.0", [nic("virtio", 1, f"<rom file='{ROM}'/>")])
+    sort = Sort("pc-q35-9.0", [nic("e1000e", 1, f"<rom file='{ROM}'/>"), NO_BALLOON])
     source = two.start("rom", sort, "a")
     assert hop(two, source, "rom") == REFUSED
     two.lab.b.path(ROM).write_bytes(two.lab.a.path(ROM).read_bytes())
@@ -149,7 +164,8 @@ def test_firmware_of_another_size(two: Two) -> None:
     """As of a package with an image of 2 MB where the other host's has one of 4 MB."""
     path = two.lab.b.path("/usr/share/OVMF/OVMF_CODE_4M.fd")
     own = path.read_bytes()
-    source = two.start("uefi", SORTS["uefi"], "a")
+    sort = SORTS["uefi"]._replace(devices=[nic("e1000e", 6), NO_BALLOON])
+    source = two.start("uefi", sort, "a")
     path.write_bytes(own[: len(own) // 2])
     try:
         assert hop(two, source, "uefi") == REFUSED
@@ -159,10 +175,11 @@ def test_firmware_of_another_size(two: Two) -> None:
 
 def test_property_on_one_side(two: Two) -> None:
     """An emulator that is a script, as operators have them, sets a property on one host alone."""
-    for host, words in ((two.lab.a, ""), (two.lab.b, "-global virtio-net-pci.vectors=9")):
+    for host, words in ((two.lab.a, ""), (two.lab.b, "-global pcie-root-port.hotplug=off")):
         script = host.path("/usr/local/bin/qemu-site")
         script.write_text(f'#!/bin/sh\nexec /usr/bin/qemu-system-x86_64 {words} "$@"\n')
         script.chmod(0o755)
-    sort = Sort("pc-q35-9.0", [nic("virtio", 1)], emulator="/usr/local/bin/qemu-site")
+    devices = [nic("e1000e", 1), NO_BALLOON]
+    sort = Sort("pc-q35-9.0", devices, emulator="/usr/local/bin/qemu-site")
     source = two.start("site", sort, "a")
     assert hop(two, source, "site") == REFUSED

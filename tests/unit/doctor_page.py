@@ -33,7 +33,7 @@ hook is called, unless `--self-test` asks for it.
 A subject that rests on something that is broken is left out until that is mended. A package whose
 modules are missing or broken is told of whichever module it is, `doctor`'s own included: by the
 file `/usr/bin/vfio-preflight`, which needs none of them. So does every other command, in one
-line.
+line. Where that file itself is not executable, `python3 -I /usr/bin/vfio-preflight doctor` is.
 
 | exit status | |
 |---|---|
@@ -69,7 +69,7 @@ What stands for a whole command, or an argument of it:
 
 | | |
 |---|---|
-| `{reinstall}`, `{repair}` | how the package was put in place, from its manifest: an installation's is `env PYTHONPATH=DIR /usr/bin/python3 -B -m vfio_preflight install` with the directory that it was made from, a package's `apt install --reinstall vfio-preflight` or dnf's; after `rm -rf --` of files that are damaged, which no installation overwrites |
+| `{reinstall}`, `{repair}` | how the package was put in place, from its manifest: an installation's is `env PYTHONPATH=DIR /usr/bin/python3 -B -m vfio_preflight install` with the directory that it was made from, a package's `apt-get install -y --reinstall vfio-preflight`, the same of `./vfio-preflight_VERSION_*.deb` where apt knows of no archive that has the package, or dnf's; after `rm -rf --` of files that are damaged, which no installation overwrites, or of what a package manager does not go over |
 | `{install}` | `apt-get install -y --reinstall PACKAGE`, or that of dnf or zypper |
 | `{reload}` | `systemctl reload UNIT`; without systemd `kill -HUP PID`, and a file in `/run/vfio-preflight` that says so |
 | `{start}`, `{restart}` | `systemctl enable --now` or `restart` of the unit, after a `daemon-reload`; without systemd, the command itself in the background |

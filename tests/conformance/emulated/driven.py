@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vm.initramfs import Entry, cpio, directory, module_entries, program
-from vm.run import kernel_image
 
 from .hop import Running
 
@@ -47,10 +46,10 @@ DISKS = 9  # without that on USB, which comes later
 LINUX = Running(("-serial", "file:{log}"), ((b"READY", 200.0), (b"end of the log", 1.0)))
 
 
-def arguments(kernel: Path, initramfs: Path, machine: str) -> list[str]:
-    """The guest, with what the files of ``kernel`` are (tests/vm/kernel) and its initramfs."""
+def arguments(image: Path, initramfs: Path, machine: str) -> list[str]:
+    """The guest, with a kernel's ``image`` (tests/vm/kernel) and initramfs."""
     return [
-        *("-machine", machine, "-m", "512", "-kernel", str(kernel_image(kernel))),
+        *("-machine", machine, "-m", "512", "-kernel", str(image)),
         *("-initrd", str(initramfs)),
         *("-append", "console=ttyS0 panic=-1 no_timer_check mitigations=off loglevel=4"),
         *_networks(),

@@ -312,6 +312,15 @@ def test_uninstall_leaves_no_metrics_to_be_shown_for_ever(root: Path) -> None:
     assert not textfile.exists() and textfile.parent.exists()
 
 
+def test_uninstall_leaves_none_where_the_configuration_has_them(root: Path) -> None:
+    (root / CONFIGURATION).write_text("[paths]\nmetrics = /srv/text files\n")
+    textfile = root / "srv/text files/vfio-preflight.prom"
+    textfile.parent.mkdir(parents=True)
+    textfile.write_text("vfio_preflight_build_info 1\n")
+    assert run("uninstall", root) == 0
+    assert not textfile.exists() and textfile.parent.exists()
+
+
 def test_uninstall_by_the_installed_command(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no checkout beside it to compare the configuration with."""
     assert run("install", root) == 0

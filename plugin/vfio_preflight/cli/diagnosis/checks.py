@@ -13,7 +13,7 @@ from importlib import import_module
 from ...errors import PreflightError
 from ...osutil.light import TYPE_CHECKING, NamedTuple
 from ...osutil.text import printable
-from .faults import BY_CODE
+from .faults import BY_CODE, OWN
 from .finding import Fact, Problem, problem_of
 from .here import Here
 
@@ -30,13 +30,16 @@ class Check(NamedTuple):
 
 
 PACKAGE, COMPILED, PYTHON = "package", "compiled modules", "python"
-FILE, CONFIGURATION = "hook's file", "configuration"
+FILE, CONFIGURATION, COMMAND = "hook's file", "configuration", "command"
+# To be mended first: an installation ends with a call of the hook, which fails by these.
+FIRST = ("configuration-invalid", "configuration-unreadable")
 # Without these the hook cannot run at all.
 RUNS = (PACKAGE, COMPILED, PYTHON, FILE)
 CHECKS = (
     Check(PACKAGE, "package.whole"),
     Check(COMPILED, "package.compiled", (PACKAGE,)),
     Check(PYTHON, "package.runs", (PACKAGE,)),
+    Check(COMMAND, "package.command"),
     Check(FILE, "entry.file"),
     Check("SELinux labels", "entry.label"),
     Check("libvirt's look for hooks", "entry.reloaded", (FILE,)),
@@ -51,7 +54,7 @@ CHECKS = (
     Check("stored entries", "devices.entries", (CONFIGURATION, "directories")),
     Check("state files", "devices.states", (CONFIGURATION,)),
     Check("devices", "devices.devices", (CONFIGURATION, "state files")),
-    Check("watch", "service.watch", (PACKAGE, COMPILED, PYTHON)),
+    Check("watch", "service.watch", (PACKAGE, COMPILED, PYTHON, COMMAND)),
     Check("guests' records", "guests.records"),
     Check("history", "guests.predictions", (CONFIGURATION, "directories")),
 )
@@ -99,6 +102,7 @@ def diagnose(here: Here, checks: Iterable[Check], unfit: Collection[str] = ()) -
                 found.unseen.append(Unseen(check.subject, f"it cannot be looked at ({why})"))
         if len(found.problems) > before:
             broken.add(check.subject)
+    found.problems.sort(key=lambda problem: problem.code not in FIRST)
     return found
 
 
@@ -109,7 +113,12 @@ def _look(here: Here, check: Check, found: Diagnosis) -> None:
         if isinstance(each, Fact):
             found.facts[each.name] = each.value
         else:
-            problem = problem_of(BY_CODE[each.code], each.values)
+            fault = BY_CODE[each.code]
+            problem = problem_of(fault, each.values)
             # A directory that several things lie in is told of once.
-            if problem.command not in [known.command for known in found.problems]:
+            if not any(
+                known.command == problem.command
+                and (known.code == problem.code or fault.command == OWN)
+                for known in found.problems
+            ):
                 found.problems.append(problem)

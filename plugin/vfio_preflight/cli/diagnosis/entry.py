@@ -20,8 +20,6 @@ from .private import privately
 
 # What is known of a daemon once: it looks at every call from then on.
 LOOKED = "run/vfio-preflight/daemons"
-# The command that reloads a daemon leaves this where systemd does not keep the time.
-RELOADED = "run/vfio-preflight/reloaded-{}"
 SYSTEMCTL = "/usr/bin/systemctl"
 _START = r"start_time=\[(?:\w+ )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC\]"
 # What a made-up guest may take of the hook's deadline: a real one takes several times as long.
@@ -30,14 +28,14 @@ SHARE = 0.5
 
 def file(here: Here) -> Iterator[Found | Fact]:
     """Whether the hook's file is there, as installed, executable, and root's alone."""
-    path, reinstall = here.path(HOOK), here.reinstall
+    path = here.path(HOOK)
     if not os.path.lexists(path):
-        yield found("hook-missing", path=path, reinstall=reinstall)
+        yield found("hook-missing", path=path, reinstall=here.reinstall)
         return
     # Debian's package makes it on the host, so that it is not in the manifest.
     shipped = here.files.get(HOOK) or digest(ENTRY.encode())
     if not os.path.isfile(path) or not is_as_shipped(path, {shipped}):
-        yield found("hook-changed", path=path, reinstall=reinstall)
+        yield found("hook-changed", path=path, reinstall=here.reinstall)
         return
     mode = os.stat(path).st_mode
     # virFileIsExecutable(); root may execute what anybody may.
@@ -142,7 +140,7 @@ def _utc(text: str) -> float:
 
 
 def _marker(here: Here, daemon: reload.Daemon) -> str:
-    return here.path(RELOADED.format(daemon.instance))
+    return here.path(reload.RELOADED.format(daemon.instance))
 
 
 def _reload(here: Here, daemon: reload.Daemon, unit: str) -> str:

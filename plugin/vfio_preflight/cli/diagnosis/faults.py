@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .finding import Fault
 
-_OWN = "chown root:root {path} && chmod go-w {path}"
+OWN = "chown root:root {path} && chmod go-w {path}"
 _RENEWED = "chmod a-x {path}"
 
 FAULTS = (
@@ -32,7 +32,12 @@ FAULTS = (
     Fault(
         "file-changed",
         "{path} is missing, or not what was installed",
-        "rm -rf -- {path} && {reinstall}",
+        "{repair}",
+    ),
+    Fault(
+        "command-not-executable",
+        "{path} is not executable (mode {mode}): neither you nor the service watch can run it",
+        "chmod 0755 {path}",
     ),
     Fault("python-unfit", "the hook cannot run: {why}", "{install}"),
     Fault(
@@ -61,7 +66,7 @@ FAULTS = (
     Fault(
         "hook-open",
         "{path} {why}: somebody other than root can change what libvirt runs as root",
-        _OWN,
+        OWN,
     ),
     Fault(
         "label-wrong",
@@ -141,10 +146,10 @@ FAULTS = (
     Fault(
         "configuration-open",
         "{path} {why}: somebody other than root can switch the check off",
-        _OWN,
+        OWN,
     ),
     Fault("rules-unread", "{why}; the vendors' rules in it are not used", "mv {path} {aside}"),
-    Fault("rules-open", "{path} {why}: the vendors' rules there are not used", _OWN),
+    Fault("rules-open", "{path} {why}: the vendors' rules there are not used", OWN),
     Fault(
         "log-nowhere",
         "the directory of [hook] log = {log} is not there: lines go to syslog instead",
@@ -154,7 +159,7 @@ FAULTS = (
     Fault(
         "emulator-open",
         "{emulator} is not run: {why}",
-        _OWN,
+        OWN,
     ),
     Fault(
         "emulator-silent",
@@ -164,7 +169,7 @@ FAULTS = (
     Fault(
         "directory-open",
         "{path} {why}: what is in it is not used, and nothing is kept there",
-        _OWN,
+        OWN,
     ),
     Fault(
         "directory-none",
@@ -174,7 +179,7 @@ FAULTS = (
     Fault(
         "state-open",
         "{file} is not believed: {path} {why}",
-        _OWN,
+        OWN,
     ),
     Fault(
         "state-unread",

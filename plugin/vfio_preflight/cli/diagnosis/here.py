@@ -52,7 +52,7 @@ class Here(NamedTuple):
     @property
     def reinstall(self) -> Shell:
         """The command that installs the package once more."""
-        return Shell(launcher.repair(self.root, dict(self.manifest), []))
+        return Shell(launcher.reinstall(self.root, dict(self.manifest)))
 
 
 def answer(*command: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:

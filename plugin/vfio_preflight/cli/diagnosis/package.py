@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..installation import interpreter, launcher
 from ..installation.files import digest_at
-from ..installation.payload import HOOK, HOOK_NAME, InstallError
+from ..installation.payload import COMMAND, HOOK, HOOK_NAME, InstallError
 from .finding import Fact, Found, Shell, UnseenError, found
 from .here import Here, install, python
 
@@ -53,7 +53,9 @@ def whole(here: Here) -> Iterator[Found | Fact]:
     for path, digest in here.files.items():
         inside = path.startswith(f"{launcher.LIBRARY}/") or path == HOOK
         if not inside and digest_at(here.path(path)) != digest:
-            yield found("file-changed", path=here.path(path), reinstall=here.reinstall)
+            wrong = here.path(path)
+            repair = Shell(launcher.repair(here.root, manifest, [wrong]))
+            yield found("file-changed", path=wrong, repair=repair)
     strays = launcher.stray(here.root, here.place, manifest)
     if strays:
         yield found("package-stray", files=tuple(strays))
@@ -75,6 +77,14 @@ def compiled(here: Here) -> Iterator[Found | Fact]:
             python=Shell(interpreter.PYTHON),
             directory=place,
         )
+
+
+def command(here: Here) -> Iterator[Found | Fact]:
+    """Whether the command can be run; ``python3 -I`` runs it also where it cannot."""
+    path = here.path(COMMAND)
+    mode = os.stat(path).st_mode if os.path.exists(path) else 0o755
+    if not mode & 0o111:
+        yield found("command-not-executable", path=path, mode=f"{mode & 0o7777:04o}")
 
 
 def runs(here: Here) -> Iterator[Found | Fact]:

@@ -14,6 +14,19 @@ LIBRARY = "usr/lib/vfio-preflight"
 # Who puts the package in place says in its manifest how that is done once more; what an older
 # version was put there by is not known.
 REINSTALL = "make install # in a checkout of vfio-preflight"
+DEB, RPM = "deb", "rpm"
+PACKAGES = {
+    DEB: "apt-get install -y --reinstall vfio-preflight",
+    RPM: "dnf reinstall -y vfio-preflight",
+}
+# Where apt knows of no archive with the package, it does nothing and ends with 0.
+FROM_FILE = "apt-get install -y --reinstall ./vfio-preflight_{version}_*.deb"
+WHERE = " # in the directory with this file: apt knows of no archive that has the package"
+APT = "usr/bin/apt-get"
+# Of a package whose manifest is lost: what dpkg keeps of it, and the script in its directory.
+DPKG = "var/lib/dpkg/info/vfio-preflight.list"
+MAINTAIN = "maintain"
+SECONDS = 10
 # What Python and the compiler make on the host itself.
 MADE_HERE = ("__pycache__",)
 MADE_NAME = "fakevfio.so"
@@ -156,11 +169,53 @@ def _above(path: str, top: str) -> "list[str]":
 def repair(root: str, manifest: "dict[str, object]", paths: "list[str]") -> str:
     """The command that puts the package in place once more.
 
-    An installation goes over no file that was changed, so that those have to be removed first.
+    An installation goes over no file that was changed, so that those have to be removed first; a
+    package manager goes over all but a directory.
     """
-    again = str(manifest.get("reinstall") or REINSTALL)
+    again = reinstall(root, manifest)
     changed = [path for path in paths if os.path.lexists(path)]
+    if _kind(root, manifest):
+        changed = [path for path in changed if os.path.isdir(path) and not os.path.islink(path)]
     return f"rm -rf -- {' '.join(map(quoted, changed))} && {again}" if changed else again
+
+
+def reinstall(root: str, manifest: "dict[str, object]") -> str:
+    """The command that installs what is installed once more."""
+    kind = _kind(root, manifest)
+    if kind == DEB and not _in_an_archive(root):
+        return FROM_FILE.format(version=manifest.get("version") or "*") + WHERE
+    return str(manifest.get("reinstall") or PACKAGES.get(kind, REINSTALL))
+
+
+def _kind(root: str, manifest: "dict[str, object]") -> str:
+    """The kind of package that is installed, empty for what ``install`` has put there."""
+    if manifest:
+        return str(manifest.get("package", ""))
+    if os.path.exists(os.path.join(root, DPKG)):
+        return DEB
+    library = os.path.join(root, LIBRARY)
+    names = os.listdir(library) if os.path.isdir(library) else []
+    packaged = any(os.path.exists(os.path.join(library, name, MAINTAIN)) for name in names)
+    return RPM if packaged else ""
+
+
+def _in_an_archive(root: str) -> bool:
+    """Whether apt would install the package once more; so it may, where that cannot be told."""
+    import subprocess
+
+    command = [os.path.join(root, APT), "--simulate", "install", "--reinstall", "vfio-preflight"]
+    try:
+        done = subprocess.run(  # noqa: S603 - constant words
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return True
+    return done.returncode != 0 or b"\nInst vfio-preflight " in done.stdout
 
 
 def quoted(path: str) -> str:

@@ -12,12 +12,10 @@ import json
 import os
 
 from ...osutil.light import NamedTuple
+from .launcher import DEB, DPKG, PACKAGES, RPM
 from .payload import LIBRARY, MANIFEST_NAME, InstallError
 
 NAME = "vfio-preflight"
-# What dpkg keeps of a package that was removed but not purged: the files in /etc are still its own.
-DPKG = f"var/lib/dpkg/info/{NAME}.list"
-DEB, RPM = "deb", "rpm"
 
 
 class Commands(NamedTuple):
@@ -29,8 +27,8 @@ class Commands(NamedTuple):
 
 
 COMMANDS = {
-    DEB: Commands(*(f"apt {word} {NAME}" for word in ("install", "remove", "install --reinstall"))),
-    RPM: Commands(*(f"dnf {word} {NAME}" for word in ("upgrade", "remove", "reinstall"))),
+    DEB: Commands(f"apt install {NAME}", f"apt remove {NAME}", PACKAGES[DEB]),
+    RPM: Commands(f"dnf upgrade {NAME}", f"dnf remove {NAME}", PACKAGES[RPM]),
 }
 
 
@@ -60,6 +58,7 @@ def find(root: str) -> Owner | None:
             value = _value(os.path.join(library, name, MANIFEST_NAME))
             if value.get("package") in COMMANDS:
                 return Owner(str(value["package"]), str(value.get("version", "")))
+    # Removed but not purged: the files in /etc are still the package's own.
     if os.path.exists(os.path.join(root, DPKG)):
         return Owner(DEB, "", removed=True)
     return None

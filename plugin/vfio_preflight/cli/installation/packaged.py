@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from ...errors import PreflightError
-from . import interpreter, labels, owner, proof, reload, versions
+from . import interpreter, labels, launcher, proof, reload, versions
 from .files import digest, digest_at, is_as_shipped, remove, remove_empty
 from .manifest import Ours, read_all
 from .payload import (
@@ -74,7 +74,7 @@ def configure(root: str, version: str, old: str) -> Iterator[str]:
     yield from _take_over(root, ours)
     # In an upgrade the package before has had libvirt find the hook.
     if runs and wanted:
-        yield reload.carry_out(advice)
+        yield reload.carry_out(advice, root)
 
 
 def take_away(root: str, version: str) -> Iterator[str]:
@@ -124,8 +124,7 @@ def _put_entry(change: Transaction, root: str, ours: Ours, wanted: bool) -> str:
 
 
 def _reinstall(root: str) -> str:
-    found = owner.find(root)
-    return owner.COMMANDS[found.kind if found else owner.DEB].reinstall
+    return launcher.reinstall(root, launcher.in_force(root)[1])
 
 
 def _take_over(root: str, ours: Ours) -> Iterator[str]:

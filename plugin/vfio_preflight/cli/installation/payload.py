@@ -37,8 +37,6 @@ RULES = "etc/vfio-preflight/vendor-rules.d"
 RULE_FILES = ("hisilicon.ini", "intel.ini", "mellanox.ini", "nvidia.ini")
 CACHE = "var/cache/vfio-preflight"
 STATES = "var/lib/vfio-preflight/states"
-# What is left there goes on being shown.
-METRICS = "var/lib/prometheus/node-exporter/vfio-preflight.prom"
 DIRECTORIES = ((CACHE, 0o700), (STATES, 0o755))
 
 # In a version's directory.

@@ -14,6 +14,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from ...osutil.light import NamedTuple
 from .payload import HOOKS
@@ -29,6 +30,9 @@ SECONDS = 60
 START_TIME = 19
 # Seconds by which a clock and the kernel's ticks may disagree.
 MARGIN = 1.0
+
+# A file of this name says that the daemon, by its instance, was reloaded at the file's time.
+RELOADED = "run/vfio-preflight/reloaded-{}"
 
 NOT_NEEDED, UNLESS_DONE, NEEDED = "not-needed", "unless-done", "needed"
 RELOAD = "  systemctl reload libvirtd    (or virtqemud)"
@@ -101,8 +105,10 @@ def advice(root: str, found: list[Hook], staged: bool) -> Advice:
     )
 
 
-def carry_out(needed: Advice) -> str:
+def carry_out(needed: Advice, root: str) -> str:
     """Have systemd reload libvirt where that is needed; what became of it, for the operator.
+
+    In ``root`` it is noted.
 
     For a package's scripts: on hundreds of hosts nobody reads that a command is still to be run.
     """
@@ -113,7 +119,19 @@ def carry_out(needed: Advice) -> str:
     # Something that is printed is why nothing was done.
     if not units or any(_run(invoker, "reload", unit) for unit in units):
         return needed.text
+    _note(root)
     return f"reloaded {' and '.join(units)}: libvirt looks for hooks then, and has found this one"
+
+
+def _note(root: str) -> None:
+    """Note that the daemons were reloaded: systemd keeps the time of that to the second only, which
+    may be the second in which the hook came."""
+    for daemon in daemons(root):
+        path = os.path.join(root, RELOADED.format(daemon.instance))
+        with suppress(OSError):
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            with open(path, "w"):
+                pass
 
 
 def _unit(daemon: bytes) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import shutil
 
+from ...configuration import Configuration, ConfigurationError, load
 from ...osutil.light import TYPE_CHECKING
+from ..export import FILE
 from . import owner, rules, versions
 from .files import remove, remove_empty
 from .manifest import Ours, read_all
@@ -19,7 +21,6 @@ from .payload import (
     CURRENT,
     HOOK,
     LIBRARY,
-    METRICS,
     PACKAGE_LINK,
     RULE_FILES,
     RULES,
@@ -68,10 +69,14 @@ def take_away(root: str) -> dict[str, Any]:
 
 def _remove(root: str, ours: Ours, paths: list[str]) -> dict[str, Any]:
     known = ours.entries()
+    metrics = _metrics(root)
     left = [path for path in paths if not remove(root, path, known[path])]
     kept = not remove(root, CONFIGURATION, ours.configurations())
     kept_rules = rules.take_away(root, ours.rules())
     left += _remove_library(root, ours)
+    # What is left there goes on being shown.
+    if os.path.lexists(metrics):
+        os.unlink(metrics)
     for directory in (STATES, os.path.dirname(STATES), os.path.dirname(HOOK)):
         remove_empty(os.path.join(root, directory))
     return {
@@ -81,6 +86,15 @@ def _remove(root: str, ours: Ours, paths: list[str]) -> dict[str, Any]:
         "rules_kept": [os.path.join(root, path) for path in kept_rules],
         "service_enabled": os.path.lexists(os.path.join(root, WANTED)),
     }
+
+
+def _metrics(root: str) -> str:
+    """The file that ``watch`` writes for the node exporter."""
+    try:
+        settings = load(os.path.join(root, CONFIGURATION))
+    except ConfigurationError:
+        settings = Configuration()
+    return os.path.join(root, settings.metrics.lstrip("/"), FILE)
 
 
 def _require_writable(root: str, paths: list[str], ours: Ours) -> None:
@@ -99,8 +113,6 @@ def _require_writable(root: str, paths: list[str], ours: Ours) -> None:
 def _remove_library(root: str, ours: Ours) -> list[str]:
     sweep(root)
     shutil.rmtree(os.path.join(root, CACHE), ignore_errors=True)
-    if os.path.lexists(os.path.join(root, METRICS)):
-        os.unlink(os.path.join(root, METRICS))
     for path in (PACKAGE_LINK, CURRENT):
         if os.path.islink(os.path.join(root, path)):
             os.unlink(os.path.join(root, path))

@@ -102,12 +102,57 @@ def test_version_in_force_is_lost(damage: str, root: Path) -> None:
     assert "/current" in done.stdout
 
 
-def test_package_says_how_it_is_installed_again(root: Path) -> None:
+def packaged(root: Path, kind: str, again: str) -> None:
+    """Have an installation be one of a package's."""
     (manifest,) = (root / CURRENT).resolve().glob("manifest.json")
-    value = {**json.loads(manifest.read_text()), "reinstall": "apt install --reinstall it"}
+    value = {**json.loads(manifest.read_text()), "package": kind, "reinstall": again}
     manifest.write_text(json.dumps(value))
+
+
+@pytest.mark.parametrize("kind", ["deb", "rpm"])
+def test_package_is_installed_again_by_its_package_manager(kind: str, root: Path) -> None:
+    """Which goes over what is damaged, but for a directory."""
+    packaged(root, kind, "install it")
     module(root, "errors.py").write_text("(")
-    assert run(root, "history").stderr.endswith("/errors.py && apt install --reinstall it\n")
+    assert run(root, "history").stderr.endswith("; to mend: install it\n")
+    module(root, "errors.py").unlink()
+    module(root, "errors.py").mkdir()
+    said = run(root, "history").stderr
+    assert said.endswith(f"; to mend: rm -rf -- {module(root, 'errors.py')} && install it\n")
+
+
+@pytest.mark.parametrize(
+    ("prints", "status", "from_file"),
+    [
+        ("Reinstallation of vfio-preflight is not possible", 0, True),
+        ("1 reinstalled\nInst vfio-preflight [0.1.0] (0.1.0 x)", 0, False),
+        ("E: Unmet dependencies", 100, False),
+    ],
+)
+def test_deb_of_no_archive(prints: str, status: int, from_file: bool, root: Path) -> None:
+    packaged(root, "deb", "install it")
+    apt = root / "usr/bin/apt-get"
+    words = "--simulate install --reinstall vfio-preflight"
+    lines = ("#!/bin/sh", f'[ "$*" = "{words}" ] || exit 9', f"echo '{prints}'", f"exit {status}")
+    apt.write_text("\n".join(lines))
+    apt.chmod(0o755)
+    module(root, "errors.py").unlink()
+    command = run(root, "history").stderr.partition("; to mend: ")[2]
+    wanted = "apt-get install -y --reinstall ./vfio-preflight_0.1.0_*.deb # in the directory with"
+    assert command.startswith(wanted if from_file else "install it\n")
+
+
+def test_package_without_its_manifest(root: Path) -> None:
+    """What is left tells that it is one, and of which kind."""
+    (root / CURRENT / "manifest.json").write_text("{")
+    assert launcher.repair(str(root), {}, []).startswith("make install")
+    (root / CURRENT / "maintain").touch()
+    assert launcher.repair(str(root), {}, []) == "dnf reinstall -y vfio-preflight"
+    dpkg = root / "var/lib/dpkg/info/vfio-preflight.list"
+    dpkg.parent.mkdir(parents=True)
+    dpkg.touch()
+    again = "apt-get install -y --reinstall vfio-preflight"
+    assert launcher.repair(str(root), {}, []) == again
 
 
 def test_failure_of_a_whole_package_is_one_line(root: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vfio_preflight.cli.installation import owner
+from vfio_preflight.cli.installation import launcher, owner
 from vfio_preflight.cli.installation.manifest import read_all
 from vfio_preflight.cli.installation.owner import Owner
 from vfio_preflight.cli.installation.payload import LIBRARY, InstallError
@@ -35,7 +35,7 @@ def test_nothing_is_found_where_install_was(staged: Path, tmp_path: Path) -> Non
 
 def test_files_in_etc_of_a_removed_package_are_still_its_own(tmp_path: Path) -> None:
     (tmp_path / "var/lib/dpkg/info").mkdir(parents=True)
-    (tmp_path / owner.DPKG).write_text("/etc/vfio-preflight.conf\n")
+    (tmp_path / launcher.DPKG).write_text("/etc/vfio-preflight.conf\n")
     assert owner.find(str(tmp_path)) == Owner("deb", "", removed=True)
     with pytest.raises(InstallError, match="apt purge vfio-preflight"):
         owner.refuse_install(str(tmp_path))

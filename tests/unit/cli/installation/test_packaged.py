@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from unit.cli.installation.test_reload import make_daemon, make_hook
 from unit.cli.installed import run, versions
+from vfio_preflight.cli.diagnosis import entry
+from vfio_preflight.cli.diagnosis.finding import Found
+from vfio_preflight.cli.diagnosis.here import Here
 from vfio_preflight.cli.installation import interpreter, packaged, proof, reload
 from vfio_preflight.cli.installation.files import digest
 from vfio_preflight.cli.installation.payload import CURRENT, ENTRY, HOOK, LIBRARY, InstallError
 from vfio_preflight.cli.installation.reload import NEEDED, NOT_NEEDED, Advice
+from vfio_preflight.configuration import Configuration
 
 # The entry that packages ship. Where it changes, this goes into packaged.FORMER: hosts have it.
 SHIPPED = "f5493e3227e94e4d66b71417240c00dd07c1ba949903cc67d4ff21dce7a3abd6"
@@ -23,7 +28,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> None:
     """No hook is called and nothing is asked of this machine."""
     monkeypatch.setattr(proof, "prove", lambda root: [])
     monkeypatch.setattr(interpreter, "require", lambda hook: None)
-    monkeypatch.setattr(reload, "carry_out", lambda advice: "reload")
+    monkeypatch.setattr(reload, "carry_out", lambda advice, root: "reload")
 
 
 def unpack(root: Path, version: str) -> None:
@@ -191,26 +196,40 @@ ADVICE = Advice(NEEDED, "run systemctl reload libvirtd")
 
 
 def test_daemon_that_runs_is_reloaded(systemd: Systemd) -> None:
-    assert reload.carry_out(ADVICE).startswith("reloaded virtqemud.service:")
+    assert reload.carry_out(ADVICE, str(systemd.directory)).startswith(
+        "reloaded virtqemud.service:"
+    )
     assert systemd.asked.read_text() == "reload virtqemud.service\n"
 
 
+def test_what_was_reloaded_is_known_to_doctor(systemd: Systemd) -> None:
+    """systemd's own time of a reload is cut to the second: that of the hook may be later."""
+    root = systemd.directory
+    make_daemon(root, 100, name="virtqemud")
+    make_hook(root, "qemu.d/50-vfio-preflight")
+    here = Here(Configuration(), str(root))
+    found = [each for each in entry.reloaded(here) if isinstance(each, Found)]
+    assert [each.code for each in found] == ["reload-pending"]
+    assert reload.carry_out(ADVICE, str(root)).startswith("reloaded virtqemud.service:")
+    assert not [each for each in entry.reloaded(here) if isinstance(each, Found)]
+
+
 def test_nothing_is_reloaded_without_need(systemd: Systemd) -> None:
-    assert reload.carry_out(Advice(NOT_NEEDED, "no reload needed")) == "no reload needed"
+    assert reload.carry_out(Advice(NOT_NEEDED, "no reload needed"), "/") == "no reload needed"
     assert not systemd.asked.exists()
 
 
 @pytest.mark.parametrize("text", ["echo 'policy-rc.d returned 101, not running'", "exit 1"])
 def test_reload_that_was_not_done_is_the_operators(text: str, systemd: Systemd) -> None:
     systemd.program("invoke", text)
-    assert reload.carry_out(ADVICE) == ADVICE.text
+    assert reload.carry_out(ADVICE, str(systemd.directory)) == ADVICE.text
 
 
 def test_no_service_runs(systemd: Systemd) -> None:
     systemd.program("systemctl", "exit 3")
-    assert reload.carry_out(ADVICE) == ADVICE.text
+    assert reload.carry_out(ADVICE, str(systemd.directory)) == ADVICE.text
 
 
 def test_without_systemd_it_is_the_operators(systemd: Systemd) -> None:
     (systemd.directory / "system").rmdir()
-    assert reload.carry_out(ADVICE) == ADVICE.text
+    assert reload.carry_out(ADVICE, str(systemd.directory)) == ADVICE.text
