@@ -168,7 +168,7 @@ FAULTS = (
     ),
     Fault(
         "directory-none",
-        "{path} is not a directory: nothing is kept there",
+        "{path} is not a directory: nothing can be read or kept there",
         "mv {path} {aside} && install -d -m 0755 {path}",
     ),
     Fault(
@@ -184,7 +184,7 @@ FAULTS = (
     Fault(
         "entry-damaged",
         "{path} cannot be read as what it was stored as, and counts as absent",
-        "rm -f -- {path}",
+        "rm -rf -- {path}",
     ),
     Fault(
         "device-unknown",

@@ -13,7 +13,8 @@ from ...host.vendor_rules import SUFFIX, parse_rules
 from ...osutil.regular import read_regular
 from ..installation.payload import CONFIGURATION
 from .finding import Fact, Found, found
-from .here import Here, aside, opened
+from .here import Here, aside, opened, way_to
+from .lines import placed
 
 # Errors in one file that are mended at once.
 _MOST = 50
@@ -88,32 +89,19 @@ def _wrong(lines: list[str], error: ConfigurationError) -> list[int]:
     if found := re.search(r": line (\d+) is not UTF-8 text$", message):
         return [int(found[1])]
     if found := re.search(r": no section \[(.*?)\]; known: ", message):
-        return [number for number, section, _ in _placed(lines) if section == found[1]]
+        return [number for number, section, _ in placed(lines) if section == found[1]]
     if found := re.search(r": \[([a-z]+)\] (.*?): ", message):
-        return [n for n, section, key in _placed(lines) if (section, key) == (found[1], found[2])]
+        return [n for n, section, key in placed(lines) if (section, key) == (found[1], found[2])]
     return []
-
-
-def _placed(lines: list[str]) -> Iterator[tuple[int, str, str]]:
-    """Number, section and key of every line that is no comment, as configparser takes them."""
-    section, key, indent = "", "", 0
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        # Behind what is nothing to the parser no value goes on.
-        if not text or text[0] in "#;":
-            key = ""
-            continue
-        depth = len(line) - len(line.lstrip())
-        if header := re.match(r"\[(.+)\]", text):
-            section, key = header[1], ""
-        elif depth <= indent or not key:
-            key, indent = text.partition("=")[0].strip().lower(), depth
-        yield number, section, key
 
 
 def rules(here: Here) -> Iterator[Found | Fact]:
     """Whether each file of vendors' rules counts."""
     place = here.path(here.settings.vendor_rules)
+    wrong = way_to(place)
+    if wrong:
+        yield found("directory-none", path=wrong, aside=aside(wrong))
+        return
     for name in sorted(os.listdir(place)) if os.path.isdir(place) else ():
         path = os.path.join(place, name)
         if not name.endswith(SUFFIX) or name.startswith("."):
