@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,7 @@ from vfio_preflight.cli.diagnosis import (
     here,
     neighbours,
     selftest,
+    service,
     settings,
 )
 from vfio_preflight.cli.diagnosis.checks import CHECKS, SELF_TEST, Check, diagnose
@@ -36,7 +38,7 @@ from vfio_preflight.cli.diagnosis.finding import (
     problem_of,
 )
 from vfio_preflight.cli.diagnosis.here import Here
-from vfio_preflight.cli.installation import labels, reload
+from vfio_preflight.cli.installation import labels, payload, reload
 from vfio_preflight.cli.main import main
 from vfio_preflight.configuration import Configuration, parse
 from vfio_preflight.errors import PreflightError
@@ -492,3 +494,41 @@ def test_who_is_not_root(
 
 def test_its_errors_are_the_projects() -> None:
     assert issubclass(UnseenError, PreflightError)
+
+
+# --- the service ---------------------------------------------------------------------------------
+
+
+def test_watch_that_may_not_write_where_the_configuration_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its unit (ProtectSystem=strict) has it for directories that the unit does not name."""
+    names = ("srv/history", "srv/au dit", "var/cache/vfio-preflight")
+    for name in (*names, "run/systemd/system", "proc/77/root"):
+        (tmp_path / name).mkdir(parents=True)
+    wanted = tmp_path / payload.WANTED
+    wanted.parent.mkdir(parents=True)
+    wanted.touch()
+    configured = Configuration(
+        history="/srv/history", audit_log="/srv/au dit/log", catalogue="/absent", metrics="none"
+    )
+    real = os.statvfs
+
+    def statvfs(path: str) -> object:
+        inside = str(path).partition("/proc/77/root")
+        outside = real(inside[0] if inside[1] else path)
+        flag = os.ST_RDONLY if "/srv/" in inside[2] else 0
+        return SimpleNamespace(f_flag=outside.f_flag | flag)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    monkeypatch.setattr(service, "_running", lambda _here: [(77, 4e9)])
+    (told,) = look(service.watch, Here(configured, str(tmp_path)))
+    problem = problem_of(BY_CODE[told.code], told.values)
+    assert problem.code == "watch-shut-out" and "/srv/history" in problem.text
+    words = problem.command.partition("printf ")[2].partition(" >>")[0]
+    made = subprocess.run(
+        ["/bin/sh", "-c", f"printf {words}"], capture_output=True, text=True, check=True
+    )
+    assert made.stdout == (
+        '[Service]\nReadWritePaths="-/srv/history"\n[Service]\nReadWritePaths="-/srv/au dit"\n'
+    )

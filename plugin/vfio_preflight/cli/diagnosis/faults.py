@@ -225,6 +225,14 @@ FAULTS = (
         "{restart}",
     ),
     Fault(
+        "watch-shut-out",
+        "vfio-preflight watch (process {pid}) may not write to {paths}, which the configuration"
+        " names: its unit does not allow that",
+        "mkdir -p /etc/systemd/system/{unit}.d && printf '[Service]\\nReadWritePaths=\"-%s\"\\n'"
+        " {paths} >>/etc/systemd/system/{unit}.d/paths.conf && systemctl daemon-reload &&"
+        " systemctl restart {unit}",
+    ),
+    Fault(
         "watch-disabled",
         "vfio-preflight watch runs, and will not after the next boot",
         "systemctl enable {unit}",
