@@ -43,6 +43,7 @@ from vfio_preflight.cli.main import main
 from vfio_preflight.configuration import Configuration, parse
 from vfio_preflight.errors import PreflightError
 from vfio_preflight.guest.domain import Guest
+from vfio_preflight.hook import audit
 
 if TYPE_CHECKING:
     from vfio_preflight.cli.diagnosis.finding import Value
@@ -532,3 +533,33 @@ def test_watch_that_may_not_write_where_the_configuration_says(
     assert made.stdout == (
         '[Service]\nReadWritePaths="-/srv/history"\n[Service]\nReadWritePaths="-/srv/au dit"\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("", None), ("mkdir -p log/ours", None), ("mkdir -p log/ours; : >log/ours/a", None),
+        ("rmdir log", "audit-nowhere"), (": >log/ours", "audit-unfit"),
+        ("ln -s ours log/ours", "audit-unfit"), ("rmdir log; : >log", "audit-unfit"),
+        ("mkdir log/ours; mkfifo log/ours/a", "audit-unfit"),
+        ("mkdir -p log/ours/a", "audit-unfit"),
+        ("mkdir log/ours; ln -s x log/ours/a", "audit-unfit"),
+        ("mkdir log/ours; : >log/ours/a; chmod 666 log/ours/a", "audit-unfit"),
+    ],
+)  # fmt: skip
+def test_audit_log_that_is_not_written(script: str, code: str | None, tmp_path: Path) -> None:
+    """Told of, and written after the command, by the hook's own code."""
+    (tmp_path / "log").mkdir()
+    subprocess.run(["/bin/sh", "-c", f"umask 022; cd {tmp_path}; {script}"], check=True)
+    configured = Here(Configuration(log="none", audit_log="/log/ours/a"), str(tmp_path))
+    told = look(settings.log, configured)
+    assert [each.code for each in told] == ([code] if code else [])
+    for each in told:
+        command = problem_of(BY_CODE[each.code], each.values).command
+        subprocess.run(["/bin/sh", "-c", command], check=True)
+    # What was in the way of a directory's directory has to be made as well.
+    for each in look(settings.log, configured):
+        command = problem_of(BY_CODE[each.code], each.values).command
+        subprocess.run(["/bin/sh", "-c", command], check=True)
+    assert look(settings.log, configured) == []
+    audit.append(str(tmp_path / "log/ours/a"), b"{}\n", str(tmp_path), 0)

@@ -150,6 +150,17 @@ FAULTS = (
         "the directory of [hook] log = {log} is not there: lines go to syslog instead",
         "mkdir -p {directory}",
     ),
+    Fault(
+        "audit-nowhere",
+        "the directory of [paths] audit-log = {log} is not there, nor the one above it: nothing is"
+        " written to it, nor counted",
+        "mkdir -p {directory}",
+    ),
+    Fault(
+        "audit-unfit",
+        "the audit log {path} is not written, nor counted: {why}",
+        "mv {path} {aside}",
+    ),
     # --- the host ---
     Fault(
         "emulator-open",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import stat
 from collections.abc import Iterator
 
-from ...configuration import LOGS, ConfigurationError, parse
+from ...configuration import LOGS, NONE, ConfigurationError, parse
 from ...errors import PreflightError
 from ...host.vendor_rules import SUFFIX, parse_rules
 from ...osutil.regular import read_regular
@@ -133,8 +134,27 @@ def _unread(path: str) -> str:
 
 
 def log(here: Here) -> Iterator[Found | Fact]:
-    """Whether the log's directory is there."""
+    """Whether the log's directory is there, and the audit log one that is written (hook.audit)."""
     name = here.settings.log
     directory = os.path.dirname(here.path(name))
     if name not in LOGS and not os.path.isdir(directory):
         yield found("log-nowhere", log=name, directory=directory)
+    if here.settings.audit_log != NONE:
+        yield from _audit(here, here.settings.audit_log)
+
+
+def _audit(here: Here, log: str) -> Iterator[Found]:
+    path = here.path(log)
+    directory = os.path.dirname(path)
+    wrong = way_to(directory)
+    if wrong:
+        yield found("audit-unfit", path=wrong, why="it is not a directory", aside=aside(wrong))
+    elif not os.path.isdir(os.path.dirname(directory)):
+        yield found("audit-nowhere", log=log, directory=directory)
+    elif os.path.lexists(path):
+        info = os.lstat(path)
+        why = "" if stat.S_ISREG(info.st_mode) else "it is not a regular file"
+        if info.st_uid not in (0, os.geteuid()) or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            why = why or "others than root may write to it"
+        if why:
+            yield found("audit-unfit", path=path, why=why, aside=aside(path))
