@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Generator
 from typing import Any
 
 import pytest
 
 
-def pytest_configure() -> None:
-    """What is started here can be interrupted, although a shell in the background ignores that."""
+def pytest_configure(config: pytest.Config) -> None:
+    """What is started here can be interrupted, although a shell in the background ignores that; and
+    leaves no temporary files, which pytest keeps of its last runs."""
+    if config.option.basetemp is None:
+        config.option.basetemp = tempfile.mkdtemp(prefix="tests-")
+        config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
     for number, handler in (
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGHUP, signal.SIG_DFL),

@@ -11,6 +11,10 @@ _S = TypeVar("_S", str, bytes)
 
 class UsageError(Exception): ...
 
+class Config:
+    option: Any
+    def add_cleanup(self, func: Callable[[], None]) -> None: ...
+
 class Item:
     nodeid: str
     path: Path

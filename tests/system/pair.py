@@ -54,7 +54,8 @@ class Pair:
         """From a checkout, with the system's own Python, as the README has it."""
         environment = f"PYTHONPATH={CHECKOUT / 'plugin'}"
         command = ["env", environment, "/usr/bin/python3", "-m", "vfio_preflight", "install"]
-        host.run(command).check_returncode()
+        # It compiles the package, and calls the hook: in a virtual machine that takes its time.
+        host.run(command, timeout=300).check_returncode()
         host.reload()
 
     def configure(self, text: str, host: Host | None = None) -> None:

@@ -14,6 +14,7 @@ LIBRARY = "/usr/lib/vfio-preflight"
 PACKAGE = f"{LIBRARY}/current/vfio_preflight"
 CONFIGURATION = "/etc/vfio-preflight.conf"
 RULES = "/etc/vfio-preflight/vendor-rules.d"
+LOGS = "/var/log/vfio-preflight"
 STATE = "/var/lib/vfio-preflight"
 PYTHON = "/usr/lib/python3/dist-packages"
 EMULATOR = "/usr/bin/qemu-system-x86_64"
@@ -197,6 +198,12 @@ PLANTS = {
     "others can write a rule": Plant("rules-open", f"chmod g+w {RULES}/nvidia.ini"),
     "the log has no directory": Plant(
         "log-nowhere", configured(r"[hook]\nlog = /var/log/preflight/hook.log\n")
+    ),
+    "the audit log has no directory": Plant(
+        "audit-nowhere", configured(r"[paths]\naudit-log = /var/log/a/b/audit.jsonl\n")
+    ),
+    "the audit log is a link": Plant(
+        "audit-unfit", f"mkdir -p {LOGS} && ln -sf /dev/null {LOGS}/audit.jsonl"
     ),
     # --- the host ---
     "others can write to the emulator": Plant("emulator-open", f"chmod o+w {EMULATOR}"),

@@ -33,6 +33,7 @@ ELSEWHERE = {
     "record-missing": "test_guest_without_a_record",
     "record-lost": "test_guest_that_came_without_a_record",
     "prediction-wrong": "test_prediction_that_was_wrong",
+    "watch-shut-out": "unit/cli/test_doctor.py: no systemd runs in here",
     "watch-disabled": "test_watch_that_the_next_boot_does_not_start",
 }
 

@@ -73,13 +73,16 @@ def _main(arguments: Sequence[str]) -> int:
     options = argparse.Namespace(format="json" if _wants_json(arguments) else "")
     try:
         options = _options(arguments)
-        return int(options.run(options))
+        status = int(options.run(options))
+        # Not as Python ends: what cannot be written then has no exit status of ours.
+        print(end="", flush=True)
+        return status
     except BrokenPipeError:
         # The reader left (a pager, head): nothing more to say, and nothing to say it to.
-        # Python flushes stdout at its exit, which would raise the error once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _leave_output()
         return USAGE_ERROR
     except (PreflightError, OSError) as error:
+        _keep_output()
         if getattr(options, "format", "") == "json":
             _complain_as_json(str(error))
         print(f"vfio-preflight: {error}", file=sys.stderr)
@@ -89,9 +92,22 @@ def _main(arguments: Sequence[str]) -> int:
         return 130
 
 
+def _leave_output() -> None:
+    # Python flushes stdout at its exit, which would raise the error once more.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _keep_output() -> None:
+    """Leave standard output unless what is in it can be written: its disk may be full."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        _leave_output()
+
+
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     # argparse writes to stderr before it exits; the text is needed for JSON as well.
-    """Parse the command line. Raises SystemExit, after what argparse has to say."""
+    """Parse the command line. Raises SystemExit, after what argparse has to say, and OSError."""
     complaints = io.StringIO()
     try:
         with redirect_stderr(complaints):
@@ -101,6 +117,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         # Scripts that ask for JSON get JSON even for a usage error.
         if end.code == USAGE_ERROR and _wants_json(arguments):
             _complain_as_json(complaints.getvalue().strip().rpartition("error: ")[2])
+        print(end="", flush=True)
         raise
     finally:
         sys.stderr.write(complaints.getvalue())

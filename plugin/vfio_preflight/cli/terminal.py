@@ -57,7 +57,8 @@ def filtered() -> Iterator[None]:
         # By its number what the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.stdout, sys.stderr = (_Filter(stream) for stream in streams)
+    # None for one that is closed, to which print() prints nothing.
+    sys.stdout, sys.stderr = (stream and _Filter(stream) for stream in streams)
     try:
         yield
     finally:

@@ -61,7 +61,8 @@ def whose(path: str) -> str:
     that cannot be found out.
     """
     links = 0
-    here, left = "/", _parts(os.path.join(os.getcwd(), path))
+    # The directory that somebody is in may be gone.
+    here, left = "/", _parts(path if path.startswith("/") else os.path.join(os.getcwd(), path))
     while left:
         part = left.pop(0)
         # What stands in "here" has no link in it any more, so that this is its parent.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,9 +19,11 @@ from vfio_preflight.cli.diagnosis import (
     checks,
     devices,
     entry,
+    guests,
     here,
     neighbours,
     selftest,
+    service,
     settings,
 )
 from vfio_preflight.cli.diagnosis.checks import CHECKS, SELF_TEST, Check, diagnose
@@ -34,10 +38,12 @@ from vfio_preflight.cli.diagnosis.finding import (
     problem_of,
 )
 from vfio_preflight.cli.diagnosis.here import Here
-from vfio_preflight.cli.installation import labels, reload
+from vfio_preflight.cli.installation import labels, payload, reload
 from vfio_preflight.cli.main import main
 from vfio_preflight.configuration import Configuration, parse
 from vfio_preflight.errors import PreflightError
+from vfio_preflight.guest.domain import Guest
+from vfio_preflight.hook import audit
 
 if TYPE_CHECKING:
     from vfio_preflight.cli.diagnosis.finding import Value
@@ -98,6 +104,101 @@ def test_a_valid_one_needs_none() -> None:
     assert settings.edits_for(SHIPPED, "x") == {}
 
 
+VALID = [
+    "",
+    "[policy]\nunknown = block",
+    "\ufeff[hook]\ndeadline = 0.1\n[policy]\nunknown = block\n",
+    " [hook]\ndeadline = 5\n",
+    "[hook]\nDeadline = 0.1\n",
+    "[policy]\nfail = mend\n[hook]\nlog = syslog\nopen-devices = 1234:5678\n   4321:*\n# x\n",
+    "[hook]\nopen-devices = a\n  b\n  c\nlog = none\n[paths]\nstates = /s\n",
+    "[hook]\r\ndeadline = 0.1\r\n[policy]\r\nfail = allow\r\n",
+    "[hook] # ours\ndeadline = 7 # seconds\n",
+    "[hook]",
+    SHIPPED,
+]
+
+
+@pytest.mark.parametrize("text", VALID)
+@pytest.mark.parametrize(("key", "value"), [("deadline", "12"), ("open-devices", "10de:* a-1")])
+def test_a_key_is_set_in_any_valid_configuration(
+    key: str, value: str, text: str, tmp_path: Path
+) -> None:
+    """By the real sed, on the very line that is printed; everything else stays as it was."""
+    path = tmp_path / "etc/vfio-preflight.conf"
+    path.parent.mkdir()
+    path.write_bytes(text.encode())
+    command = here.configured(Here(Configuration(), str(tmp_path)), key, value).text
+    subprocess.run(["/bin/sh", "-c", command], check=True)
+    before, after = (parse(each.removeprefix("\ufeff")) for each in (text, path.read_text()))
+    if key == "deadline":
+        assert after == before._replace(deadline=12.0)
+    else:
+        assert after == before._replace(open_devices=("10de:*", "a-1"))
+
+
+def test_a_key_is_set_where_there_is_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    command = here.configured(Here(Configuration(), str(tmp_path)), "deadline", "12").text
+    subprocess.run(["/bin/sh", "-c", command], check=True)
+    assert parse((tmp_path / "etc/vfio-preflight.conf").read_text()).deadline == 12
+
+
+def test_a_key_is_not_set_where_that_would_break_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "etc/vfio-preflight.conf"
+    path.parent.mkdir()
+    path.write_text("[hook]\ndeadline = soon\n")
+    with pytest.raises(UnseenError):
+        here.configured(Here(Configuration(), str(tmp_path)), "open-devices", "a")
+
+
+# --- guests --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["12", " 3", "+4", "0" * 36, "a\nb", "\u00e9"])
+def test_guest_that_virsh_would_take_for_another(name: str) -> None:
+    uuid = "a6073777-cd88-4b42-b17b-5c31353b072f"
+    guest = Guest(name, uuid, "", "", "", "", (), (), express=True, metadata=None)
+    (told,) = guests._told(guest, [], ["hostdev0"])
+    command = problem_of(BY_CODE[told.code], told.values).command
+    assert f"virsh shutdown --domain={uuid} " in command
+
+
+# --- directories ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("look_at", "way"),
+    [
+        (entry.file, "etc/libvirt/hooks/qemu.d"), (entry.file, "etc/libvirt/hooks"),
+        (settings.rules, "etc/vfio-preflight"),
+        (settings.rules, "etc/vfio-preflight/vendor-rules.d"),
+        (devices.directories, "var/lib/vfio-preflight"),
+        (devices.directories, "var/cache/vfio-preflight"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["file", "loop"])
+def test_something_else_on_the_way_to_a_directory(
+    look_at: object, way: str, kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / way
+    path.parent.mkdir(parents=True)
+    if kind == "file":
+        path.touch()
+    else:
+        path.symlink_to(path.name)
+    # Who made tmp_path, and how open it is, is another fault.
+    told = look(look_at, Here(Configuration(), str(tmp_path)))
+    (problem,) = {
+        problem_of(BY_CODE[each.code], each.values)
+        for each in told
+        if each.code == "directory-none"
+    }
+    assert str(path) in problem.text
+    subprocess.run(["/bin/sh", "-c", problem.command], check=True)
+    assert path.is_dir()
+
+
 # --- other hooks ---------------------------------------------------------------------------------
 
 
@@ -108,11 +209,18 @@ def test_a_valid_one_needs_none() -> None:
         ("10-x.rpmsave", True), (".10-x.swp", True), ("#10-x#", True), ("10-x.BAK2", True),
         ("10-x.ucf-dist", True), ("10-x-old", True), ("a\nb.orig", True),
         ("10-x", False), ("qemu", False), ("backup", False), ("10-x.sh", False),
+        ("10-x.backup", True), ("10-x.off", True),
+        ("90-vm-backup", False), ("10-power-off", False), ("30-cpu-temp", False),
         ("20-hold", False), ("30-restore.py", False), ("40-copying", False),
     ],
 )  # fmt: skip
 def test_names_of_copies(name: str, is_copy: bool) -> None:
-    assert bool(neighbours.COPIES.fullmatch(name)) == is_copy
+    assert neighbours.is_copy(f"/nowhere/{name}") == is_copy
+
+
+def test_name_that_is_a_copy_beside_what_it_is_of(tmp_path: Path) -> None:
+    (tmp_path / "10-power").touch()
+    assert neighbours.is_copy(str(tmp_path / "10-power-off"))
 
 
 def test_hooks_are_told_in_their_order(tmp_path: Path) -> None:
@@ -303,23 +411,53 @@ def unseen(_here: Here) -> Iterator[Fact]:
     raise UnseenError("it is dark")
 
 
+def ended(_here: Here) -> Iterator[Fact]:
+    raise SystemExit(7)
+
+
 def seen(_here: Here) -> Iterator[Fact]:
     yield Fact("seen", 1)
 
 
 def test_broken_look_costs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    for function in (broken, unseen, seen):
+    for function in (broken, unseen, ended, seen):
         monkeypatch.setattr(devices, function.__name__, function, raising=False)
     listed = [
         Check("a", "devices.broken"), Check("b", "devices.unseen"),
         Check("c", "devices.seen", ("b",)), Check("d", "devices.nonsense"),
         Check("e", "nonsense.x"), Check("f", "devices.seen"),
+        Check("g", "devices.ended"),
     ]  # fmt: skip
     found = diagnose(Here(Configuration()), listed)
-    assert [each.subject for each in found.unseen] == ["a", "b", "d", "e"]
+    assert [each.subject for each in found.unseen] == ["a", "b", "d", "e", "g"]
     assert found.unseen[0].why == "it cannot be looked at (SyntaxError: broken)"
     assert found.unseen[1].why == "it is dark"
     assert found.facts == {"seen": 1}
+
+
+def test_no_look_imports_an_lxml_that_may_crash() -> None:
+    """A crash would take what was found along: those that need it rest on its having been tried."""
+    program = (
+        "import importlib, sys\n"
+        "importlib.import_module(sys.argv[1])\n"
+        "sys.exit(any(name.startswith('lxml') for name in sys.modules))"
+    )
+    names = {check.look.partition(".")[0] for check in (*CHECKS, *SELF_TEST)}
+    needing = {
+        name
+        for name in names
+        if subprocess.run(
+            [sys.executable, "-c", program, f"{checks.__package__}.{name}"],
+            env={"PYTHONPATH": str(Path(checks.__file__).parents[3])},
+            check=False,
+        ).returncode
+    }
+    assert needing >= {"guests", "selftest"}
+    resting = {checks.PYTHON}
+    for check in (*CHECKS, *SELF_TEST):
+        if resting & {*check.needs}:
+            resting.add(check.subject)
+        assert check.subject in resting or check.look.partition(".")[0] not in needing, check
 
 
 def test_checks_rest_on_earlier_ones() -> None:
@@ -357,3 +495,71 @@ def test_who_is_not_root(
 
 def test_its_errors_are_the_projects() -> None:
     assert issubclass(UnseenError, PreflightError)
+
+
+# --- the service ---------------------------------------------------------------------------------
+
+
+def test_watch_that_may_not_write_where_the_configuration_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its unit (ProtectSystem=strict) has it for directories that the unit does not name."""
+    names = ("srv/history", "srv/au dit", "var/cache/vfio-preflight")
+    for name in (*names, "run/systemd/system", "proc/77/root"):
+        (tmp_path / name).mkdir(parents=True)
+    wanted = tmp_path / payload.WANTED
+    wanted.parent.mkdir(parents=True)
+    wanted.touch()
+    configured = Configuration(
+        history="/srv/history", audit_log="/srv/au dit/log", catalogue="/absent", metrics="none"
+    )
+    real = os.statvfs
+
+    def statvfs(path: str) -> object:
+        inside = str(path).partition("/proc/77/root")
+        outside = real(inside[0] if inside[1] else path)
+        flag = os.ST_RDONLY if "/srv/" in inside[2] else 0
+        return SimpleNamespace(f_flag=outside.f_flag | flag)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    monkeypatch.setattr(service, "_running", lambda _here: [(77, 4e9)])
+    (told,) = look(service.watch, Here(configured, str(tmp_path)))
+    problem = problem_of(BY_CODE[told.code], told.values)
+    assert problem.code == "watch-shut-out" and "/srv/history" in problem.text
+    words = problem.command.partition("printf ")[2].partition(" >>")[0]
+    made = subprocess.run(
+        ["/bin/sh", "-c", f"printf {words}"], capture_output=True, text=True, check=True
+    )
+    assert made.stdout == (
+        '[Service]\nReadWritePaths="-/srv/history"\n[Service]\nReadWritePaths="-/srv/au dit"\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("", None), ("mkdir -p log/ours", None), ("mkdir -p log/ours; : >log/ours/a", None),
+        ("rmdir log", "audit-nowhere"), (": >log/ours", "audit-unfit"),
+        ("ln -s ours log/ours", "audit-unfit"), ("rmdir log; : >log", "audit-unfit"),
+        ("mkdir log/ours; mkfifo log/ours/a", "audit-unfit"),
+        ("mkdir -p log/ours/a", "audit-unfit"),
+        ("mkdir log/ours; ln -s x log/ours/a", "audit-unfit"),
+        ("mkdir log/ours; : >log/ours/a; chmod 666 log/ours/a", "audit-unfit"),
+    ],
+)  # fmt: skip
+def test_audit_log_that_is_not_written(script: str, code: str | None, tmp_path: Path) -> None:
+    """Told of, and written after the command, by the hook's own code."""
+    (tmp_path / "log").mkdir()
+    subprocess.run(["/bin/sh", "-c", f"umask 022; cd {tmp_path}; {script}"], check=True)
+    configured = Here(Configuration(log="none", audit_log="/log/ours/a"), str(tmp_path))
+    told = look(settings.log, configured)
+    assert [each.code for each in told] == ([code] if code else [])
+    for each in told:
+        command = problem_of(BY_CODE[each.code], each.values).command
+        subprocess.run(["/bin/sh", "-c", command], check=True)
+    # What was in the way of a directory's directory has to be made as well.
+    for each in look(settings.log, configured):
+        command = problem_of(BY_CODE[each.code], each.values).command
+        subprocess.run(["/bin/sh", "-c", command], check=True)
+    assert look(settings.log, configured) == []
+    audit.append(str(tmp_path / "log/ours/a"), b"{}\n", str(tmp_path), 0)

@@ -4,6 +4,7 @@ import ast
 import io
 import json
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -109,6 +110,19 @@ def test_broken_pipe(files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(state, "run", leave)
     monkeypatch.setattr("os.dup2", lambda *_args: None)
     assert main(["state", files["usual"]]) == 2
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "full"])
+def test_output_that_nobody_gets(closed: bool) -> None:
+    """A whole process, because Python itself writes at its end."""
+    command = "exec >&-" if closed else "exec >/dev/full"
+    program = f"{command}; exec {sys.executable} -m vfio_preflight --version"
+    environment = {"PYTHONPATH": str(Path(vfio_preflight.__file__).parents[1])}
+    done = subprocess.run(
+        ["/bin/sh", "-c", program], capture_output=True, text=True, env=environment, check=False
+    )
+    assert "Exception ignored" not in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == (0 if closed else 2)
 
 
 def test_interrupt(files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

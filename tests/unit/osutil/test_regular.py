@@ -112,6 +112,13 @@ def test_whose(tmp_path: Path) -> None:
     assert whose(str(path)) == f"{tmp_path} is writable by users other than root"
 
 
+def test_whose_in_a_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert whose("/etc/passwd") == ""
+
+
 def test_whose_loop(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("a")
     with pytest.raises(OSError, match="symbolic links"):

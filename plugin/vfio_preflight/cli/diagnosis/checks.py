@@ -29,8 +29,9 @@ class Check(NamedTuple):
     needs: tuple[str, ...] = ()
 
 
-PACKAGE, COMPILED, PYTHON = "package", "compiled modules", "python"
-FILE, CONFIGURATION, COMMAND = "hook's file", "configuration", "command"
+PACKAGE, COMPILED = "package", "compiled modules"
+PYTHON, MODULE, COMMAND = "python", "python's libvirt module", "command"
+FILE, CONFIGURATION = "hook's file", "configuration"
 # To be mended first: an installation ends with a call of the hook, which fails by these.
 FIRST = ("configuration-invalid", "configuration-unreadable")
 # Without these the hook cannot run at all.
@@ -38,29 +39,31 @@ RUNS = (PACKAGE, COMPILED, PYTHON, FILE)
 CHECKS = (
     Check(PACKAGE, "package.whole"),
     Check(COMPILED, "package.compiled", (PACKAGE,)),
-    Check(PYTHON, "package.runs", (PACKAGE,)),
+    Check(PYTHON, "package.runs"),
+    Check(MODULE, "package.libvirt", (PYTHON,)),
     Check(COMMAND, "package.command"),
     Check(FILE, "entry.file"),
     Check("SELinux labels", "entry.label"),
     Check("libvirt's look for hooks", "entry.reloaded", (FILE,)),
     Check("other hooks", "neighbours.order"),
-    Check(CONFIGURATION, "settings.configuration"),
+    # From here on most looks read XML in this process: an lxml that crashes would take it along.
+    Check(CONFIGURATION, "settings.configuration", (PYTHON,)),
     Check("vendors' rules", "settings.rules", (CONFIGURATION,)),
     Check("log", "settings.log", (CONFIGURATION,)),
     Check("hook's answer", "entry.called", (*RUNS, CONFIGURATION)),
-    Check("libvirt", "devices.libvirt"),
+    Check("libvirt", "devices.libvirt", (PYTHON,)),
     Check("emulators", "devices.emulators", (CONFIGURATION,)),
     Check("directories", "devices.directories", (CONFIGURATION,)),
     Check("stored entries", "devices.entries", (CONFIGURATION, "directories")),
     Check("state files", "devices.states", (CONFIGURATION,)),
     Check("devices", "devices.devices", (CONFIGURATION, "state files")),
-    Check("watch", "service.watch", (PACKAGE, COMPILED, PYTHON, COMMAND)),
-    Check("guests' records", "guests.records"),
+    Check("watch", "service.watch", (PACKAGE, COMPILED, PYTHON, MODULE, COMMAND)),
+    Check("guests' records", "guests.records", (PYTHON,)),
     Check("history", "guests.predictions", (CONFIGURATION, "directories")),
 )
 SELF_TEST = (
     Check("self-test", "selftest.judged", (*RUNS, CONFIGURATION, "emulators", "hook's answer")),
-    Check("self-test of other hooks", "selftest.chain"),
+    Check("self-test of other hooks", "selftest.chain", (PYTHON,)),
 )
 
 
@@ -95,7 +98,7 @@ def diagnose(here: Here, checks: Iterable[Check], unfit: Collection[str] = ()) -
             broken.add(check.subject)
         # A module of the package that is broken, which was told of then, or a fault of this
         # program's: no other look suffers from it, and no traceback gets out.
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             broken.add(check.subject)
             if PACKAGE not in broken:
                 why = printable(f"{type(error).__name__}: {error}", 500)

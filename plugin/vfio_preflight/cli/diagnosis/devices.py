@@ -25,7 +25,7 @@ from ...qemu.emulator.machines import EmulatorFacts
 from ...qemu.model.boards import BOARDS
 from ..installation.launcher import quoted
 from .finding import Fact, Found, Shell, UnseenError, found
-from .here import Here, answer, aside, configured, install, opened, package_of
+from .here import Here, answer, aside, configured, install, opened, package_of, way_to
 
 # Seconds for all emulators together; each takes some 0.1 the first time, and nothing after that.
 WITHIN = 20.0
@@ -128,10 +128,11 @@ def directories(here: Here) -> Iterator[Found | Fact]:
     below = [os.path.join(settings.history, name) for name in history.SUBDIRECTORIES]
     for name in (*kept, *below):
         path = here.path(name)
-        if not os.path.lexists(path):
+        wrong = way_to(path)
+        if wrong:
+            yield found("directory-none", path=wrong, aside=aside(wrong))
             continue
-        if not os.path.isdir(path):
-            yield found("directory-none", path=path, aside=aside(path))
+        if not os.path.lexists(path):
             continue
         problem = opened(path)
         if problem:

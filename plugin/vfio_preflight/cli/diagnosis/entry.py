@@ -15,7 +15,7 @@ from ..installation.files import digest, is_as_shipped
 from ..installation.launcher import quoted
 from ..installation.payload import COMMAND, CONFIGURATION, ENTRY, HOOK, LIBRARY, InstallError
 from .finding import Fact, Found, Shell, UnseenError, found
-from .here import Here, answer, configured, opened
+from .here import Here, answer, aside, configured, opened, way_to
 from .private import privately
 
 # What is known of a daemon once: it looks at every call from then on.
@@ -29,6 +29,10 @@ SHARE = 0.5
 def file(here: Here) -> Iterator[Found | Fact]:
     """Whether the hook's file is there, as installed, executable, and root's alone."""
     path = here.path(HOOK)
+    wrong = way_to(os.path.dirname(path))
+    if wrong:
+        yield found("directory-none", path=wrong, aside=aside(wrong))
+        return
     if not os.path.lexists(path):
         yield found("hook-missing", path=path, reinstall=here.reinstall)
         return

@@ -155,6 +155,17 @@ FAULTS = (
         "the directory of [hook] log = {log} is not there: lines go to syslog instead",
         "mkdir -p {directory}",
     ),
+    Fault(
+        "audit-nowhere",
+        "the directory of [paths] audit-log = {log} is not there, nor the one above it: nothing is"
+        " written to it, nor counted",
+        "mkdir -p {directory}",
+    ),
+    Fault(
+        "audit-unfit",
+        "the audit log {path} is not written, nor counted: {why}",
+        "mv {path} {aside}",
+    ),
     # --- the host ---
     Fault(
         "emulator-open",
@@ -173,7 +184,7 @@ FAULTS = (
     ),
     Fault(
         "directory-none",
-        "{path} is not a directory: nothing is kept there",
+        "{path} is not a directory: nothing can be read or kept there",
         "mv {path} {aside} && install -d -m 0755 {path}",
     ),
     Fault(
@@ -189,7 +200,7 @@ FAULTS = (
     Fault(
         "entry-damaged",
         "{path} cannot be read as what it was stored as, and counts as absent",
-        "rm -f -- {path}",
+        "rm -rf -- {path}",
     ),
     Fault(
         "device-unknown",
@@ -228,6 +239,14 @@ FAULTS = (
         "watch-outdated",
         "vfio-preflight watch (process {pid}) runs since before {what} was changed",
         "{restart}",
+    ),
+    Fault(
+        "watch-shut-out",
+        "vfio-preflight watch (process {pid}) may not write to {paths}, which the configuration"
+        " names: its unit does not allow that",
+        "mkdir -p /etc/systemd/system/{unit}.d && printf '[Service]\\nReadWritePaths=\"-%s\"\\n'"
+        " {paths} >>/etc/systemd/system/{unit}.d/paths.conf && systemctl daemon-reload &&"
+        " systemctl restart {unit}",
     ),
     Fault(
         "watch-disabled",

@@ -8,6 +8,7 @@ not to stop a command that looks for what is wrong. It holds secrets, of which n
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 from lxml import etree
@@ -25,6 +26,9 @@ from .here import Here
 
 # Bytes of a status file: libvirt's own limit on XML is 4 MiB, and there is more in it.
 _MAX_FILE = 32 << 20
+# Names that virsh takes for the ID or the UUID of a guest, which may be another one
+# (virshLookupDomainInternal() in tools/virsh-util.c). This guest's own UUID can be no other's.
+_OTHERS = re.compile(r"\s*[+-]?[0-9]+|.{36}", re.DOTALL)
 _REVERTED = "from snapshot"
 REPORT = "/root/vfio-preflight-disagreements.txt"
 
@@ -93,12 +97,16 @@ def _is_of(running: Running, device: GuestDevice, process: str, host: str) -> bo
 
 
 def _told(guest: Guest, missing: list[str], lost: list[str]) -> Iterator[Found]:
-    # Whatever characters are in a name: libvirt knows the guest by its UUID, too.
-    plain = guest.name.isascii() and guest.name.isprintable()
-    domain = guest.name if plain else guest.uuid
+    domain = (
+        guest.uuid if _OTHERS.fullmatch(guest.name) or not _is_plain(guest.name) else guest.name
+    )
     for code, names in (("record-missing", missing), ("record-lost", lost)):
         if names:
             yield found(code, guest=guest.name, domain=domain, devices=", ".join(names))
+
+
+def _is_plain(name: str) -> bool:
+    return name.isascii() and name.isprintable()
 
 
 def predictions(here: Here) -> Iterator[Found | Fact]:

@@ -7,13 +7,14 @@ import re
 import subprocess
 from collections.abc import Mapping
 
-from ...configuration import Configuration
+from ...configuration import Configuration, ConfigurationError, parse
 from ...osutil.light import NamedTuple
 from ...osutil.regular import read_regular, whose
 from ..installation import launcher
 from ..installation.interpreter import PYTHON
 from ..installation.payload import CONFIGURATION
 from .finding import Shell, UnseenError
+from .lines import edited, setting
 
 ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 # How a package is installed, or once more where it is there: by the program that does it.
@@ -109,20 +110,31 @@ def opened(path: str) -> tuple[str, str] | None:
 def configured(here: Here, key: str, value: str) -> Shell:
     """The command that sets ``key`` of the configuration's section [hook] to ``value``.
 
-    Raises UnseenError for a value that is more than words: a driver may have any text in sysfs.
+    Raises UnseenError for a value that is more than words (a driver may have any text in sysfs),
+    and where the configuration would not be valid with it.
     """
     if not re.fullmatch(r"[\w .,:*+-]+", value, re.ASCII):
         raise UnseenError(f"{key} cannot be set to {value!a}")
     path = here.path(CONFIGURATION)
-    drop = f"'/^[[:space:]]*{key}[[:space:]]*=/d'"
     try:
-        has_section = b"\n[hook]" in b"\n" + read_regular(path)
-    except OSError:
-        has_section = False
-    if has_section:
-        insert = launcher.quoted(rf"s/^\[hook\].*/&\n{key} = {value}/")
-        return Shell(f"sed -i -e {drop} -e {insert} {launcher.quoted(path)}")
-    return Shell(f"printf '[hook]\\n{key} = {value}\\n' >>{launcher.quoted(path)}")
+        text = read_regular(path).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    try:
+        parse(edited(text, "hook", key, value), path)
+    except ConfigurationError as error:
+        raise UnseenError(f"{key} cannot be set to {value}: {error}") from error
+    scripts = " ".join(f"-e {launcher.quoted(each)}" for each in setting(text, "hook", key, value))
+    if scripts:
+        return Shell(f"sed -i {scripts} {launcher.quoted(path)}")
+    return Shell(f"printf '[hook]\\n{key} = {value}\\n' >{launcher.quoted(path)}")
+
+
+def way_to(path: str) -> str:
+    """What is no directory on the way to the directory ``path``, or at its end; empty for none."""
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return "" if os.path.isdir(path) else path
 
 
 def aside(path: str) -> str:

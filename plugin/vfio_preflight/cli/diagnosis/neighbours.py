@@ -15,10 +15,14 @@ from .here import Here
 
 # What editors and package managers put behind, or before, a file's name: vi, Emacs, patch, dpkg,
 # rpm, ucf, people.
-COPIES = re.compile(
-    r"(?is)\..*|#.*#|.*(~|[.-](bak|backup|old|orig|save|saved|swp|swo|tmp|temp|copy|disabled|off"
-    r"|dpkg-[a-z]+|rpm(save|new|orig)|ucf-[a-z]+|pacsave|pacnew)[0-9]*)"
+_COPY = (
+    r"(bak|old|orig|swp|swo|disabled|dpkg-[a-z]+|rpm(save|new|orig)|ucf-[a-z]+|pacsave|pacnew)"
+    r"[0-9]*"
 )
+_PERHAPS = r"(backup|save|saved|tmp|temp|copy|off)[0-9]*"
+COPIES = re.compile(rf"(?is)\..*|#.*#|.*(~|[.-]{_COPY}|\.{_PERHAPS})")
+# A hook may well be called "90-vm-backup" or "10-power-off": a copy of what is there without it.
+PERHAPS = re.compile(rf"(?is)(.+)-{_PERHAPS}")
 # Words that a hook of ours has, of this version or an older one.
 OURS = (b"vfio-preflight/current/hook", b"vfio_preflight.hook.entry")
 # By a word in it, whose a hook is.
@@ -44,11 +48,20 @@ def order(here: Here) -> Iterator[Found | Fact]:
         told.append({"path": hook.path, "of": "vfio-preflight" if ours else _project(text)})
         if ours:
             continue
-        if COPIES.fullmatch(os.path.basename(hook.path)):
+        if is_copy(hook.path):
             yield found("backup-runs", path=hook.path)
         elif any(word in text for word in OURS):
             yield found("hook-twice", path=hook.path)
     yield Fact("hooks", told)
+
+
+def is_copy(path: str) -> bool:
+    """Whether a hook's name is that of a copy of something."""
+    directory, name = os.path.split(path)
+    perhaps = PERHAPS.fullmatch(name)
+    return bool(COPIES.fullmatch(name)) or (
+        perhaps is not None and os.path.lexists(os.path.join(directory, perhaps[1]))
+    )
 
 
 def _text(path: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from ...osutil.regular import read_regular
 from ..installation import interpreter, launcher
 from ..installation.files import digest_at
 from ..installation.payload import COMMAND, HOOK, HOOK_NAME, InstallError
@@ -91,15 +92,18 @@ def runs(here: Here) -> Iterator[Found | Fact]:
     """Whether the interpreter can run the hook."""
     names = (os.path.join(here.place, HOOK_NAME), HOOK)
     hook = next((here.path(name) for name in names if os.path.isfile(here.path(name))), "")
-    if not hook:
-        raise UnseenError("there is no hook to be run")
-    with open(hook, "rb") as file:
-        text = file.read()
+    text = read_regular(hook) if hook else b""
+    # Of one that is not there or damaged others tell.
+    if not interpreter.PATHS.search(text.decode("utf-8", "replace")):
+        return
     try:
         interpreter.require(text)
     except InstallError as error:
         yield found("python-unfit", why=str(error), install=_python(here))
-        return
+
+
+def libvirt(here: Here) -> Iterator[Found | Fact]:
+    """Whether the interpreter has the module that ``watch`` and ``check --to`` need."""
     if python("import libvirt").returncode:
         wanted = install(here, "python3-libvirt")
         yield found("python-without-libvirt", python=Shell(interpreter.PYTHON), install=wanted)

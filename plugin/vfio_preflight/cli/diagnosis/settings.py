@@ -5,15 +5,17 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import stat
 from collections.abc import Iterator
 
-from ...configuration import LOGS, ConfigurationError, parse
+from ...configuration import LOGS, NONE, ConfigurationError, parse
 from ...errors import PreflightError
 from ...host.vendor_rules import SUFFIX, parse_rules
 from ...osutil.regular import read_regular
 from ..installation.payload import CONFIGURATION
 from .finding import Fact, Found, found
-from .here import Here, aside, opened
+from .here import Here, aside, opened, way_to
+from .lines import placed
 
 # Errors in one file that are mended at once.
 _MOST = 50
@@ -88,32 +90,19 @@ def _wrong(lines: list[str], error: ConfigurationError) -> list[int]:
     if found := re.search(r": line (\d+) is not UTF-8 text$", message):
         return [int(found[1])]
     if found := re.search(r": no section \[(.*?)\]; known: ", message):
-        return [number for number, section, _ in _placed(lines) if section == found[1]]
+        return [number for number, section, _ in placed(lines) if section == found[1]]
     if found := re.search(r": \[([a-z]+)\] (.*?): ", message):
-        return [n for n, section, key in _placed(lines) if (section, key) == (found[1], found[2])]
+        return [n for n, section, key in placed(lines) if (section, key) == (found[1], found[2])]
     return []
-
-
-def _placed(lines: list[str]) -> Iterator[tuple[int, str, str]]:
-    """Number, section and key of every line that is no comment, as configparser takes them."""
-    section, key, indent = "", "", 0
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        # Behind what is nothing to the parser no value goes on.
-        if not text or text[0] in "#;":
-            key = ""
-            continue
-        depth = len(line) - len(line.lstrip())
-        if header := re.match(r"\[(.+)\]", text):
-            section, key = header[1], ""
-        elif depth <= indent or not key:
-            key, indent = text.partition("=")[0].strip().lower(), depth
-        yield number, section, key
 
 
 def rules(here: Here) -> Iterator[Found | Fact]:
     """Whether each file of vendors' rules counts."""
     place = here.path(here.settings.vendor_rules)
+    wrong = way_to(place)
+    if wrong:
+        yield found("directory-none", path=wrong, aside=aside(wrong))
+        return
     for name in sorted(os.listdir(place)) if os.path.isdir(place) else ():
         path = os.path.join(place, name)
         if not name.endswith(SUFFIX) or name.startswith("."):
@@ -145,8 +134,27 @@ def _unread(path: str) -> str:
 
 
 def log(here: Here) -> Iterator[Found | Fact]:
-    """Whether the log's directory is there."""
+    """Whether the log's directory is there, and the audit log one that is written (hook.audit)."""
     name = here.settings.log
     directory = os.path.dirname(here.path(name))
     if name not in LOGS and not os.path.isdir(directory):
         yield found("log-nowhere", log=name, directory=directory)
+    if here.settings.audit_log != NONE:
+        yield from _audit(here, here.settings.audit_log)
+
+
+def _audit(here: Here, log: str) -> Iterator[Found]:
+    path = here.path(log)
+    directory = os.path.dirname(path)
+    wrong = way_to(directory)
+    if wrong:
+        yield found("audit-unfit", path=wrong, why="it is not a directory", aside=aside(wrong))
+    elif not os.path.isdir(os.path.dirname(directory)):
+        yield found("audit-nowhere", log=log, directory=directory)
+    elif os.path.lexists(path):
+        info = os.lstat(path)
+        why = "" if stat.S_ISREG(info.st_mode) else "it is not a regular file"
+        if info.st_uid not in (0, os.geteuid()) or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            why = why or "others than root may write to it"
+        if why:
+            yield found("audit-unfit", path=path, why=why, aside=aside(path))

@@ -7,6 +7,7 @@ itself, and only what every Python 3 has; ``doctor`` uses its functions as well.
 """
 
 import os
+import stat
 import sys
 from importlib import import_module
 
@@ -30,6 +31,9 @@ SECONDS = 10
 # What Python and the compiler make on the host itself.
 MADE_HERE = ("__pycache__",)
 MADE_NAME = "fakevfio.so"
+# A module that every version has, and the hexadecimal digits of SHA-256.
+MAIN = "/vfio_preflight/__init__.py"
+DIGITS = 64
 PROBLEM = 1
 USAGE_ERROR = 2
 # Files that are named in one message.
@@ -41,9 +45,19 @@ def start(arguments: "list[str]", root: str = "/") -> int:
     # Followed once: a process imports from one version, whatever is installed while it runs.
     sys.path.insert(0, os.path.realpath(os.path.join(root, LIBRARY, "current")))
     try:
+        if arguments[:1] == ["doctor"]:
+            _require_files(root)
         return int(import_module("vfio_preflight.__main__").main(arguments))
     except Exception as error:
         return _broken(error, arguments, root)
+
+
+def _require_files(root: str) -> None:
+    """Raise OSError where Python would wait for ever for a module: at a FIFO in its place."""
+    for path in in_force(root)[1].get("files", ()):  # type: ignore[attr-defined]
+        full = os.path.join(root, path)
+        if path.startswith(f"{LIBRARY}/") and os.path.exists(full) and not os.path.isfile(full):
+            raise OSError("it is not a regular file")
 
 
 def _broken(error: Exception, arguments: "list[str]", root: str) -> int:
@@ -102,11 +116,40 @@ def _read_manifest(path: str) -> "dict[str, object]":
     import json
 
     try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
-    except (OSError, ValueError):
+        value = json.loads(_read(path).decode("utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) and isinstance(value.get("files"), dict) else {}
+    return value if isinstance(value, dict) and _lists_package(value.get("files")) else {}
+
+
+def _lists_package(files: object) -> bool:
+    """Whether a manifest's list is whole enough to go by: commands that remove files are made of
+    what it does not have."""
+    return (
+        isinstance(files, dict) and any(map(_is_main, files)) and all(map(_is_entry, files.items()))
+    )
+
+
+def _is_main(path: object) -> bool:
+    return isinstance(path, str) and path.startswith(LIBRARY) and path.endswith(MAIN)
+
+
+def _is_entry(entry: "tuple[object, object]") -> bool:
+    path, digest = entry
+    is_below = isinstance(path, str) and path[:1] not in ("", "/") and ".." not in path.split("/")
+    return is_below and isinstance(digest, str) and len(digest) == DIGITS
+
+
+def _read(path: str) -> bytes:
+    """A regular file; to open a FIFO in its place would wait for ever. Raises OSError."""
+    with open(path, "rb", opener=_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(f"{path}: it is not a regular file")
+        return file.read()
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def damaged(root: str, manifest: "dict[str, object]") -> "list[str]":
@@ -121,8 +164,7 @@ def damaged(root: str, manifest: "dict[str, object]") -> "list[str]":
         if not path.startswith(f"{LIBRARY}/"):
             continue
         try:
-            with open(full, "rb") as file:
-                same = hashlib.sha256(file.read()).hexdigest() == digest
+            same = hashlib.sha256(_read(full)).hexdigest() == digest
         except OSError:
             same = False
         if not same or os.path.islink(full):

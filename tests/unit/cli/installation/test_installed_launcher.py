@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -194,3 +195,38 @@ def test_any_name_is_a_word_for_the_shell(name: str, tmp_path: Path) -> None:
     script = f'printf %s "x$(printf %s {word})"'
     said = subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=True).stdout
     assert said == b"x" + str(path).encode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"files": {}, "reinstall": 7}',
+        '{"files": {"usr/lib/vfio-preflight/x": 5, "a": [1]}}',
+        '{"files": {"/etc/passwd": "0"}}',
+        '{"files": {"../etc/passwd": "MAIN"}, "reinstall": "true"}',
+        '{"files": 1}',
+        "[" * 100000,
+        "\0",
+    ],
+)
+def test_nothing_is_removed_by_a_manifest_that_lists_no_package(text: str, root: Path) -> None:
+    """Its own text is damaged, and that is what is told of."""
+    path = (root / CURRENT).resolve() / "manifest.json"
+    path.unlink()
+    path.write_text(text)
+    assert problems(root) == ["current/manifest.json"]
+
+
+def test_nothing_is_waited_for_in_place_of_a_module(root: Path) -> None:
+    path = module(root, "pci/space.py")
+    path.unlink()
+    os.mkfifo(path)
+    done = run(root, "doctor")
+    assert (done.returncode, done.stderr) == (1, "") and "pci/space.py" in done.stdout
+
+
+def test_nothing_is_waited_for_in_place_of_the_manifest(root: Path) -> None:
+    path = (root / CURRENT).resolve() / "manifest.json"
+    path.unlink()
+    os.mkfifo(path)
+    assert problems(root) == ["current/manifest.json"]
