@@ -147,9 +147,10 @@ def test_a_key_is_set_where_there_is_no_configuration(tmp_path: Path) -> None:
 def test_a_key_is_not_set_where_that_would_break_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "etc/vfio-preflight.conf"
     path.parent.mkdir()
-    path.write_text("[hook]\ndeadline = soon\n")
-    with pytest.raises(UnseenError):
-        here.configured(Here(Configuration(), str(tmp_path)), "open-devices", "a")
+    for text in (b"[hook]\ndeadline = soon\n", b"[policy]\n# \xff\n"):
+        path.write_bytes(text)
+        with pytest.raises(UnseenError):
+            here.configured(Here(Configuration(), str(tmp_path)), "open-devices", "a")
 
 
 # --- guests --------------------------------------------------------------------------------------

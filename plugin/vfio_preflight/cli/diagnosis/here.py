@@ -118,8 +118,11 @@ def configured(here: Here, key: str, value: str) -> Shell:
     path = here.path(CONFIGURATION)
     try:
         text = read_regular(path).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError):
+    except FileNotFoundError:
         text = ""
+    # One that is there is never written anew.
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnseenError(f"{key} cannot be set: {path} cannot be read: {error}") from error
     try:
         parse(edited(text, "hook", key, value), path)
     except ConfigurationError as error:
