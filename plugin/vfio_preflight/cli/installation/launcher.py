@@ -36,7 +36,7 @@ APT = (
 # Of a package whose manifest is lost: what dpkg keeps of it, and the script in its directory.
 DPKG = "var/lib/dpkg/info/vfio-preflight.list"
 MAINTAIN = "maintain"
-SECONDS = 10
+SECONDS = 30
 # What Python and the compiler make on the host itself.
 MADE_HERE = ("__pycache__",)
 MADE_NAME = "fakevfio.so"
