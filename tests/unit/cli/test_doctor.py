@@ -314,6 +314,33 @@ def test_reload_by_systemd_is_seen(
         assert found[0].values["reload"] == Shell("systemctl reload libvirtd.service")
 
 
+@pytest.mark.parametrize(
+    ("active", "state", "pending"),
+    [(-60.0, -60.0, True), (-60.0, -50.0, True), (-60.0, 5.0, False), (None, 5.0, True)],
+)
+def test_reload_is_seen_after_a_daemon_reload(
+    active: float | None,
+    state: float,
+    pending: bool,
+    managed: Here,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With that the time of the command is lost; seconds are those since the hook was made."""
+    now = time.clock_gettime(time.CLOCK_MONOTONIC)
+
+    def stamp(seconds: float | None) -> int:
+        return 0 if seconds is None else int((now + seconds) * 1e6)
+
+    text = (
+        "ExecReload={ path=/bin/kill ; start_time=[n/a] ; stop_time=[n/a] ; pid=0 }\n"
+        f"ActiveEnterTimestampMonotonic={stamp(active)}\n"
+        f"StateChangeTimestampMonotonic={stamp(state)}\n"
+    )
+    done = subprocess.CompletedProcess[str]([], 0, text, "")
+    monkeypatch.setattr(entry, "answer", lambda *_words: done)
+    assert bool(look(entry.reloaded, managed)) == pending
+
+
 # --- the host ------------------------------------------------------------------------------------
 
 

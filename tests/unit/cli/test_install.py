@@ -314,11 +314,11 @@ def test_uninstall_leaves_no_metrics_to_be_shown_for_ever(root: Path) -> None:
 
 def test_uninstall_leaves_none_where_the_configuration_has_them(root: Path) -> None:
     (root / CONFIGURATION).write_text("[paths]\nmetrics = /srv/text files\n")
-    textfile = root / "srv/text files/vfio-preflight.prom"
-    textfile.parent.mkdir(parents=True)
-    textfile.write_text("vfio_preflight_build_info 1\n")
+    for directory in ("srv/text files", "var/lib/prometheus/node-exporter"):
+        (root / directory).mkdir(parents=True)
+        (root / directory / "vfio-preflight.prom").write_text("vfio_preflight_build_info 1\n")
     assert run("uninstall", root) == 0
-    assert not textfile.exists() and textfile.parent.exists()
+    assert not [*root.rglob("*.prom")]
 
 
 def test_uninstall_by_the_installed_command(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,10 @@ from .private import privately
 # What is known of a daemon once: it looks at every call from then on.
 LOOKED = "run/vfio-preflight/daemons"
 SYSTEMCTL = "/usr/bin/systemctl"
+# systemctl(1) show; the last two in microseconds of CLOCK_MONOTONIC.
+_EXEC, _STATE, _ACTIVE = (
+    "ExecReload", "StateChangeTimestampMonotonic", "ActiveEnterTimestampMonotonic",
+)  # fmt: skip
 _START = r"start_time=\[(?:\w+ )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC\]"
 # What a made-up guest may take of the hook's deadline: a real one takes several times as long.
 SHARE = 0.5
@@ -132,11 +136,24 @@ def _reloaded(here: Here, daemon: reload.Daemon, unit: str) -> float:
     with suppress(OSError):
         moments.append(os.stat(_marker(here, daemon)).st_mtime)
     if unit:
-        said = answer(SYSTEMCTL, "show", "-p", "ExecReload", unit).stdout
+        said = answer(SYSTEMCTL, "show", "-p", ",".join((_EXEC, _STATE, _ACTIVE)), unit).stdout
         # To the second: one within that of the hook's own time does not count.
         moments += [_utc(text) for text in re.findall(_START, said)]
+        moments.append(_changed(said))
     # systemd keeps the time of a reload beyond a restart.
     return max((moment for moment in moments if moment > daemon.started), default=0.0)
+
+
+def _changed(said: str) -> float:
+    """When a unit's state changed since it was started, which a reload does: 0 if it did not.
+
+    Unlike the times of its commands, this is kept in a daemon-reload (systemd, ``unit_notify``).
+    """
+    found = dict(re.findall(r"(?m)^(\w+)=(\d+)$", said))
+    state, active = (int(found.get(name, 0)) for name in (_STATE, _ACTIVE))
+    if not active or state <= active:
+        return 0.0
+    return time.time() - (time.clock_gettime(time.CLOCK_MONOTONIC) - state / 1e6)
 
 
 def _utc(text: str) -> float:

@@ -21,13 +21,23 @@ PACKAGES = {
     RPM: "dnf reinstall -y vfio-preflight",
 }
 # Where apt knows of no archive with the package, it does nothing and ends with 0.
-FROM_FILE = "apt-get install -y --reinstall ./vfio-preflight_{version}_*.deb"
+FROM_FILE = "apt-get install -y --reinstall ./vfio-preflight_{version}.deb"
 WHERE = " # in the directory with this file: apt knows of no archive that has the package"
-APT = "usr/bin/apt-get"
+# Without the files in which apt keeps what it has read.
+APT = (
+    *(
+        "usr/bin/apt-get",
+        "--option",
+        "Dir::Cache::pkgcache=",
+        "--option",
+        "Dir::Cache::srcpkgcache=",
+    ),
+    *("--simulate", "install", "--reinstall", "vfio-preflight"),
+)
 # Of a package whose manifest is lost: what dpkg keeps of it, and the script in its directory.
 DPKG = "var/lib/dpkg/info/vfio-preflight.list"
 MAINTAIN = "maintain"
-SECONDS = 10
+SECONDS = 30
 # What Python and the compiler make on the host itself.
 MADE_HERE = ("__pycache__",)
 MADE_NAME = "fakevfio.so"
@@ -225,7 +235,8 @@ def reinstall(root: str, manifest: "dict[str, object]") -> str:
     """The command that installs what is installed once more."""
     kind = _kind(root, manifest)
     if kind == DEB and not _in_an_archive(root):
-        return FROM_FILE.format(version=manifest.get("version") or "*") + WHERE
+        version = f"{manifest['version']}_*" if manifest.get("version") else "*"
+        return FROM_FILE.format(version=version) + WHERE
     return str(manifest.get("reinstall") or PACKAGES.get(kind, REINSTALL))
 
 
@@ -245,7 +256,7 @@ def _in_an_archive(root: str) -> bool:
     """Whether apt would install the package once more; so it may, where that cannot be told."""
     import subprocess
 
-    command = [os.path.join(root, APT), "--simulate", "install", "--reinstall", "vfio-preflight"]
+    command = [os.path.join(root, APT[0]), *APT[1:]]
     try:
         done = subprocess.run(  # noqa: S603 - constant words
             command,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 
 from ...configuration import Configuration, ConfigurationError, load
 from ...osutil.light import TYPE_CHECKING
@@ -69,14 +70,14 @@ def take_away(root: str) -> dict[str, Any]:
 
 def _remove(root: str, ours: Ours, paths: list[str]) -> dict[str, Any]:
     known = ours.entries()
-    metrics = _metrics(root)
+    shown = _shown(root)
     left = [path for path in paths if not remove(root, path, known[path])]
     kept = not remove(root, CONFIGURATION, ours.configurations())
     kept_rules = rules.take_away(root, ours.rules())
     left += _remove_library(root, ours)
     # What is left there goes on being shown.
-    if os.path.lexists(metrics):
-        os.unlink(metrics)
+    for path in filter(os.path.lexists, shown):
+        os.unlink(path)
     for directory in (STATES, os.path.dirname(STATES), os.path.dirname(HOOK)):
         remove_empty(os.path.join(root, directory))
     return {
@@ -88,13 +89,13 @@ def _remove(root: str, ours: Ours, paths: list[str]) -> dict[str, Any]:
     }
 
 
-def _metrics(root: str) -> str:
-    """The file that ``watch`` writes for the node exporter."""
-    try:
-        settings = load(os.path.join(root, CONFIGURATION))
-    except ConfigurationError:
-        settings = Configuration()
-    return os.path.join(root, settings.metrics.lstrip("/"), FILE)
+def _shown(root: str) -> list[str]:
+    """What ``watch`` writes for the node exporter: where the configuration has it now, and where it
+    was written until that was changed."""
+    settings = [Configuration()]
+    with suppress(ConfigurationError):
+        settings.append(load(os.path.join(root, CONFIGURATION)))
+    return [os.path.join(root, each.metrics.lstrip("/"), FILE) for each in settings]
 
 
 def _require_writable(root: str, paths: list[str], ours: Ours) -> None:

@@ -133,7 +133,7 @@ def test_package_is_installed_again_by_its_package_manager(kind: str, root: Path
 def test_deb_of_no_archive(prints: str, status: int, from_file: bool, root: Path) -> None:
     packaged(root, "deb", "install it")
     apt = root / "usr/bin/apt-get"
-    words = "--simulate install --reinstall vfio-preflight"
+    words = " ".join(launcher.APT[1:])
     lines = ("#!/bin/sh", f'[ "$*" = "{words}" ] || exit 9', f"echo '{prints}'", f"exit {status}")
     apt.write_text("\n".join(lines))
     apt.chmod(0o755)
