@@ -136,6 +136,10 @@ def test_interrupt(files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.fixture
 def no_lxml(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Python on which nothing that needs lxml has been loaded, nor can be."""
+    for name, part in vars(vfio_preflight).copy().items():
+        if f"vfio_preflight.{name}" in sys.modules:
+            # Set to what it is, so that it is put back after another has been loaded.
+            monkeypatch.setattr(vfio_preflight, name, part)
     for name in list(sys.modules):
         if name.startswith(("vfio_preflight.", "lxml")):
             monkeypatch.delitem(sys.modules, name)
