@@ -52,12 +52,24 @@ def arm_engine(request: pytest.FixtureRequest, library: str) -> Engine:
     return make_engine(str(_EMULATORS[request.param](AARCH64)), library)
 
 
-@pytest.fixture(scope="session", params=["own to newest", "newest to own"])
+_WAYS = ["own to newest", "newest to own"]
+
+
+@pytest.fixture(scope="session", params=_WAYS)
 def pair(request: pytest.FixtureRequest, library: str) -> Engine:
     """Both emulators, in either direction."""
-    sender, receiver = str(own_emulator(X86)), str(other_qemu(NEWEST, X86))
-    if request.param == "newest to own":
-        sender, receiver = receiver, sender
+    return _pair(X86, request.param, library)
+
+
+@pytest.fixture(scope="session", params=_WAYS)
+def arm_pair(request: pytest.FixtureRequest, library: str) -> Engine:
+    """Both emulators of aarch64, in either direction."""
+    return _pair(AARCH64, request.param, library)
+
+
+def _pair(arch: str, way: str, library: str) -> Engine:
+    builds = [str(own_emulator(arch)), str(other_qemu(NEWEST, arch))]
+    sender, receiver = builds if way == _WAYS[0] else reversed(builds)
     return make_engine(receiver, library, sender)
 
 

@@ -30,7 +30,7 @@ SMMU = ("-machine", "iommu=smmuv3")
 
 def _agree(engine: Engine, cases: list[Case]) -> Counter[str]:
     """How often each outcome occurred, where model and QEMU agree on all of ``cases``."""
-    judged = judge(engine, [adapt(case, engine.facts) for case in cases])
+    judged = judge(engine, [adapt(case, engine.facts, engine.sender.facts) for case in cases])
     wrong = [described(engine, one) for one in judged if not one.agrees]
     assert not wrong, "\n".join(wrong)
     boards = {board_of(one.case.machine_type) for one in judged}
@@ -41,6 +41,23 @@ def _agree(engine: Engine, cases: list[Case]) -> Counter[str]:
 def test_drawn_pairs(arm_engine: Engine) -> None:
     outcomes = _agree(arm_engine, draw_cases(PAIRS, SEED))
     assert outcomes[PASS] > PAIRS // 5 and outcomes[FAIL] > PAIRS // 5
+
+
+def test_drawn_pairs_between_builds(arm_pair: Engine) -> None:
+    outcomes = _agree(arm_pair, draw_cases(FEWER, SEED))
+    assert outcomes[PASS] and outcomes[FAIL]
+
+
+def test_migration_between_builds(arm_pair: Engine) -> None:
+    """With trials of their own, as root ports are told AtomicOps; processors are not on trial."""
+    device = build(LAYOUTS["tg3"](1))
+    roots = [device._replace(atomics=widths) for widths in (3, 7)]
+    pairs = [
+        Case(roots[0], there, machine, "root-port")
+        for machine in ("9.0", "10.0")
+        for there in roots
+    ]
+    assert _agree(arm_pair, pairs) == {PASS: 2, FAIL: 2}
 
 
 def test_mask_map(arm_engine: Engine) -> None:

@@ -46,7 +46,8 @@ class Board(NamedTuple):
     ``root_path`` is how ``pcibus_get_dev_path`` of QEMU begins the paths of its devices, None where
     that is not known. ``tried`` is whether the model was held against QEMU on it; ``refusal`` what
     QEMU says when it is to send a VFIO PCI device, where it never does. ``arguments`` are what a
-    machine of it takes to come up with a PCI bus, with any accelerator.
+    machine of it takes to come up with a PCI bus, with any accelerator. ``flash`` is the only size
+    in bytes that the images of its firmware may have, None where there are others.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Board(NamedTuple):
     tried: bool = False
     refusal: str = ""
     arguments: tuple[str, ...] = ()
+    flash: int | None = None
 
     @property
     def emulators(self) -> tuple[str, ...]:
@@ -68,6 +70,8 @@ class Board(NamedTuple):
 _ROOT = "0000:00"
 # TCG's default on Arm is a Cortex-A15, which KVM does not have: "max" is what either can do.
 _ANY_CPU = ("-cpu", "max")
+# VIRT_FLASH, of which each of two devices has half.
+_ARM_FLASH = 64 << 20
 
 BOARDS = (
     # "q35" and "pc" are aliases of the newest type; what they mean changes with the emulator.
@@ -79,8 +83,8 @@ BOARDS = (
     Board("microvm", True, _ROOT, X86, tried=True, arguments=("-machine", "pcie=on")),
     # Interrupts by message come with every GIC, by v2m or ITS. What has neither (virt-2.7 and older
     # with gic-version=3, its=off in QEMU 10) has no root ports: they are not realised.
-    Board("virt", True, _ROOT, _ARM, tried=True, arguments=_ANY_CPU),
-    Board("virt", True, _ROOT, _ARM32, tried=True, arguments=_ANY_CPU),
+    Board("virt", True, _ROOT, _ARM, tried=True, arguments=_ANY_CPU, flash=_ARM_FLASH),
+    Board("virt", True, _ROOT, _ARM32, tried=True, arguments=_ANY_CPU, flash=_ARM_FLASH),
     Board("virt", True, _ROOT, _LOONGARCH, tried=True, arguments=_ANY_CPU),
     Board("virt", True, _ROOT, _RISCV, arguments=_ANY_CPU),
     # Its SMMU, which it always has, lets no VFIO device be realised: "iommu MAP notifier".

@@ -21,7 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ...osutil.light import TYPE_CHECKING, NamedTuple
-from . import backends, devices, memory, words
+from ..model.boards import board_of
+from . import backends, devices, memory, processors, words
 from .options import (
     DROPPED,
     FLAGS,
@@ -29,6 +30,7 @@ from .options import (
     MACHINE_DROPPED,
     firmware_nodes,
     floppy_nodes,
+    machine_type,
     nodes,
     pairs,
 )
@@ -83,6 +85,8 @@ class _Transformation:
         self.left_out: list[str] = []
         self.networks = 0
         self.nodes = dict(nodes(options))
+        board = board_of(machine_type(options))
+        self.flash = board.flash if board is not None else None
         self.firmware = set(firmware_nodes(options))
         self.floppies = set(floppy_nodes(options))
 
@@ -133,6 +137,13 @@ class _Transformation:
             return ["-cpu", ",".join(["max", *(f for f in features if f.startswith("migratable"))])]
         return ["-cpu", value]
 
+    def smp(self, value: str) -> list[str]:
+        options = words.read(value, "cpus")
+        if processors.present(options) <= processors.MOST:
+            return ["-smp", value]
+        self._leave(f"processors beyond the first {processors.MOST}")
+        return ["-smp", words.write_like(value, processors.fewer(options), "cpus")]
+
     def size(self, value: str) -> list[str]:
         return ["-m", memory.size_option(value, self.memory)]
 
@@ -158,7 +169,7 @@ class _Transformation:
         kept = devices.as_vfio(given, "") if devices.is_vfio(driver) else given
         if key not in devices.without_host(kept):
             return []
-        wanted = self._with_rom(kept)[key]
+        wanted = self._fitted(kept, driver)[key]
         return ["-global", words.write({"driver": driver, "property": key, "value": wanted})]
 
     def set(self, value: str) -> list[str]:
@@ -168,7 +179,7 @@ class _Transformation:
         kept = key not in (*devices.DROPPED, *devices.UNTRIED)
         if group != "device" or name in self.left_out or not kept:
             return []
-        return ["-set", f"device.{name}.{key}={self._with_rom({key: text})[key]}"]
+        return ["-set", f"device.{name}.{key}={self._fitted({key: text}, name)[key]}"]
 
     # --- devices --------------------------------------------------------------------------------
 
@@ -179,10 +190,11 @@ class _Transformation:
         if made is None:
             self.left_out.append(name)
             return []
-        return ["-device", words.write_like(value, self._with_rom(made), "driver")]
+        made = self._fitted(made, _called(driver, name))
+        return ["-device", words.write_like(value, made, "driver")]
 
     def _device(self, options: dict[str, Any], driver: str, name: str) -> dict[str, Any] | None:
-        called = f"{name} ({driver})" if name else driver
+        called = _called(driver, name)
         if devices.is_on(options.get("bus"), self.left_out):
             why = "what it is plugged into is not in the twin"
         elif devices.is_vfio(driver):
@@ -199,11 +211,19 @@ class _Transformation:
             return memory.device(options)
         return devices.without_host(options)
 
-    def _with_rom(self, options: dict[str, Any]) -> dict[str, Any]:
-        """With a file of zeros for an option ROM of the operator's; its size is in the state."""
+    def _fitted(self, options: dict[str, Any], called: str) -> dict[str, Any]:
+        """A device's options as its twin can have them.
+
+        For an option ROM of the operator's there is a file of zeros, whose size is in the state.
+        """
+        fitted = {**options, **devices.limited(options)}
+        for key in devices.limited(options):
+            self._leave(f"{called}: {key} above {fitted[key]}")
         path = str(options.get("romfile") or "")
         # A name without a slash is QEMU's own, which it looks up in its data.
-        return {**options, "romfile": self._stand_in(path)} if path.startswith("/") else options
+        if path.startswith("/"):
+            fitted["romfile"] = self._stand_in(path)
+        return fitted
 
     def _stand_in(self, path: str, size: int | None = None) -> str:
         """A file of zeros as large as the one at ``path``; that path if there is no such file."""
@@ -244,6 +264,7 @@ class _Transformation:
         # Of other formats the file's size is not the image's.
         raw = options.get("driver", options.get("format", "raw")) in ("raw", "file")
         size = self.surroundings.size_of(path, writable) if raw and path else None
+        size = self.flash if size is None else size
         if size is None:
             self._leave(f"the size of firmware {path or 'without a file'}")
         return size or backends.FIRMWARE_SIZE
@@ -272,6 +293,10 @@ class _Transformation:
         return []
 
 
+def _called(driver: str, name: str) -> str:
+    return f"{name} ({driver})" if name else driver
+
+
 _Handler = Callable[[_Transformation, str], Sequence[str]]
 
 
@@ -293,6 +318,7 @@ _HANDLERS: Mapping[str, _Handler] = {
     "machine": _Transformation.machine,
     "M": _Transformation.machine,
     "cpu": _Transformation.cpu,
+    "smp": _Transformation.smp,
     "m": _Transformation.size,
     "object": _Transformation.object,
     "global": _Transformation.global_,

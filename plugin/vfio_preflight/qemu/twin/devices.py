@@ -33,7 +33,10 @@ LEFT_OUT = (
     (r".*-gl(-pci|-device)?|virtio-gpu-rutabaga.*|virtio-vga-rutabaga", "it takes a host's OpenGL"),
 )
 # Of host resources, that QEMU is handed or looks up.
-DROPPED = ("vhostfd", "vhostfds", "iommufd", "vhost", "vhostforce")
+DROPPED = ("vhostfd", "vhostfds", "iommufd", "vhost", "vhostforce", "ebpf-rss-fds")
+# Of properties that may be more with another process or the host's kernel at the back end: what
+# QEMU takes without one. virtio_net_max_tx_queue_size() (hw/net/virtio-net.c).
+AT_MOST = {"tx_queue_size": 256}
 _VFIO_PCI = "vfio-pci"
 
 
@@ -70,6 +73,15 @@ def as_vfio(options: Mapping[str, Any], sysfsdev: str) -> dict[str, Any]:
 def without_host(options: Mapping[str, Any]) -> dict[str, Any]:
     """A device's options without those that name what the host gave it."""
     return {key: value for key, value in options.items() if key not in DROPPED}
+
+
+def limited(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that are more than QEMU takes of the twin's back ends, as it does."""
+    return {
+        key: most
+        for key, most in AT_MOST.items()
+        if str(options.get(key)).isdecimal() and int(options[key]) > most
+    }
 
 
 def is_on(bus: object, left_out: Sequence[str]) -> bool:

@@ -24,7 +24,6 @@ FLAGS = frozenset(
 # As the guest has them.
 KEPT = frozenset(
     (
-        "smp",
         "rtc",
         "no-hpet",
         "no-acpi",
@@ -90,10 +89,20 @@ def nodes(options: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Mapping[str
         yield str(node.get("node-name", "")), node
 
 
+def machine_type(options: Sequence[tuple[str, str]]) -> str:
+    """The last one named; empty if none is."""
+    named = [str(machine["type"]) for machine in _machines(options) if "type" in machine]
+    return named[-1] if named else ""
+
+
 def firmware_nodes(options: Sequence[tuple[str, str]]) -> Iterator[str]:
+    for machine in _machines(options):
+        yield from (str(machine[key]) for key in ("pflash0", "pflash1") if key in machine)
+
+
+def _machines(options: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
     for name in ("machine", "M"):
-        for machine in _readable(options, name, "type"):
-            yield from (str(machine[key]) for key in ("pflash0", "pflash1") if key in machine)
+        yield from _readable(options, name, "type")
 
 
 def floppy_nodes(options: Sequence[tuple[str, str]]) -> Iterator[str]:

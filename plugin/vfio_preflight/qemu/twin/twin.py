@@ -34,12 +34,13 @@ from ...osutil.executable import Executable, ExecutableError, unprivileged_user
 from ...osutil.light import NamedTuple
 from ...pci.state import ConfigState
 from ..emulator.client import Emulator, ProcessError, wait
+from ..trial.stream import without_processors
 from ..trial.workbench import Limits
 from . import processors
 from .arguments import Transformed
 from .ends import end_of, why
 from .place import LIMITS, Place, place_for, size_of
-from .processors import are_kvms, without_processors
+from .processors import are_kvms
 from .told import ACCEPTED, BLOCKED, CRASHED, HUNG, NOT_RUN, REFUSED, SINCE, build
 
 # Bytes of a stream: 64 MiB of memory, and of what displays have of their own, if none of it were

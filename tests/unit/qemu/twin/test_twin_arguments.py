@@ -69,6 +69,8 @@ def test_every_device_that_is_kept_has_its_place_and_properties() -> None:
         ("-fw_cfg", "name=opt/x,file=/etc/shadow", "name=opt/x,string=0"),
         ("-cpu", "host,migratable=on,+avx", "max,migratable=on"),
         ("-cpu", "Skylake-Server,hv-time=on", "Skylake-Server,hv-time=on"),
+        ("-smp", "4,maxcpus=512,sockets=512", "4,maxcpus=512,sockets=512"),
+        ("-smp", "sockets=2,cores=16,threads=2", "sockets=2,cores=16,threads=2"),
         ("-m", "size=2097152k", "size=64M"),
         ("-m", "2048", "size=64M"),
         ("-m", "size=2097152k,slots=16,maxmem=1099511627776k", "size=64M,slots=16,maxmem=1088M"),
@@ -205,6 +207,62 @@ def test_firmware_whose_size_is_not_known() -> None:
         *("-machine", "q35,pflash0=f"),
     ]
     assert twin(argv).uncovered == ("the size of firmware /x.qcow2",)
+
+
+def test_firmware_on_arm_has_one_size() -> None:
+    argv = [
+        *("-blockdev", '{"driver":"qcow2","file":"s","node-name":"f","read-only":true}'),
+        *("-machine", "virt-9.0,pflash0=f,gic-version=3"),
+    ]
+    made = twin(argv)
+    assert made.uncovered == ()
+    assert json.loads(made.arguments[2])["size"] == 64 << 20
+
+
+@pytest.mark.parametrize(
+    ("smp", "expected"),
+    [
+        ("192,dies=1,cores=96,threads=2", "64,maxcpus=192,dies=1,cores=96,threads=2"),
+        ("cpus=192,maxcpus=288,sockets=288", "64,maxcpus=288,sockets=288"),
+        ("maxcpus=288", "64,maxcpus=288"),
+        ("sockets=2,cores=64", "64,maxcpus=128,sockets=2,cores=64"),
+    ],
+)  # fmt: skip
+def test_many_processors(smp: str, expected: str) -> None:
+    made = twin(["-smp", smp])
+    assert made.arguments[1:] == ("-smp", expected)
+    assert made.uncovered == ("processors beyond the first 64",)
+
+
+NIC = '{"driver":"virtio-net-pci","id":"net0","tx_queue_size":1024,"rx_queue_size":1024}'
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected", "called"),
+    [
+        (["-device", NIC], NIC.replace(":1024,", ":256,"), "net0 (virtio-net-pci)"),
+        (
+            ["-device", "virtio-net-pci,tx_queue_size=512"],
+            "virtio-net-pci,tx_queue_size=256",
+            "virtio-net-pci",
+        ),
+        (
+            ["-global", "virtio-net-pci.tx_queue_size=1024"],
+            "driver=virtio-net-pci,property=tx_queue_size,value=256",
+            "virtio-net-pci",
+        ),
+        (["-set", "device.net0.tx_queue_size=1024"], "device.net0.tx_queue_size=256", "net0"),
+    ],
+)
+def test_queue_that_takes_another_back_end(argv: list[str], expected: str, called: str) -> None:
+    made = twin(argv)
+    assert made.arguments[2].replace(" ", "") == expected
+    assert made.uncovered == (f"{called}: tx_queue_size above 256",)
+
+
+def test_queue_sizes_that_any_back_end_has() -> None:
+    device = "virtio-net-pci,tx_queue_size=256,rx_queue_size=1024"
+    assert twin(["-device", device]).arguments[1:] == ("-device", device)
 
 
 @pytest.mark.parametrize(
