@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -296,3 +299,21 @@ def test_nothing_of_the_guests_is_opened(own: Executable, library: str, reachabl
     assert {path for path in strange if "/vfio-preflight-" not in path} == set(), strange
     named = json.dumps(argv)
     assert not [path for path in paths if path.startswith("/var/") and path in named]
+
+
+def test_twin_in_an_empty_mount_namespace(own: Executable, library: str, reachable: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mount namespaces take root")
+    root = reachable / "root"
+    root.mkdir()
+    told = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", sys.executable, "-W", "ignore", "-m",
+         "conformance.empty_root", own.path, library, str(root)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True, timeout=2 * WITHIN,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    found = json.loads(told.stdout)
+    assert found["outcome"] == ACCEPTED, found
+    assert [path for path in found["files"] if not path.startswith(("/usr/", "/dev/"))] == []
+    assert list(root.iterdir()) == []
