@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,14 @@ from ..errors import PreflightError
 LOCAL = "qemu:///system"
 # MiB/s that no network has.
 UNLIMITED = 1 << 26
+# What libvirt puts around ssh's own words: virNetSocketReadWire(), virNetSocketWriteWire().
+_AROUND_SSH = re.compile(
+    r"(?:Cannot recv data|Cannot write data|End of file while reading data): (.*\S)\s*:"
+    r" (?:Connection reset by peer|Broken pipe|Input/output error)",
+    re.DOTALL,
+)
+# Of those, lines that say why; before them ssh may write a page, of a host key for example.
+_LINES_OF_SSH = 2
 # libvirt-python has no types.
 Domain = Any
 Connection = Any
@@ -44,17 +53,28 @@ def library() -> Any:  # noqa: ANN401 - libvirt-python has no types
 
 
 @contextmanager
-def connected(uri: str) -> Iterator[Any]:
-    """A connection to ``uri``, closed at the end. Raises :class:`LibvirtError`."""
+def connected(uri: str, called: str = "") -> Iterator[Any]:
+    """A connection to ``uri``, closed at the end. Raises :class:`LibvirtError`.
+
+    ``called`` is what the operator calls it, if that is not the URI.
+    """
     libvirt = library()
     try:
         connection = libvirt.open(uri)
     except libvirt.libvirtError as error:
-        raise LibvirtError(f"cannot connect to {uri}: {error}") from error
+        raise LibvirtError(f"cannot connect to {called or uri}: {why(str(error))}") from error
     try:
         yield connection
     finally:
         connection.close()
+
+
+def why(error: str) -> str:
+    """What libvirt says of a connection, in one line; of what ssh says, the end."""
+    by_ssh = _AROUND_SSH.fullmatch(error)
+    lines = [" ".join(line.split()) for line in (by_ssh[1] if by_ssh else error).splitlines()]
+    told = [line for line in lines if line]
+    return " ".join(told[-_LINES_OF_SSH:] if by_ssh else told)
 
 
 def domain_named(connection: Any, name: str) -> Any:  # noqa: ANN401

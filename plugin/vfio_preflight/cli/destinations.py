@@ -84,7 +84,7 @@ def _ask(
     from . import dryrun
 
     wanted = _quiet(uri) if several else uri
-    with connected(options.connect) as source, connected(wanted) as destination:
+    with connected(options.connect) as source, connected(wanted, uri) as destination:
         leftovers.remove(destination)
         report = dryrun.ask(
             source,
@@ -163,7 +163,9 @@ def _as_json(uri: str, answer: Answer) -> dict[str, Any]:
 
 def _row(uri: str, answer: Answer) -> list[str]:
     if answer.error:
-        return [uri, NO_ANSWER, printable(" ".join(answer.error.split()))]
+        # The row says whose answer it is.
+        error = " ".join(answer.error.split()).replace(f"cannot connect to {uri}: ", "", 1)
+        return [uri, NO_ANSWER, printable(error)]
     report: ReportDict = answer.value
     line = first_line("", report, title(report), names_guest=True)
     return [uri, output.outcome(report)[0], line.partition(": ")[2]]

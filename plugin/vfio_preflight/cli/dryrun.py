@@ -25,7 +25,7 @@ from ..judge.checks.machine import machine_missing
 from ..judge.checks.unjudged import check_unjudged
 from ..judge.findings import Finding, Report
 from ..judge.policy import Decision
-from ..judge.verdicts import ALLOW, ALWAYS, ANNOTATE, BLOCK
+from ..judge.verdicts import ALLOW, ALWAYS, BLOCK
 from ..osutil.light import TYPE_CHECKING
 from ..qemu.emulator.machines import EmulatorFacts, MachineType
 from ..report.schema import ReportDict, as_dict, completed
@@ -83,7 +83,7 @@ def ask(
     report = _answered(stand_in)
     if report is None:
         judged = otherwise(destination)
-        return _no_hook(guest, destination, judged) if isinstance(judged, str) else judged
+        return _no_hook(guest, judged) if isinstance(judged, str) else judged
     # The report is about the placeholder; name and UUID are those of the guest that was asked for.
     return completed({**report, "guest": guest.name, "uuid": guest.uuid}, guest)
 
@@ -322,17 +322,18 @@ def _nothing_judged(guest: Guest) -> ReportDict:
     return _report(guest, check_unjudged(guest), Decision(ALLOW))
 
 
-def _no_hook(guest: Guest, destination: Any, why: str) -> ReportDict:  # noqa: ANN401
+def _no_hook(guest: Guest, why: str) -> ReportDict:
     more = f"; nor can its facts be had: {why}" if why else ""
     finding = Finding(
         codes.DESTINATION_UNKNOWN,
-        f"{destination.getURI()} has no vfio-preflight hook that answers{more}",
-        "install the hook there, with vfio-preflight install",
+        f"no hook answers there{more}",
+        "install vfio-preflight there",
     )
-    return _report(guest, (finding,), Decision(ANNOTATE))
+    # Nobody is there to decide.
+    return _report(guest, (finding,), None)
 
 
-def _report(guest: Guest, findings: tuple[Finding, ...], decision: Decision) -> ReportDict:
+def _report(guest: Guest, findings: tuple[Finding, ...], decision: Decision | None) -> ReportDict:
     head = (guest.name, guest.uuid, guest.machine, guest.emulator)
     report = Report(*head, findings, (), guest.unjudged)
     return as_dict(report, decision)

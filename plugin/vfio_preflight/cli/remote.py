@@ -34,7 +34,7 @@ def facts_of(ssh: Ssh, emulator: str) -> HostFacts:
     """
     asked = f" --emulator {shlex.quote(emulator)}" if emulator else ""
     out = _answer(ssh, "host", f"host --format json{asked}")
-    return from_json(out, f"{ssh.host}, vfio-preflight host")
+    return from_json(out, ssh.host)
 
 
 def twin_of(ssh: Ssh, twin: bytes) -> Told:
