@@ -35,7 +35,6 @@ from ..qemu.twin.portable import portable
 from ..qemu.twin.told import (
     BLOCKED,
     CRASHED,
-    HUNG,
     LOST,
     NOT_RUN,
     OUTDATED,
@@ -130,7 +129,7 @@ def load_here(
 def _outcome(answer: Answer) -> str:
     """The outcome, where it may not be the guest's."""
     # Its arguments are of the source's libvirt; another release's may leave out what QEMU dropped.
-    if answer.outcome in (REFUSED, CRASHED, HUNG) and not answer.realised:
+    if answer.outcome in (REFUSED, CRASHED) and not answer.realised:
         return UNMADE
     since = any(text.endswith(SINCE) for text in answer.uncovered)
     if answer.outcome == REFUSED and answer.line.startswith(_SIZES) and since:

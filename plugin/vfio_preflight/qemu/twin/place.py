@@ -11,14 +11,16 @@ from contextlib import ExitStack, contextmanager
 from ...osutil.executable import Executable, unprivileged_user
 from ...osutil.leftovers import SCRATCH, sweep
 from ...osutil.light import NamedTuple
+from ...osutil.shortage import offer
 from ...pci.state import ConfigState
 from ..emulator.client import Emulator
 from ..trial import shim
 from ..trial.workbench import Limits, Workbench
 from .arguments import Surroundings, Transformed, transform
+from .ends import CPU
 
-# Processor time for a machine with many processors; and seconds of life, if nobody saw to that.
-LIMITS = Limits(life=60, cpu=20)
+# Processor time for a machine with many devices; and seconds of life, if nobody saw to that.
+LIMITS = Limits(life=60, cpu=CPU)
 # TCG needs nothing of the host; KVM is for builds without it. No instruction is executed.
 _DRIVEN = (
     *("-accel", "tcg,tb-size=1,thread=single", "-accel", "kvm"),
@@ -64,7 +66,18 @@ class Place(NamedTuple):
         descriptors: Sequence[int] = (),
     ) -> Emulator:
         """Start a half, as the user that guests run as."""
-        argv = (*_DRIVEN, *arguments)
+        half = self._started(emulator, (*_DRIVEN, *arguments), limits, descriptors)
+        # Of hundreds of devices QEMU takes gigabytes while it starts.
+        offer(half.pid)
+        return half
+
+    def _started(
+        self,
+        emulator: Executable,
+        argv: Sequence[str],
+        limits: Limits,
+        descriptors: Sequence[int],
+    ) -> Emulator:
         if self.bench is not None:
             return self.bench.start(emulator, argv, _SIDE, limits, descriptors)
         user = unprivileged_user()

@@ -198,10 +198,11 @@ def _loaded(
             # With this copy open its death would not break the connection.
             theirs.close()
             up = _comes_up(receiver, deadline)
+            up_after = receiver.cpu_seconds() if up else None
             if up and _taken(receiver, ours, stream.data, deadline):
                 outcome, line = ACCEPTED, ""
             else:
-                outcome, line = end_of(receiver, up)
+                outcome, line = end_of(receiver, up_after)
             uncovered = tuple(dict.fromkeys((*stream.uncovered, *made.uncovered)))
             return Answer(outcome, line, receiver.stderr, uncovered, _build(receiver), up)
 
@@ -233,7 +234,7 @@ def _sent(sender: Emulator, place: Place, deadline: float) -> bytes | Refusal:
     status = _status(sender, deadline)
     if status != "completed":
         # A QEMU that ends here ends with the guest.
-        outcome, line = end_of(sender, True) if sender.ended else (NOT_RUN, "")
+        outcome, line = end_of(sender, 0.0) if sender.ended else (NOT_RUN, "")
         if outcome == CRASHED:
             return Refusal(CRASHED, line, sender.stderr)
         return Refusal(NOT_RUN, f"the state is not sent whole ({status}): {why(sender)}")

@@ -24,31 +24,37 @@ class Ended:
 
 
 @pytest.mark.parametrize(
-    ("ended", "came_up", "expected"),
+    ("ended", "up_after", "expected"),
     [
-        (Ended(1, f"{P}warning: x\n{P}{BAD}\n{P}load of migration failed\n"), True, REFUSED),
-        (Ended(1, f"{P}-device x,y=1: Property 'x.y' not found\n"), False, REFUSED),
-        (Ended(1, f"{P}unsupported machine type: \"pc\"\n"), False, REFUSED),
-        (Ended(1, f"{P}-device x,romfile=/a: failed to find romfile \"/a\"\n"), False, REFUSED),
+        (Ended(1, f"{P}warning: x\n{P}{BAD}\n{P}load of migration failed\n"), 0.1, REFUSED),
+        (Ended(1, f"{P}-device x,y=1: Property 'x.y' not found\n"), None, REFUSED),
+        (Ended(1, f"{P}unsupported machine type: \"pc\"\n"), None, REFUSED),
+        (Ended(1, f"{P}-device x,romfile=/a: failed to find romfile \"/a\"\n"), None, REFUSED),
         # What is not the guest's own.
-        (Ended(1, f"{P}-netdev hubport,id=x: Parameter 'type' expects a netdev\n"), False, NOT_RUN),
-        (Ended(1, f"{P}-cpu max: TCG is not compiled in\n"), False, NOT_RUN),
-        (Ended(1, f"{P}cannot set up guest memory 'pc.ram': Cannot allocate memory\n"), False,
+        (Ended(1, f"{P}-netdev hubport,id=x: Parameter 'type' expects a netdev\n"), None, NOT_RUN),
+        (Ended(1, f"{P}-cpu max: TCG is not compiled in\n"), None, NOT_RUN),
+        (Ended(1, f"{P}cannot set up guest memory 'pc.ram': Cannot allocate memory\n"), None,
          NOT_RUN),
-        (Ended(1, f"{P}-device x: cannot allocate memory\n"), False, NOT_RUN),
-        (Ended(127, "error while loading shared libraries: libx.so\n"), False, NOT_RUN),
-        (Ended(1), False, NOT_RUN),
-        (Ended(-signal.SIGABRT, "x.c:1: f: Assertion `y' failed.\n"), False, CRASHED),
-        (Ended(-signal.SIGSEGV), True, CRASHED),
-        (Ended(-signal.SIGXCPU), True, HUNG),
-        (Ended(-signal.SIGKILL), True, NOT_RUN),
-        (Ended(None, cpu=15.0), True, HUNG),
+        (Ended(1, f"{P}-device x: cannot allocate memory\n"), None, NOT_RUN),
+        (Ended(127, "error while loading shared libraries: libx.so\n"), None, NOT_RUN),
+        (Ended(1), None, NOT_RUN),
+        (Ended(-signal.SIGABRT, "x.c:1: f: Assertion `y' failed.\n"), None, CRASHED),
+        (Ended(-signal.SIGSEGV), 0.1, CRASHED),
+        (Ended(-signal.SIGABRT, "GLib: failed to allocate 9 bytes\n"), 1.0, NOT_RUN),
+        (Ended(-signal.SIGXCPU), 1.0, HUNG),
+        # Its time was for its devices.
+        (Ended(-signal.SIGXCPU), 15.0, NOT_RUN),
+        (Ended(-signal.SIGXCPU), None, NOT_RUN),
+        (Ended(-signal.SIGKILL), 1.0, NOT_RUN),
+        (Ended(None, cpu=15.0), 1.0, HUNG),
+        (Ended(None, cpu=15.0), 9.0, NOT_RUN),
+        (Ended(None, cpu=15.0), None, NOT_RUN),
         # It has not had the time.
-        (Ended(None, cpu=0.5), True, NOT_RUN),
+        (Ended(None, cpu=0.5), 0.1, NOT_RUN),
     ],
 )  # fmt: skip
-def test_end(ended: Ended, came_up: bool, expected: str) -> None:
-    outcome, line = end_of(cast("Emulator", ended), came_up)
+def test_end(ended: Ended, up_after: float | None, expected: str) -> None:
+    outcome, line = end_of(cast("Emulator", ended), up_after)
     assert outcome == expected
     assert line
     assert "warning" not in line
