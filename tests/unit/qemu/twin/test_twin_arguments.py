@@ -69,6 +69,8 @@ def test_every_device_that_is_kept_has_its_place_and_properties() -> None:
         ("-fw_cfg", "name=opt/x,file=/etc/shadow", "name=opt/x,string=0"),
         ("-cpu", "host,migratable=on,+avx", "max,migratable=on"),
         ("-cpu", "Skylake-Server,hv-time=on", "Skylake-Server,hv-time=on"),
+        ("-cpu", "EPYC,check,x2apic=on,enforce=on", "EPYC,x2apic=on"),
+        ("-cpu", "EPYC,model-id=a,,b", "EPYC,model-id=a,,b"),
         ("-smp", "4,maxcpus=512,sockets=512", "4,maxcpus=512,sockets=512"),
         ("-smp", "sockets=2,cores=16,threads=2", "sockets=2,cores=16,threads=2"),
         ("-m", "size=2097152k", "size=64M"),
