@@ -21,6 +21,7 @@ OTHERWISE = {
     "osutil.locks": "by the same flags, and refuses what is no lock of ours",
     "images.save_image": "by the same flags, and takes a block device",
     "pci.formats": "a command's argument, which may be a pipe",
+    "osutil.shortage": "/proc of a child",
     "osutil.replaced": "the program of a running process, by its link in /proc",
     "hook.audit": "by the same flags, and refuses what is no log of ours",
     "hook.journal": "writes",
