@@ -33,6 +33,7 @@ from .options import (
     machine_type,
     nodes,
     pairs,
+    spelled_out,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ _KERNEL_SIZE = 64 << 10
 
 def transform(argv: Sequence[str], surroundings: Surroundings) -> Transformed:
     """The twin of a QEMU with the arguments ``argv``, which begin behind the program."""
-    return _Transformation(pairs(argv), surroundings).result()
+    return _Transformation([*spelled_out(pairs(argv))], surroundings).result()
 
 
 class _Transformation:
@@ -108,7 +109,7 @@ class _Transformation:
         if option in SIMPLE:
             return [f"-{option}", SIMPLE[option](value)]
         if option in _HANDLERS:
-            return [text for text in _HANDLERS[option](self, value) if text]
+            return list(_HANDLERS[option](self, value))
         self._leave(f"option -{option}")
         return []
 
@@ -127,15 +128,20 @@ class _Transformation:
             self._leave("machine gic-version=host: it is the emulated GIC")
         for name in [name for name in options if name.startswith("sgx-epc")]:
             del options[name]
+            self._leave("machine sgx-epc: it takes KVM")
         kept = {key: text for key, text in options.items() if key not in MACHINE_DROPPED}
-        return ["-machine", words.write_like(value, kept, "type")]
+        return ["-machine", words.write_like(value, kept, "type")] if kept else []
 
     def cpu(self, value: str) -> list[str]:
-        model, *features = words.split(value)
+        model, *features = words.split(value) or [""]
+        if processors.counts_time(features):
+            self._leave("cpu invtsc: KVM may refuse to send it")
         # What the host's processor has takes KVM; TCG has its own greatest.
         if model == _NOT_TCG:
             return ["-cpu", ",".join(["max", *(f for f in features if f.startswith("migratable"))])]
-        return ["-cpu", value]
+        # TCG has not all that the host's KVM has, and the state does not show what a processor has.
+        kept = [feature for feature in features if feature.partition("=")[0] != "enforce"]
+        return ["-cpu", ",".join(word.replace(",", ",,") for word in (model, *kept))]
 
     def smp(self, value: str) -> list[str]:
         options = words.read(value, "cpus")
@@ -150,8 +156,14 @@ class _Transformation:
     def object(self, value: str) -> list[str]:
         options = words.read(value, "qom-type")
         kind = str(options.get("qom-type", ""))
+        # Of a PCI device that is left out, as QEMU would miss it.
+        if options.get("pci-dev") in self.left_out:
+            self._leave(f"{options.get('id')} ({kind}): what it belongs to is not in the twin")
+            return []
         is_memory = kind.startswith(memory.BACKEND)
         made = memory.backend(options, self.memory) if is_memory else backends.object_(options)
+        if kind.startswith("cryptodev-") and backends.has_many_queues(options):
+            self._leave(f"{options.get('id')}: queues beyond the first")
         if made is not None:
             return ["-object", words.write_like(value, made, "qom-type")]
         if not kind.startswith(backends.DROPPED_OBJECTS):
@@ -250,7 +262,7 @@ class _Transformation:
         return ["-blockdev", backends.blockdev(options, self._size(options))]
 
     def _size(self, options: Mapping[str, Any]) -> int:
-        name = options.get("node-name")
+        name = str(options.get("node-name"))
         if name in self.firmware:
             return self._firmware_size(options)
         return backends.FLOPPY_SIZE if name in self.floppies else backends.DISK_SIZE
@@ -258,8 +270,9 @@ class _Transformation:
     def _firmware_size(self, options: Mapping[str, Any]) -> int:
         writable = not words.is_set(options.get("read-only", options.get("readonly", False)))
         below = options
-        while isinstance(below.get("file"), str) and below["file"] in self.nodes:
-            below = self.nodes[below["file"]]
+        # As often as there are nodes, so that a circle of them has an end.
+        for _ in self.nodes:
+            below = self.nodes.get(str(below.get("file")), below)
         path = str(below.get("filename", below.get("file", "")))
         # Of other formats the file's size is not the image's.
         raw = options.get("driver", options.get("format", "raw")) in ("raw", "file")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from ...osutil.light import TYPE_CHECKING
 from ..model.properties import UNTRIED as UNTRIED
-from .words import is_set
+from .words import is_set, number
 
 if TYPE_CHECKING:
     from typing import Any
@@ -32,8 +32,12 @@ LEFT_OUT = (
     (r"vfio-(?!pci).*|xen-.*|igd-.*", _HOST),
     (r".*-gl(-pci|-device)?|virtio-gpu-rutabaga.*|virtio-vga-rutabaga", "it takes a host's OpenGL"),
 )
-# Of host resources, that QEMU is handed or looks up.
-DROPPED = ("vhostfd", "vhostfds", "iommufd", "vhost", "vhostforce", "ebpf-rss-fds")
+# Of host resources, that QEMU is handed or looks up; and of files that it reads or writes, which
+# do not show in the state.
+DROPPED = (
+    *("vhostfd", "vhostfds", "iommufd", "vhost", "vhostforce", "ebpf-rss-fds"),
+    *("jsonfile", "pcapfile", "pcap", "frudatafile", "sdrfile", "cdat"),
+)
 # Of properties that may be more with another process or the host's kernel at the back end: what
 # QEMU takes without one. virtio_net_max_tx_queue_size() (hw/net/virtio-net.c).
 AT_MOST = {"tx_queue_size": 256}
@@ -77,11 +81,7 @@ def without_host(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def limited(options: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the options that are more than QEMU takes of the twin's back ends, as it does."""
-    return {
-        key: most
-        for key, most in AT_MOST.items()
-        if str(options.get(key)).isdecimal() and int(options[key]) > most
-    }
+    return {key: most for key, most in AT_MOST.items() if (number(options.get(key)) or 0) > most}
 
 
 def is_on(bus: object, left_out: Sequence[str]) -> bool:

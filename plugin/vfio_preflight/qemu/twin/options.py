@@ -5,7 +5,7 @@ Source: QEMU, qemu-options.hx; libvirt, ``qemuBuildCommandLine`` (src/qemu/qemu_
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ...osutil.light import TYPE_CHECKING
 from . import words
@@ -19,6 +19,10 @@ FLAGS = frozenset(
         *("S", "no-user-config", "nodefaults", "no-shutdown", "no-reboot", "no-hpet", "no-acpi"),
         *("enable-kvm", "enable-fips", "nographic", "daemonize", "usb", "snapshot", "full-screen"),
         *("no-quit", "no-fd-bootchk", "only-migratable", "preconfig", "win2k-hack", "singlestep"),
+        *("s", "mem-prealloc", "async-teardown", "perfmap", "jitdump", "enable-sync-profile"),
+        *("alt-grab", "ctrl-grab", "no-frame", "curses", "show-cursor", "xen-attach"),
+        *("xen-domid-restrict", "semihosting", "old-param", "one-insn-per-tb", "no-kvm"),
+        *("no-kvm-irqchip", "no-kvm-pit-reinjection", "rtc-td-hack", "fd-bootchk"),
     )
 )
 # As the guest has them.
@@ -63,13 +67,19 @@ DROPPED = frozenset(
             "tpmdev",
             "only-migratable",
         ),
-        *("async-teardown", "no-quit", "perfmap", "plugin"),
+        *("async-teardown", "no-quit", "perfmap", "plugin", "s", "jitdump", "preconfig"),
+        *("enable-sync-profile", "singlestep", "one-insn-per-tb", "alt-grab", "ctrl-grab"),
+        *("no-frame", "curses"),
     )
 )
+_MACHINE = ("machine", "M")
 MACHINE_DROPPED = (
     *("accel", "kernel_irqchip", "kernel-irqchip", "kvm-shadow-mem", "dumpdtb", "append"),
-    *("kernel", "initrd", "dtb", "firmware"),
+    *("initrd", "dtb"),
 )
+# What -machine says in place of other options: a key, or a group of keys, to that option.
+_ELSEWHERE = {"firmware": "bios", "kernel": "kernel", "smp": "smp", "memory": "m"}
+_RENAMED = {("m", "max-size"): "maxmem"}
 
 
 def pairs(argv: Sequence[str]) -> list[tuple[str, str]]:
@@ -81,7 +91,35 @@ def pairs(argv: Sequence[str]) -> list[tuple[str, str]]:
         name = word[2:] if word.startswith("--") else word[1:]
         if word.startswith("-"):
             found.append((name, "" if name in FLAGS else next(words_, "")))
+        # A word alone is the first disk.
+        elif word:
+            found.append(("hda", word))
     return found
+
+
+def spelled_out(options: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The options, with what ``-machine`` says in place of others in those."""
+    for option, value in options:
+        if option in _MACHINE and not words.is_json(value):
+            yield from _spelled_out(option, value)
+        else:
+            yield option, value
+
+
+def _spelled_out(option: str, value: str) -> Iterator[tuple[str, str]]:
+    rest: dict[str, str] = {}
+    groups: dict[str, dict[str, str]] = {}
+    for key, text in words.read(value, "type").items():
+        group, dot, name = key.partition(".")
+        other = _ELSEWHERE.get(group)
+        if other is None:
+            rest[key] = text
+        elif dot:
+            groups.setdefault(other, {})[_RENAMED.get((other, name), name)] = text
+        else:
+            yield other, text
+    yield option, words.write(rest, "type")
+    yield from ((other, words.write(given)) for other, given in groups.items())
 
 
 def nodes(options: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -101,7 +139,7 @@ def firmware_nodes(options: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 
 def _machines(options: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
-    for name in ("machine", "M"):
+    for name in _MACHINE:
         yield from _readable(options, name, "type")
 
 

@@ -38,7 +38,7 @@ def _portable(option: str, value: str, firmware: set[str]) -> list[str]:
         value = words.write({"type": "tap", "id": given.get("id", ""), **many}, "type")
     elif option == "blockdev":
         node = words.read(value)
-        if node.get("node-name") not in firmware:
+        if str(node.get("node-name")) not in firmware:
             value = backends.blockdev(node, backends.DISK_SIZE)
     elif option == "object":
         made = words.read(value, "qom-type")
