@@ -127,6 +127,13 @@ def test_pools(networks: tuple[str, ...], code: str | None) -> None:
         assert findings[0].text.startswith("network vfs has 1 of 3 VFs left")
 
 
+def test_pool_of_which_not_all_holders_are_seen() -> None:
+    devices = (make_host_device(holder=None), make_host_device(SECOND, holder="guest g2 (x)"))
+    inventory = make_inventory(*devices, pools=(POOL,))
+    (finding,) = check_pools(("vfs",), inventory)
+    assert finding.text.startswith("network vfs has up to 1 of 3 VFs left")
+
+
 # --- what becomes of the decision -----------------------------------------------------------------
 
 
