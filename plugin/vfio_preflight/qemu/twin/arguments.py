@@ -28,6 +28,7 @@ from .options import (
     FLAGS,
     KEPT,
     MACHINE_DROPPED,
+    file_below,
     firmware_nodes,
     floppy_nodes,
     machine_type,
@@ -212,6 +213,8 @@ class _Transformation:
         elif devices.is_vfio(driver):
             sysfsdev = self.surroundings.vfio.get(devices.host_of(options))
             if sysfsdev:
+                if words.is_set(options.get("ramfb")):
+                    self._leave(f"{called}: ramfb")
                 return devices.as_vfio(options, sysfsdev)
             why = "what it presents is not known here, or nothing is there to make it up"
         else:
@@ -269,11 +272,7 @@ class _Transformation:
 
     def _firmware_size(self, options: Mapping[str, Any]) -> int:
         writable = not words.is_set(options.get("read-only", options.get("readonly", False)))
-        below = options
-        # As often as there are nodes, so that a circle of them has an end.
-        for _ in self.nodes:
-            below = self.nodes.get(str(below.get("file")), below)
-        path = str(below.get("filename", below.get("file", "")))
+        path = file_below(options, self.nodes)
         # Of other formats the file's size is not the image's.
         raw = options.get("driver", options.get("format", "raw")) in ("raw", "file")
         size = self.surroundings.size_of(path, writable) if raw and path else None

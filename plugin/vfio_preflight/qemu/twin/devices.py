@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from ...guest.addresses import host_address, sysfs_device
 from ...osutil.light import TYPE_CHECKING
 from ..model.properties import UNTRIED as UNTRIED
 from .words import is_set, number
@@ -59,12 +60,10 @@ def is_vfio(driver: str) -> bool:
 
 
 def host_of(options: Mapping[str, Any]) -> str:
-    """What a VFIO device is on its host: a PCI address or an mdev's UUID, as the arguments say."""
-    address = str(options.get("host") or "")
-    # QEMU takes a PCI address without its domain.
-    if re.fullmatch(r"[0-9a-fA-F]{1,2}:[0-9a-fA-F]{1,2}\.[0-7]", address):
-        address = f"0000:{address}"
-    return address or str(options.get("sysfsdev") or "").rstrip("/").rpartition("/")[2]
+    """What a VFIO device is on its host, a PCI address or an mdev's UUID; empty if it is neither
+    that the arguments say."""
+    address = host_address(str(options.get("host") or ""))
+    return address or sysfs_device(str(options.get("sysfsdev") or "")) or ""
 
 
 def as_vfio(options: Mapping[str, Any], sysfsdev: str) -> dict[str, Any]:

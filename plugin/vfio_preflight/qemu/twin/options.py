@@ -127,6 +127,16 @@ def nodes(options: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Mapping[str
         yield str(node.get("node-name", "")), node
 
 
+def file_below(node: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]]) -> str:
+    """The path of the file that a ``-blockdev`` or ``-drive`` ends at; empty where it has none."""
+    # As often as there are nodes, so that a circle of them has an end.
+    for _ in (*named, node):
+        below = node.get("file")
+        node = below if isinstance(below, dict) else named.get(str(below), node)
+    keys = ("filename", "file.filename", "file")
+    return next((text for key in keys if isinstance(text := node.get(key), str)), "")
+
+
 def machine_type(options: Sequence[tuple[str, str]]) -> str:
     """The last one named; empty if none is."""
     named = [str(machine["type"]) for machine in _machines(options) if "type" in machine]

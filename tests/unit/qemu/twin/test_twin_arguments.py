@@ -152,6 +152,9 @@ def test_what_is_plugged_into_what_is_left_out() -> None:
         '{"driver":"vfio-pci","host":"0000:06:00.4","id":"hostdev0","bus":"pci.4","addr":"0x0",'
         '"vf-token":"x","x-no-mmap":true}',
         "vfio-pci,host=06:00.4,id=hostdev0,bus=pci.4,addr=0x0,x-no-mmap=true",
+        "vfio-pci,host=0:6:0.4,id=hostdev0,bus=pci.4,addr=0x0,x-no-mmap=true",
+        "vfio-pci,sysfsdev=/sys/devices/x/0000:06:00.4/,id=hostdev0,bus=pci.4,addr=0x0,"
+        "x-no-mmap=true",
     ],
 )
 def test_vfio_device_is_made_up(device: str) -> None:
@@ -209,6 +212,27 @@ def test_firmware_whose_size_is_not_known() -> None:
         *("-machine", "q35,pflash0=f"),
     ]
     assert twin(argv).uncovered == ("the size of firmware /x.qcow2",)
+
+
+CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-drive", f"if=pflash,format=raw,file={CODE}"],
+        ["-drive", f"if=pflash,format=raw,file.driver=file,file.filename={CODE}"],
+        ["-blockdev", f"driver=raw,file.driver=file,file.filename={CODE},node-name=f"],
+        [
+            "-blockdev",
+            f'{{"driver":"raw","file":{{"driver":"file","filename":"{CODE}"}},"node-name":"f"}}',
+        ],
+    ],
+)
+def test_firmware_by_every_form(argv: list[str]) -> None:
+    made = twin([*argv, "-machine", "q35,pflash0=f"])
+    assert made.uncovered == ()
+    assert str(SIZES[CODE]) in made.arguments[2]
 
 
 def test_firmware_on_arm_has_one_size() -> None:
@@ -278,6 +302,7 @@ def test_queue_sizes_that_any_back_end_has() -> None:
         (["-nic", "user"], "option -nic"),
         (["-acpitable", "file=/x"], "ACPI tables"),
         (["/x.img"], "option -hda"),
+        (["-device", "vfio-pci,host=06:00.4,id=h,display=on,ramfb=on"], "h (vfio-pci): ramfb"),
         (["-mem-prealloc", "-frobnicate", "x"], "option -frobnicate"),
         (["-object", "cryptodev-vhost-user,id=c,queues=2"], "c: queues beyond the first"),
         (["-machine", "q35,sgx-epc.0.memdev=m,sgx-epc.0.node=0"], "machine sgx-epc: "),
