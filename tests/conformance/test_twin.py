@@ -108,6 +108,7 @@ BY_HAND = """\
 -enable-kvm
 -machine kernel_irqchip=split
 -device intel-iommu,intremap=on,eim=on
+-global q35-pcihost.pci-hole64-size=2147483648K
 -device qemu-xhci,id=usb
 -device usb-kbd,bus=usb.0,pcap=/nowhere/pcap
 -device vfio-pci,host=0000:07:00.0,id=hostdev0

@@ -141,7 +141,7 @@ class _Transformation:
         if model == _NOT_TCG:
             return ["-cpu", ",".join(["max", *(f for f in features if f.startswith("migratable"))])]
         # TCG has not all that the host's KVM has, and the state does not show what a processor has.
-        kept = [feature for feature in features if feature.partition("=")[0] != "enforce"]
+        kept = [text for text in features if text.partition("=")[0] not in processors.OF_KVM]
         return ["-cpu", ",".join(word.replace(",", ",,") for word in (model, *kept))]
 
     def smp(self, value: str) -> list[str]:

@@ -33,11 +33,12 @@ LEFT_OUT = (
     (r"vfio-(?!pci).*|xen-.*|igd-.*", _HOST),
     (r".*-gl(-pci|-device)?|virtio-gpu-rutabaga.*|virtio-vga-rutabaga", "it takes a host's OpenGL"),
 )
-# Of host resources, that QEMU is handed or looks up; and of files that it reads or writes, which
-# do not show in the state.
+# Of host resources, that QEMU is handed or looks up; of files that it reads or writes, and of how
+# far addresses go, for which TCG's processors have too few bits: they do not show in the state.
 DROPPED = (
     *("vhostfd", "vhostfds", "iommufd", "vhost", "vhostforce", "ebpf-rss-fds"),
     *("jsonfile", "pcapfile", "pcap", "frudatafile", "sdrfile", "cdat"),
+    "pci-hole64-size",
 )
 # Of properties that may be more with another process or the host's kernel at the back end: what
 # QEMU takes without one. virtio_net_max_tx_queue_size() (hw/net/virtio-net.c).

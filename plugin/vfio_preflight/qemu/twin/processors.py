@@ -31,6 +31,8 @@ _TOPOLOGY = ("drawers", "books", "sockets", "dies", "clusters", "modules", "core
 TARGETS = ("aarch64", "arm")
 NAMED = "processors: under KVM their registers are the host's"
 _KVM = "kvm"
+# What TCG refuses of a processor's features.
+OF_KVM = ("enforce", "kvm-no-adjvtime", "kvm-steal-time")
 
 
 def present(smp: Mapping[str, Any]) -> int:

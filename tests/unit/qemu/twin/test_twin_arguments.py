@@ -69,6 +69,7 @@ def test_every_device_that_is_kept_has_its_place_and_properties() -> None:
         ("-fw_cfg", "name=opt/x,file=/etc/shadow", "name=opt/x,string=0"),
         ("-cpu", "host,migratable=on,+avx", "max,migratable=on"),
         ("-cpu", "Skylake-Server,hv-time=on", "Skylake-Server,hv-time=on"),
+        ("-cpu", "max,kvm-steal-time=on,sve=off", "max,sve=off"),
         ("-cpu", "EPYC,enforce,+avx,enforce=on", "EPYC,+avx"),
         ("-cpu", "", ""),
         ("-smp", "4,maxcpus=512,sockets=512", "4,maxcpus=512,sockets=512"),
@@ -349,9 +350,10 @@ def test_what_machine_says_in_place_of_other_options(argv: list[str], expected: 
         ("ipmi-bmc-sim", "frudatafile"),
         ("ipmi-bmc-sim", "sdrfile"),
         ("cxl-type3", "cdat"),
+        ("q35-pcihost", "pci-hole64-size"),
     ],
 )
-def test_file_that_a_device_reads_or_writes(device: str, key: str) -> None:
+def test_what_a_twin_has_no_use_for(device: str, key: str) -> None:
     for argv in (
         ["-device", f"{device},id=d,{key}=/x"],
         ["-device", json.dumps({"driver": device, "id": "d", key: "/x"})],
