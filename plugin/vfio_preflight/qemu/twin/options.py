@@ -73,13 +73,21 @@ DROPPED = frozenset(
     )
 )
 _MACHINE = ("machine", "M")
-MACHINE_DROPPED = (
-    *("accel", "kernel_irqchip", "kernel-irqchip", "kvm-shadow-mem", "dumpdtb", "append"),
-    *("initrd", "dtb"),
-)
+MACHINE_DROPPED = ("accel", "kernel_irqchip", "kernel-irqchip", "kvm-shadow-mem", "dumpdtb")
 # What -machine says in place of other options: a key, or a group of keys, to that option.
-_ELSEWHERE = {"firmware": "bios", "kernel": "kernel", "smp": "smp", "memory": "m"}
+_ELSEWHERE = {
+    **{name: name for name in ("kernel", "initrd", "append", "dtb", "smp")},
+    **{"firmware": "bios", "memory": "m"},
+}
 _RENAMED = {("m", "max-size"): "maxmem"}
+# Options that are short for -drive.
+_DRIVES: Mapping[str, Mapping[str, object]] = {
+    **{f"hd{letter}": {"index": n, "media": "disk"} for n, letter in enumerate("abcd")},
+    **{f"fd{letter}": {"if": "floppy", "index": n} for n, letter in enumerate("ab")},
+    "cdrom": {"index": 2, "media": "cdrom"},
+    "pflash": {"if": "pflash"},
+    "sd": {"if": "sd"},
+}
 
 
 def pairs(argv: Sequence[str]) -> list[tuple[str, str]]:
@@ -98,10 +106,16 @@ def pairs(argv: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def spelled_out(options: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """The options, with what ``-machine`` says in place of others in those."""
+    """The options, each in the form that says most: ``-drive`` for a disk that is said in short,
+    and what ``-machine`` says in place of others in those.
+
+    Source: QEMU, ``qemu_init()`` and ``machine_merge_property()`` (system/vl.c).
+    """
     for option, value in options:
         if option in _MACHINE and not words.is_json(value):
             yield from _spelled_out(option, value)
+        elif option in _DRIVES:
+            yield "drive", words.write({**_DRIVES[option], "file": value})
         else:
             yield option, value
 

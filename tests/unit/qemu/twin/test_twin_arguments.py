@@ -81,6 +81,8 @@ def test_every_device_that_is_kept_has_its_place_and_properties() -> None:
         ("-drive", "file=/a,if=none,id=d,format=raw", "if=none,id=d,driver=null-co,size=1073741824,"
          "read-zeroes=on"),
         ("-drive", "if=ide,media=cdrom", "if=ide,media=cdrom"),
+        ("-drive", "file.filename=/a,if=floppy", "if=floppy,driver=null-co,size=1474560,"
+         "read-zeroes=on"),
         ("-global", "kvm-pit.lost_tick_policy=delay",
          "driver=kvm-pit,property=lost_tick_policy,value=delay"),
     ],
@@ -222,6 +224,7 @@ CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
     "argv",
     [
         ["-drive", f"if=pflash,format=raw,file={CODE}"],
+        ["-pflash", CODE],
         ["-drive", f"if=pflash,format=raw,file.driver=file,file.filename={CODE}"],
         ["-blockdev", f"driver=raw,file.driver=file,file.filename={CODE},node-name=f"],
         [
@@ -302,7 +305,7 @@ def test_queue_sizes_that_any_back_end_has() -> None:
         (["-netdev", "tap,fds=3:4:5,id=n"], "n: queues beyond the first"),
         (["-nic", "user"], "option -nic"),
         (["-acpitable", "file=/x"], "ACPI tables"),
-        (["/x.img"], "option -hda"),
+        (["-machine", "q35,dtb=/x"], "option -dtb"),
         (["-device", "vfio-pci,host=06:00.4,id=h,display=on,ramfb=on"], "h (vfio-pci): ramfb"),
         (["-mem-prealloc", "-frobnicate", "x"], "option -frobnicate"),
         (["-object", "cryptodev-vhost-user,id=c,queues=2"], "c: queues beyond the first"),
@@ -397,6 +400,22 @@ def test_portable_arguments_make_the_same_twin_and_name_nothing() -> None:
     for word in ("guest.qcow2", "/x.iso", "/dev/sdx", "hidden", "monitor.sock", "guest=guest"):
         assert word not in text
     assert portable(sent) == sent
+
+
+@pytest.mark.parametrize("disk", [["-hda", "/a,b"], ["/a,b"], ["-cdrom", "/a,b"], ["-fdb", "/a"]])
+def test_disk_that_is_said_in_short(disk: list[str]) -> None:
+    made = twin(disk)
+    assert made.uncovered == ()
+    assert "driver=null-co" in made.arguments[2]
+    assert "/a" not in str(made.arguments)
+
+
+def test_portable_arguments_name_nothing_that_is_said_in_short() -> None:
+    sent = portable(
+        ["q", "/a", "-cdrom", "/a", "-machine", "q35,append=/a,initrd=/a", "-fda", "/a"]
+    )
+    assert "/a" not in str(sent)
+    assert sent.count("-drive") == 3
 
 
 def test_portable_arguments_keep_what_cannot_be_read() -> None:
