@@ -166,7 +166,7 @@ def _bound(here: HostDevice) -> Iterator[Finding]:
         yield Finding(
             codes.DEVICE_GROUP,
             f"IOMMU group {here.group} of {here.name} is shared with"
-            f" {', '.join(here.neighbours[:_LISTED])}: VFIO gives no device of such a group",
+            f" {_some(here.neighbours)}: VFIO gives no device of such a group",
             "bind these to vfio-pci, or unbind them",
         )
     if here.migratable == "disable":

@@ -85,6 +85,7 @@ def test_in_use() -> None:
         ({"bound": False, "traits": SENT._replace(driver="")}, "device-unbound", "to no driver"),
         ({"traits": SENT._replace(driver="vfio-pci")}, "device-plain-driver", "no migration"),
         ({"neighbours": ("0000:06:00.1 (ixgbe)",)}, "device-group", "0000:06:00.1 (ixgbe)"),
+        ({"neighbours": tuple("abcde")}, "device-group", "with a, b, c, d, ...: VFIO"),
         ({"migratable": "disable"}, "device-not-migratable", "migratable disable"),
         ({"traits": SENT._replace(device="1eb9")}, "device-other-kind", "10de:1eb9"),
     ],
