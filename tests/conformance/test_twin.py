@@ -176,6 +176,33 @@ def test_vfio_device_is_made_up(pair: Engine, library: str, atomics: int | None)
     assert not any("hostdev0" in text for text in answer.uncovered)
 
 
+ROM = "/usr/share/seabios/vgabios.bin"
+
+
+def test_rom_file_of_a_vfio_device(pair: Engine, library: str) -> None:
+    """QEMU names the ROM's block after the device's state, which has had a name since CPR."""
+    sender, receiver = emulators(pair)
+    argv = [*BARE, "-device", f"vfio-pci,host={HOST},id=h,addr=6,romfile={ROM}"]
+    states = {HOST: make_state()}
+
+    stream = saved(sender, argv, states=states, library=library)
+    answer = load(receiver, argv, stream, deadline=soon(), library=library)
+
+    sent, there = (
+        "vfio-cpr-pci" if release(facts.version) >= (10, 1) else "vfio-pci"
+        for facts in (pair.sender.facts, pair.facts)
+    )
+    if sent == there:
+        assert answer.outcome == ACCEPTED, answer
+    else:
+        assert answer.outcome == REFUSED, answer
+        assert answer.line.startswith(f'Unknown ramblock "0000:00:06.0/{sent}.rom"')
+
+
+def release(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")[:2]))
+
+
 def test_vfio_device_that_nothing_is_known_of_is_left_out_and_told(own: Executable) -> None:
     stream = saved(own, arguments(VFIO))
     assert any(text.startswith("hostdev0 (vfio-pci): ") for text in stream.uncovered)
