@@ -97,8 +97,33 @@ def words(text: str) -> list[str]:
     return [word for line in text.splitlines() for word in line.split(" ", 1)]
 
 
-GUESTS = {"everything": arguments(), "numa": words(NUMA), "usb": words(USB), "large": words(LARGE)}
-LEFT_OUT = {"tpm0", "vsock0", "the", "processors", "net0"}
+# By hand: said in several ways, and with files that devices read and write.
+BY_HAND = """\
+/usr/bin/qemu-system-x86_64
+-machine accel=kvm
+-M pc-q35-9.0,smp.cpus=288,memory.size=4T
+-cpu EPYC,enforce,x2apic=on,pmu=on
+-nodefaults
+-mem-prealloc
+-enable-kvm
+-machine kernel_irqchip=split
+-device intel-iommu,intremap=on,eim=on
+-global q35-pcihost.pci-hole64-size=2147483648K
+-device qemu-xhci,id=usb
+-device usb-kbd,bus=usb.0,pcap=/nowhere/pcap
+-device vfio-pci,host=0000:07:00.0,id=hostdev0
+-object acpi-generic-initiator,id=gi0,pci-dev=hostdev0,node=0
+"""
+
+
+GUESTS = {
+    "everything": arguments(),
+    "numa": words(NUMA),
+    "usb": words(USB),
+    "large": words(LARGE),
+    "by hand": words(BY_HAND),
+}
+LEFT_OUT = {"tpm0", "vsock0", "the", "processors", "net0", "hostdev0", "gi0"}
 
 
 def emulators(pair: Engine) -> tuple[Executable, Executable]:
@@ -149,6 +174,33 @@ def test_vfio_device_is_made_up(pair: Engine, library: str, atomics: int | None)
 
     assert as_expected(answer, sender, receiver, argv), answer
     assert not any("hostdev0" in text for text in answer.uncovered)
+
+
+ROM = "/usr/share/seabios/vgabios.bin"
+
+
+def test_rom_file_of_a_vfio_device(pair: Engine, library: str) -> None:
+    """QEMU names the ROM's block after the device's state, which has had a name since CPR."""
+    sender, receiver = emulators(pair)
+    argv = [*BARE, "-device", f"vfio-pci,host={HOST},id=h,addr=6,romfile={ROM}"]
+    states = {HOST: make_state()}
+
+    stream = saved(sender, argv, states=states, library=library)
+    answer = load(receiver, argv, stream, deadline=soon(), library=library)
+
+    sent, there = (
+        "vfio-cpr-pci" if release(facts.version) >= (10, 1) else "vfio-pci"
+        for facts in (pair.sender.facts, pair.facts)
+    )
+    if sent == there:
+        assert answer.outcome == ACCEPTED, answer
+    else:
+        assert answer.outcome == REFUSED, answer
+        assert answer.line.startswith(f'Unknown ramblock "0000:00:06.0/{sent}.rom"')
+
+
+def release(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")[:2]))
 
 
 def test_vfio_device_that_nothing_is_known_of_is_left_out_and_told(own: Executable) -> None:

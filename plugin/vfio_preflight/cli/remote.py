@@ -49,7 +49,8 @@ def twin_of(ssh: Ssh, twin: bytes) -> Told:
         uncovered = tuple(printable(str(each)) for each in value["uncovered"])
         outcome, line, device, source = map(printable, texts)
         told = Told(outcome, line, device, source, printable(str(value["destination"])), uncovered)
-    except (ValueError, LookupError, TypeError) as error:
+    # RecursionError: of a text of nothing but brackets.
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise RemoteError(f"vfio-preflight twin on {ssh.host} printed no answer") from error
     if told.outcome not in OUTCOMES:
         raise RemoteError(f"vfio-preflight twin on {ssh.host} printed no answer that is known here")

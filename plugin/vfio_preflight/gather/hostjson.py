@@ -10,6 +10,7 @@ goes through the codec, and what does not fit is one error that names the place.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,7 +34,8 @@ KIND = "host"
 # Bytes. A hundred devices with 4096 bytes of configuration space each are one megabyte.
 MAX_JSON = 64 << 20
 _MAX_TEXT = 400
-_MALFORMED = (LookupError, TypeError, ValueError, AttributeError, PreflightError)
+# OverflowError: JSON as Python reads it has Infinity.
+_MALFORMED = (*(LookupError, TypeError, ValueError, AttributeError, OverflowError, PreflightError),)
 
 
 class FactsError(PreflightError):
@@ -114,7 +116,10 @@ def from_json(text: str | bytes, origin: str) -> HostFacts:
         value = json.loads(text)
     # json descends once for each bracket: a text of nothing but brackets ends in RecursionError.
     except (ValueError, RecursionError) as error:
-        raise FactsError(f"{origin}: not JSON, so not the output of vfio-preflight host") from error
+        raise FactsError(
+            f"{origin}: not JSON, or not all of it; it takes what 'vfio-preflight host --format"
+            " json' prints there"
+        ) from error
     _require_schema(value, origin)
     try:
         return _facts(value)
@@ -126,7 +131,7 @@ def from_json(text: str | bytes, origin: str) -> HostFacts:
 def _require_schema(value: object, origin: str) -> None:
     schema = value.get("schema") if isinstance(value, dict) else None
     if not isinstance(value, dict) or value.get("kind", KIND) != KIND or type(schema) is not int:
-        raise FactsError(f"{origin}: not the output of vfio-preflight host")
+        raise FactsError(f"{origin}: not what 'vfio-preflight host --format json' prints")
     if schema != SCHEMA:
         which = "there" if schema < SCHEMA else "here"
         raise FactsError(
@@ -167,6 +172,14 @@ def _text(value: object) -> str:
     return printable(value, _MAX_TEXT)
 
 
+def _word(value: object) -> str:
+    """A name of sysfs, which becomes part of a command that is shown."""
+    text = _text(value)
+    if not re.fullmatch(r"[\w.:+-]*", text, re.ASCII):
+        raise ValueError(f"{ascii(text)[:60]} is no name of sysfs")
+    return text
+
+
 def _read_configuration(value: Mapping[str, Any]) -> Configuration:
     policy = {
         verdict: codec.one_of(choices, value["policy"][verdict], verdict)
@@ -187,8 +200,15 @@ def _read_emulator(value: Mapping[str, Any]) -> HostEmulator:
     facts = emulator_from_json(_text(value["path"]), value)
     if not all(name.isprintable() for name in facts.machines):
         raise ValueError("a machine type's name is not printable")
+    entries = {entry for machine in facts.machines.values() for entry in machine.compat}
+    if not all(len(entry) == 3 and all(isinstance(t, str) for t in entry) for entry in entries):
+        raise ValueError("a compat entry that is not of three texts")
     return HostEmulator(
-        facts._replace(version=_text(facts.version), package=_text(facts.package)),
+        facts._replace(
+            version=_text(facts.version),
+            package=_text(facts.package),
+            target=_text(facts.target),
+        ),
         digest,
         decompressed(value["device-types"]) if "device-types" in value else None,
     )
@@ -238,7 +258,7 @@ def _read_presented(value: Mapping[str, Any]) -> Presented:
 
 def _read_type(value: Mapping[str, Any]) -> MdevType:
     return MdevType(
-        _text(value["parent"]), _text(value["type"]), _text(value["name"]), int(value["available"])
+        _word(value["parent"]), _word(value["type"]), _text(value["name"]), int(value["available"])
     )
 
 

@@ -162,6 +162,7 @@ def test_answer_over_ssh(tmp_path: Path) -> None:
         ("echo \"invalid choice: 'twin'\" >&2; exit 2", "does not know 'twin': upgrade it"),
         ("echo 'damaged' >&2; exit 2", r"vfio-preflight twin fails on b \(status 2\): damaged"),
         ("echo Welcome", "printed no answer"),
+        ("printf '[%.0s' $(seq 100000)", "printed no answer"),
         ("echo '{}'", "printed no answer"),
         ("echo '[]'", "printed no answer"),
     ],

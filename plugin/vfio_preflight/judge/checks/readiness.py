@@ -166,7 +166,7 @@ def _bound(here: HostDevice) -> Iterator[Finding]:
         yield Finding(
             codes.DEVICE_GROUP,
             f"IOMMU group {here.group} of {here.name} is shared with"
-            f" {', '.join(here.neighbours[:_LISTED])}: VFIO gives no device of such a group",
+            f" {_some(here.neighbours)}: VFIO gives no device of such a group",
             "bind these to vfio-pci, or unbind them",
         )
     if here.migratable == "disable":
@@ -214,7 +214,7 @@ def check_pools(networks: Sequence[str], inventory: Inventory) -> Iterator[Findi
     for name in dict.fromkeys(networks):
         pool = inventory.pool(name)
         if pool is not None and pool.hands_out:
-            yield _pool(pool, networks.count(name), _left(pool, inventory))
+            yield _pool(pool, networks.count(name), _left(pool, inventory), inventory)
 
 
 def _left(pool: Pool, inventory: Inventory) -> list[str]:
@@ -222,8 +222,10 @@ def _left(pool: Pool, inventory: Inventory) -> list[str]:
     return [name for name, device in known if device is not None and not device.holder]
 
 
-def _pool(pool: Pool, wanted: int, left: Sequence[str]) -> Finding:
-    count = f"network {pool.name} has {len(left)} of {len(pool.devices)} VFs left"
+def _pool(pool: Pool, wanted: int, left: Sequence[str], inventory: Inventory) -> Finding:
+    # Who has a device open is seen by root alone.
+    at_most = "up to " if any(inventory.devices[name].holder is None for name in left) else ""
+    count = f"network {pool.name} has {at_most}{len(left)} of {len(pool.devices)} VFs left"
     if len(left) >= wanted:
         return Finding(codes.POOL_LEFT, f"{count}: {_some(left)}")
     return Finding(

@@ -88,6 +88,9 @@ def rom_changes(sent: Sent, there: TypeFacts) -> tuple[Rom, ...]:
     """Option ROMs that take another size at the destination."""
     found = []
     for qom_type, size in sorted(sent.roms.items()):
+        # What is missing has a finding of its own, and no ROM.
+        if not there.has(qom_type):
+            continue
         values = effective(there, sent.machine, qom_type)
         other = rom_size(there, qom_type, (), values)
         if other is not None and other != size:

@@ -35,7 +35,8 @@ MAX_TEXT = 1 << 16  # of the packed form
 _MAX_JSON = 1 << 20
 _MAX_TYPES, _MAX_PROPERTIES = 500, 2000
 _MAX_WORD = 80  # characters of a name or a value that go into a report
-_MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
+# OverflowError: JSON as Python reads it has Infinity.
+_MALFORMED = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 class SentError(PreflightError):

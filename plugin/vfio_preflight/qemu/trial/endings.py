@@ -15,6 +15,7 @@ DEVICE = "0000:01:00.0"  # a trial's made-up device, by its name on the host
 _TAIL = 4000  # bytes of standard error that a result keeps
 _SHIM = "fakevfio: "
 _MISMATCH = "get_pci_config_device: "
+_ENDED = ": terminating on signal "
 _HANGS_AFTER = 1.0  # seconds of processor time without coming to an end; realising takes 0.05
 
 
@@ -96,6 +97,10 @@ def _outcome(emulator: Emulator) -> str:
             raise ProcessError("did not finish in time")
         return HANG
     if emulator.status >= 0:
+        # By SIGTERM, SIGINT or SIGHUP QEMU is ended by itself, with status 0.
+        ended = next((text for text in emulator.stderr.splitlines() if _ENDED in text), "")
+        if ended:
+            raise ProcessError(f"was ended: {ended.partition(': ')[2]}")
         return ERROR
     outcome = _BY_SIGNAL.get(-emulator.status)  # type: ignore[call-overload]
     if outcome is None:

@@ -28,11 +28,13 @@ from .options import (
     FLAGS,
     KEPT,
     MACHINE_DROPPED,
+    file_below,
     firmware_nodes,
     floppy_nodes,
     machine_type,
     nodes,
     pairs,
+    spelled_out,
 )
 
 if TYPE_CHECKING:
@@ -65,14 +67,12 @@ class Transformed(NamedTuple):
 
 
 _NOT_TCG = "host"
-# x86_cpu_filter_features() (target/i386/cpu.c).
-_HOST_CHECKS = ("check", "enforce", "+check", "+enforce")
 _KERNEL_SIZE = 64 << 10
 
 
 def transform(argv: Sequence[str], surroundings: Surroundings) -> Transformed:
     """The twin of a QEMU with the arguments ``argv``, which begin behind the program."""
-    return _Transformation(pairs(argv), surroundings).result()
+    return _Transformation([*spelled_out(pairs(argv))], surroundings).result()
 
 
 class _Transformation:
@@ -110,7 +110,7 @@ class _Transformation:
         if option in SIMPLE:
             return [f"-{option}", SIMPLE[option](value)]
         if option in _HANDLERS:
-            return [text for text in _HANDLERS[option](self, value) if text]
+            return list(_HANDLERS[option](self, value))
         self._leave(f"option -{option}")
         return []
 
@@ -129,16 +129,19 @@ class _Transformation:
             self._leave("machine gic-version=host: it is the emulated GIC")
         for name in [name for name in options if name.startswith("sgx-epc")]:
             del options[name]
+            self._leave("machine sgx-epc: it takes KVM")
         kept = {key: text for key, text in options.items() if key not in MACHINE_DROPPED}
-        return ["-machine", words.write_like(value, kept, "type")]
+        return ["-machine", words.write_like(value, kept, "type")] if kept else []
 
     def cpu(self, value: str) -> list[str]:
-        model, *features = words.split(value)
+        model, *features = words.split(value) or [""]
+        if processors.counts_time(features):
+            self._leave("cpu invtsc: KVM may refuse to send it")
         # What the host's processor has takes KVM; TCG has its own greatest.
         if model == _NOT_TCG:
             return ["-cpu", ",".join(["max", *(f for f in features if f.startswith("migratable"))])]
-        # Nor has TCG all features of the named ones, which it is not to be asked for.
-        kept = [feature for feature in features if feature.partition("=")[0] not in _HOST_CHECKS]
+        # TCG has not all that the host's KVM has, and the state does not show what a processor has.
+        kept = [text for text in features if text.partition("=")[0] not in processors.OF_KVM]
         return ["-cpu", ",".join(word.replace(",", ",,") for word in (model, *kept))]
 
     def smp(self, value: str) -> list[str]:
@@ -154,8 +157,14 @@ class _Transformation:
     def object(self, value: str) -> list[str]:
         options = words.read(value, "qom-type")
         kind = str(options.get("qom-type", ""))
+        # Of a PCI device that is left out, as QEMU would miss it.
+        if options.get("pci-dev") in self.left_out:
+            self._leave(f"{options.get('id')} ({kind}): what it belongs to is not in the twin")
+            return []
         is_memory = kind.startswith(memory.BACKEND)
         made = memory.backend(options, self.memory) if is_memory else backends.object_(options)
+        if kind.startswith("cryptodev-") and backends.has_many_queues(options):
+            self._leave(f"{options.get('id')}: queues beyond the first")
         if made is not None:
             return ["-object", words.write_like(value, made, "qom-type")]
         if not kind.startswith(backends.DROPPED_OBJECTS):
@@ -204,6 +213,8 @@ class _Transformation:
         elif devices.is_vfio(driver):
             sysfsdev = self.surroundings.vfio.get(devices.host_of(options))
             if sysfsdev:
+                if words.is_set(options.get("ramfb")):
+                    self._leave(f"{called}: ramfb")
                 return devices.as_vfio(options, sysfsdev)
             why = "what it presents is not known here, or nothing is there to make it up"
         else:
@@ -254,17 +265,14 @@ class _Transformation:
         return ["-blockdev", backends.blockdev(options, self._size(options))]
 
     def _size(self, options: Mapping[str, Any]) -> int:
-        name = options.get("node-name")
+        name = str(options.get("node-name"))
         if name in self.firmware:
             return self._firmware_size(options)
         return backends.FLOPPY_SIZE if name in self.floppies else backends.DISK_SIZE
 
     def _firmware_size(self, options: Mapping[str, Any]) -> int:
         writable = not words.is_set(options.get("read-only", options.get("readonly", False)))
-        below = options
-        while isinstance(below.get("file"), str) and below["file"] in self.nodes:
-            below = self.nodes[below["file"]]
-        path = str(below.get("filename", below.get("file", "")))
+        path = file_below(options, self.nodes)
         # Of other formats the file's size is not the image's.
         raw = options.get("driver", options.get("format", "raw")) in ("raw", "file")
         size = self.surroundings.size_of(path, writable) if raw and path else None

@@ -31,11 +31,8 @@ DROPPED_OBJECTS = (
     *("secret", "tls-", "throttle-group", "filter-", "authz-", "iommufd", "pr-manager-helper"),
     *("thread-", "input-linux", "input-barrier", "main-loop"),
 )
-# Objects put in place of others, by how these types begin; with what is kept of their properties.
-REPLACED_OBJECTS = {
-    "rng-": ("rng-builtin", ()),
-    "cryptodev-": ("cryptodev-backend-builtin", ("queues",)),
-}
+# Objects put in place of others, by how these types begin.
+REPLACED_OBJECTS = {"rng-": "rng-builtin", "cryptodev-": "cryptodev-backend-builtin"}
 # A guest of confidential computing, by the machine's properties that name the object.
 CONFIDENTIAL = ("memory-encryption", "confidential-guest-support")
 
@@ -63,7 +60,7 @@ def queues(text: str) -> int:
     options = words.read(text, "type")
     fds = max(str(options.get(name, "")).count(":") for name in ("fds", "vhostfds")) + 1
     # libvirt passes what it opened, several in JSON's form as one string as well.
-    return max(fds, int(options["queues"]) if str(options.get("queues")).isdecimal() else 1)
+    return max(fds, words.number(options.get("queues")) or 1)
 
 
 def audiodev(text: str) -> str:
@@ -121,8 +118,12 @@ def object_(options: Mapping[str, Any]) -> dict[str, object] | None:
     kind = str(options.get("qom-type", ""))
     if kind.startswith(KEPT_OBJECTS):
         return dict(options)
-    for beginning, (replacement, properties) in REPLACED_OBJECTS.items():
+    for beginning, replacement in REPLACED_OBJECTS.items():
         if kind.startswith(beginning):
-            kept = {key: options[key] for key in ("id", *properties) if key in options}
-            return {"qom-type": replacement, **kept}
+            return {"qom-type": replacement, "id": options.get("id", "")}
     return None
+
+
+def has_many_queues(options: Mapping[str, Any]) -> bool:
+    """Whether an object has more queues than what takes its place, which has one."""
+    return str(options.get("queues", 1)) != "1"

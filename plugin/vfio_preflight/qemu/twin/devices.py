@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from ...guest.addresses import host_address, sysfs_device
 from ...osutil.light import TYPE_CHECKING
 from ..model.properties import UNTRIED as UNTRIED
-from .words import is_set
+from .words import is_set, number
 
 if TYPE_CHECKING:
     from typing import Any
@@ -32,8 +33,13 @@ LEFT_OUT = (
     (r"vfio-(?!pci).*|xen-.*|igd-.*", _HOST),
     (r".*-gl(-pci|-device)?|virtio-gpu-rutabaga.*|virtio-vga-rutabaga", "it takes a host's OpenGL"),
 )
-# Of host resources, that QEMU is handed or looks up.
-DROPPED = ("vhostfd", "vhostfds", "iommufd", "vhost", "vhostforce", "ebpf-rss-fds")
+# Of host resources, that QEMU is handed or looks up; of files that it reads or writes, and of how
+# far addresses go, for which TCG's processors have too few bits: they do not show in the state.
+DROPPED = (
+    *("vhostfd", "vhostfds", "iommufd", "vhost", "vhostforce", "ebpf-rss-fds"),
+    *("jsonfile", "pcapfile", "pcap", "frudatafile", "sdrfile", "cdat"),
+    "pci-hole64-size",
+)
 # Of properties that may be more with another process or the host's kernel at the back end: what
 # QEMU takes without one. virtio_net_max_tx_queue_size() (hw/net/virtio-net.c).
 AT_MOST = {"tx_queue_size": 256}
@@ -55,12 +61,10 @@ def is_vfio(driver: str) -> bool:
 
 
 def host_of(options: Mapping[str, Any]) -> str:
-    """What a VFIO device is on its host: a PCI address or an mdev's UUID, as the arguments say."""
-    address = str(options.get("host") or "")
-    # QEMU takes a PCI address without its domain.
-    if re.fullmatch(r"[0-9a-fA-F]{1,2}:[0-9a-fA-F]{1,2}\.[0-7]", address):
-        address = f"0000:{address}"
-    return address or str(options.get("sysfsdev") or "").rstrip("/").rpartition("/")[2]
+    """What a VFIO device is on its host, a PCI address or an mdev's UUID; empty if it is neither
+    that the arguments say."""
+    address = host_address(str(options.get("host") or ""))
+    return address or sysfs_device(str(options.get("sysfsdev") or "")) or ""
 
 
 def as_vfio(options: Mapping[str, Any], sysfsdev: str) -> dict[str, Any]:
@@ -77,11 +81,7 @@ def without_host(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def limited(options: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the options that are more than QEMU takes of the twin's back ends, as it does."""
-    return {
-        key: most
-        for key, most in AT_MOST.items()
-        if str(options.get(key)).isdecimal() and int(options[key]) > most
-    }
+    return {key: most for key, most in AT_MOST.items() if (number(options.get(key)) or 0) > most}
 
 
 def is_on(bus: object, left_out: Sequence[str]) -> bool:

@@ -92,7 +92,7 @@ def from_bytes(data: bytes, source: str) -> Envelope:
             tuple(_text(value) for value in _list(line["uncovered"])),
         )
     except (LookupError, TypeError, ValueError, zlib.error, PreflightError) as error:
-        raise EnvelopeError(f"{source}: damaged: {error}") from error
+        raise EnvelopeError(f"{source}: damaged: {error}; save it anew, or copy it anew") from error
     if not arguments:
         raise EnvelopeError(f"{source}: damaged: it has no arguments")
     return Envelope(**texts, arguments=arguments, stream=stream)
@@ -100,6 +100,8 @@ def from_bytes(data: bytes, source: str) -> Envelope:
 
 def _taken_apart(data: bytes, source: str) -> tuple[dict[str, Any], bytes]:
     """The line, and what follows it."""
+    if not data:
+        raise EnvelopeError(f"{source}: empty: 'vfio-preflight twin save' has said why")
     head, newline, _rest = data[:_MAX_LINE].partition(b"\n")
     try:
         line = json.loads(head) if newline else None

@@ -120,6 +120,7 @@ def size_of(path: str) -> int | None:
     """A file's size, which is asked for without opening it; of a device nothing is said."""
     try:
         info = os.stat(path)
-    except OSError:
+    # A name with NUL, or of half a character, is no file's.
+    except (OSError, ValueError):
         return None
     return info.st_size or None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from . import backends, words
 from .arguments import SIMPLE
-from .options import DROPPED, FLAGS, firmware_nodes, nodes, pairs
+from .options import DROPPED, FLAGS, firmware_nodes, nodes, pairs, spelled_out
 
 
 def portable(argv: Sequence[str]) -> list[str]:
@@ -14,7 +14,7 @@ def portable(argv: Sequence[str]) -> list[str]:
     address of a disk, a network or a console. A twin of it is one of ``argv``.
     """
     found = [argv[0]]
-    options = pairs(argv[1:])
+    options = [*spelled_out(pairs(argv[1:]))]
     firmware = {*firmware_nodes(options)}
     # A firmware's format names the file below it, whose size is looked up by its name.
     below = {str(node.get("file")) for name, node in nodes(options) if name in firmware}
@@ -38,7 +38,7 @@ def _portable(option: str, value: str, firmware: set[str]) -> list[str]:
         value = words.write({"type": "tap", "id": given.get("id", ""), **many}, "type")
     elif option == "blockdev":
         node = words.read(value)
-        if node.get("node-name") not in firmware:
+        if str(node.get("node-name")) not in firmware:
             value = backends.blockdev(node, backends.DISK_SIZE)
     elif option == "object":
         made = words.read(value, "qom-type")

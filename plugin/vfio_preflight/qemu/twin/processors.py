@@ -31,6 +31,8 @@ _TOPOLOGY = ("drawers", "books", "sockets", "dies", "clusters", "modules", "core
 TARGETS = ("aarch64", "arm")
 NAMED = "processors: under KVM their registers are the host's"
 _KVM = "kvm"
+# What TCG refuses of a processor's features.
+OF_KVM = ("enforce", "kvm-no-adjvtime", "kvm-steal-time")
 
 
 def present(smp: Mapping[str, Any]) -> int:
@@ -43,6 +45,18 @@ def fewer(smp: Mapping[str, Any]) -> dict[str, Any]:
     """The options of ``-smp`` with :data:`MOST` processors, and as many possible ones."""
     rest = {key: value for key, value in smp.items() if key != "cpus"}
     return {"cpus": MOST, "maxcpus": present(smp), **rest}
+
+
+def counts_time(features: Sequence[str]) -> bool:
+    """Whether these features of a processor have a clock that KVM may not take elsewhere.
+
+    Source: QEMU, ``kvm_arch_init_vcpu()`` (target/i386/kvm/kvm.c).
+    """
+    found = words.read(",".join(features))
+    fixed = any(_number(found.get(name)) for name in ("tsc-frequency", "tsc_freq"))
+    # Of a host's processor, with which all comes that the host has.
+    unlimited = str(found.get("migratable")) in ("off", "no", "false", "n")
+    return not fixed and (unlimited or "+invtsc" in found or words.is_set(found.get("invtsc")))
 
 
 def are_kvms(argv: Sequence[str]) -> bool:
@@ -63,4 +77,4 @@ def _accelerators(option: str, value: str) -> Iterable[str]:
 
 
 def _number(value: object) -> int:
-    return int(text) if (text := str(value)).isdecimal() else 0
+    return words.number(value) or 0

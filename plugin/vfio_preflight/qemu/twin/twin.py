@@ -47,6 +47,8 @@ from .told import ACCEPTED, BLOCKED, CRASHED, HUNG, NOT_RUN, REFUSED, SINCE, bui
 # zeros.
 MAX_STREAM = 256 << 20
 _POLL = 0.002  # seconds
+# ValueError: an argument with NUL, or of half a character, which no process can have.
+_NOT_STARTED = (ExecutableError, ProcessError, OSError, ValueError)
 _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 # By what QEMU names the section that it could not load, in the lines behind the cause.
 _SECTION = r"(?:of|for) device '([^']+)'"
@@ -150,7 +152,7 @@ def save(
         if foreign:
             data, uncovered = without_processors(data), (*uncovered, processors.NAMED)
         return Stream(data, build(*version), version[0], place.presented, sizes, uncovered)
-    except (ExecutableError, ProcessError, OSError) as error:
+    except _NOT_STARTED as error:
         return Refusal(NOT_RUN, str(error))
 
 
@@ -179,7 +181,7 @@ def load(
                 return Answer(NOT_RUN, "no VFIO device can be made up here", "", stream.uncovered)
             made = place.transformed(argv, here)
             return _loaded(place, emulator, made, stream, deadline, limits)
-    except (ExecutableError, ProcessError, OSError) as error:
+    except _NOT_STARTED as error:
         return Answer(NOT_RUN, str(error))
 
 

@@ -11,6 +11,7 @@ an argument for JSON if it begins with a brace.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
 from ...errors import PreflightError
@@ -70,6 +71,11 @@ def split(text: str) -> list[str]:
 def is_set(value: object) -> bool:
     """Whether a boolean option is on, in either form."""
     return value is True or str(value) in ("on", "yes", "true", "y")
+
+
+def number(value: object) -> int | None:
+    """A whole number in digits; None for anything else, and for one that no option can be."""
+    return int(str(value)) if re.fullmatch(r"[0-9]{1,20}", str(value), re.ASCII) else None
 
 
 def _as_option(value: object) -> str:

@@ -85,6 +85,7 @@ def test_in_use() -> None:
         ({"bound": False, "traits": SENT._replace(driver="")}, "device-unbound", "to no driver"),
         ({"traits": SENT._replace(driver="vfio-pci")}, "device-plain-driver", "no migration"),
         ({"neighbours": ("0000:06:00.1 (ixgbe)",)}, "device-group", "0000:06:00.1 (ixgbe)"),
+        ({"neighbours": tuple("abcde")}, "device-group", "with a, b, c, d, ...: VFIO"),
         ({"migratable": "disable"}, "device-not-migratable", "migratable disable"),
         ({"traits": SENT._replace(device="1eb9")}, "device-other-kind", "10de:1eb9"),
     ],
@@ -125,6 +126,13 @@ def test_pools(networks: tuple[str, ...], code: str | None) -> None:
     assert [finding.code for finding in findings] == ([code] if code else [])
     if code:
         assert findings[0].text.startswith("network vfs has 1 of 3 VFs left")
+
+
+def test_pool_of_which_not_all_holders_are_seen() -> None:
+    devices = (make_host_device(holder=None), make_host_device(SECOND, holder="guest g2 (x)"))
+    inventory = make_inventory(*devices, pools=(POOL,))
+    (finding,) = check_pools(("vfs",), inventory)
+    assert finding.text.startswith("network vfs has up to 1 of 3 VFs left")
 
 
 # --- what becomes of the decision -----------------------------------------------------------------

@@ -78,6 +78,10 @@ def test_option_roms() -> None:
     assert rom_changes(sent, larger) == (Rom("virtio-net-pci", 0x40000, 0x80000),)
     # Which it would take is not known.
     assert rom_changes(sent, make_types(roms={})) == ()
+    # Nor does a type that is not there have one.
+    without = {name: own for name, own in PROPERTIES.items() if name != "virtio-net-pci"}
+    there = make_types(properties=without, roms={"efi-virtio.rom": 262_145})
+    assert rom_changes(sent, there) == ()
     properties = {**PROPERTIES["virtio-net-pci"], "romfile": ("str", None)}
     none = make_types(
         ("virtio-net-pci", "romfile", ""), properties={**PROPERTIES, "virtio-net-pci": properties}

@@ -108,6 +108,7 @@ def test_order_does_not_matter() -> None:
         packed({"types": {"t": {"p": ["a"]}}, "given": {}, "roms": {}}),
         packed({"types": {}, "given": {"t": [None]}, "roms": {}}),
         packed({"types": {}, "given": {}, "roms": {"t": "x"}}),
+        packed({"types": {}, "given": {}, "roms": {"t": float("inf")}}),
         packed({"types": {str(n): {} for n in range(1000)}, "given": {}, "roms": {}}),
         packed({"types": {}, "given": {}, "roms": {}, "more": "x" * (2 << 20)}),
         packed({"types": {}, "given": {}, "roms": {}})[:-8],

@@ -69,8 +69,10 @@ def test_every_device_that_is_kept_has_its_place_and_properties() -> None:
         ("-fw_cfg", "name=opt/x,file=/etc/shadow", "name=opt/x,string=0"),
         ("-cpu", "host,migratable=on,+avx", "max,migratable=on"),
         ("-cpu", "Skylake-Server,hv-time=on", "Skylake-Server,hv-time=on"),
-        ("-cpu", "EPYC,check,x2apic=on,enforce=on", "EPYC,x2apic=on"),
         ("-cpu", "EPYC,model-id=a,,b", "EPYC,model-id=a,,b"),
+        ("-cpu", "max,kvm-steal-time=on,sve=off", "max,sve=off"),
+        ("-cpu", "EPYC,enforce,+avx,enforce=on", "EPYC,+avx"),
+        ("-cpu", "", ""),
         ("-smp", "4,maxcpus=512,sockets=512", "4,maxcpus=512,sockets=512"),
         ("-smp", "sockets=2,cores=16,threads=2", "sockets=2,cores=16,threads=2"),
         ("-m", "size=2097152k", "size=64M"),
@@ -80,6 +82,8 @@ def test_every_device_that_is_kept_has_its_place_and_properties() -> None:
         ("-drive", "file=/a,if=none,id=d,format=raw", "if=none,id=d,driver=null-co,size=1073741824,"
          "read-zeroes=on"),
         ("-drive", "if=ide,media=cdrom", "if=ide,media=cdrom"),
+        ("-drive", "file.filename=/a,if=floppy", "if=floppy,driver=null-co,size=1474560,"
+         "read-zeroes=on"),
         ("-global", "kvm-pit.lost_tick_policy=delay",
          "driver=kvm-pit,property=lost_tick_policy,value=delay"),
     ],
@@ -97,7 +101,7 @@ def test_option(option: str, value: str, expected: str) -> None:
          {"qom-type": "rng-builtin", "id": "r"}),
         ('{"qom-type":"rng-egd","id":"r","chardev":"c"}', {"qom-type": "rng-builtin", "id": "r"}),
         ('{"qom-type":"cryptodev-vhost-user","id":"x","chardev":"c","queues":2}',
-         {"qom-type": "cryptodev-backend-builtin", "id": "x", "queues": 2}),
+         {"qom-type": "cryptodev-backend-builtin", "id": "x"}),
         ('{"qom-type":"iothread","id":"i"}', {"qom-type": "iothread", "id": "i"}),
     ],
 )  # fmt: skip
@@ -152,6 +156,9 @@ def test_what_is_plugged_into_what_is_left_out() -> None:
         '{"driver":"vfio-pci","host":"0000:06:00.4","id":"hostdev0","bus":"pci.4","addr":"0x0",'
         '"vf-token":"x","x-no-mmap":true}',
         "vfio-pci,host=06:00.4,id=hostdev0,bus=pci.4,addr=0x0,x-no-mmap=true",
+        "vfio-pci,host=0:6:0.4,id=hostdev0,bus=pci.4,addr=0x0,x-no-mmap=true",
+        "vfio-pci,sysfsdev=/sys/devices/x/0000:06:00.4/,id=hostdev0,bus=pci.4,addr=0x0,"
+        "x-no-mmap=true",
     ],
 )
 def test_vfio_device_is_made_up(device: str) -> None:
@@ -209,6 +216,28 @@ def test_firmware_whose_size_is_not_known() -> None:
         *("-machine", "q35,pflash0=f"),
     ]
     assert twin(argv).uncovered == ("the size of firmware /x.qcow2",)
+
+
+CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-drive", f"if=pflash,format=raw,file={CODE}"],
+        ["-pflash", CODE],
+        ["-drive", f"if=pflash,format=raw,file.driver=file,file.filename={CODE}"],
+        ["-blockdev", f"driver=raw,file.driver=file,file.filename={CODE},node-name=f"],
+        [
+            "-blockdev",
+            f'{{"driver":"raw","file":{{"driver":"file","filename":"{CODE}"}},"node-name":"f"}}',
+        ],
+    ],
+)
+def test_firmware_by_every_form(argv: list[str]) -> None:
+    made = twin([*argv, "-machine", "q35,pflash0=f"])
+    assert made.uncovered == ()
+    assert str(SIZES[CODE]) in made.arguments[2]
 
 
 def test_firmware_on_arm_has_one_size() -> None:
@@ -277,11 +306,87 @@ def test_queue_sizes_that_any_back_end_has() -> None:
         (["-netdev", "tap,fds=3:4:5,id=n"], "n: queues beyond the first"),
         (["-nic", "user"], "option -nic"),
         (["-acpitable", "file=/x"], "ACPI tables"),
+        (["-machine", "q35,dtb=/x"], "option -dtb"),
+        (["-device", "vfio-pci,host=06:00.4,id=h,display=on,ramfb=on"], "h (vfio-pci): ramfb"),
+        (["-mem-prealloc", "-frobnicate", "x"], "option -frobnicate"),
+        (["-object", "cryptodev-vhost-user,id=c,queues=2"], "c: queues beyond the first"),
+        (["-machine", "q35,sgx-epc.0.memdev=m,sgx-epc.0.node=0"], "machine sgx-epc: "),
+        (["-cpu", "EPYC,invtsc=on"], "cpu invtsc: KVM may"),
+        (["-cpu", "host,+invtsc"], "cpu invtsc: KVM may"),
+        (["-cpu", "host,migratable=off"], "cpu invtsc: KVM may"),
     ],
 )
 def test_what_is_not_covered_is_named(argv: list[str], told: str) -> None:
     (found,) = twin(argv).uncovered
     assert found.startswith(told)
+
+
+@pytest.mark.parametrize("cpu", ["EPYC,invtsc=off", "EPYC,invtsc=on,tsc-frequency=2500000000"])
+def test_processors_whose_clock_goes_with_them(cpu: str) -> None:
+    assert twin(["-cpu", cpu]).uncovered == ()
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["-machine", "q35", "-machine", "accel=kvm"], ["-machine", "q35"]),
+        (["-M", "q35,smp.cpus=128"], ["-machine", "q35", "-smp", "64,maxcpus=128"]),
+        (
+            ["-machine", "q35,memory.size=8T,memory.max-size=9T,memory.slots=2"],
+            ["-machine", "q35", "-m", "size=64M,slots=2,maxmem=1088M"],
+        ),
+        (
+            ["-machine", "q35,firmware=/usr/share/operator.rom"],
+            ["-bios", "/d/zeros-65536", "-machine", "q35"],
+        ),
+    ],
+)
+def test_what_machine_says_in_place_of_other_options(argv: list[str], expected: list[str]) -> None:
+    assert list(twin(argv).arguments[1:]) == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "key"),
+    [
+        ("uefi-vars-x64", "jsonfile"),
+        ("uefi-vars-x64", "pcapfile"),
+        ("usb-kbd", "pcap"),
+        ("ipmi-bmc-sim", "frudatafile"),
+        ("ipmi-bmc-sim", "sdrfile"),
+        ("cxl-type3", "cdat"),
+        ("q35-pcihost", "pci-hole64-size"),
+    ],
+)
+def test_what_a_twin_has_no_use_for(device: str, key: str) -> None:
+    for argv in (
+        ["-device", f"{device},id=d,{key}=/x"],
+        ["-device", json.dumps({"driver": device, "id": "d", key: "/x"})],
+        ["-device", f"{device},id=d", "-set", f"device.d.{key}=/x"],
+        ["-device", f"{device},id=d", "-global", f"{device}.{key}=/x"],
+    ):
+        assert "/x" not in str(twin(argv).arguments)
+
+
+def test_object_of_a_device_that_is_left_out() -> None:
+    device = ["-device", "vfio-pci,host=0000:07:00.0,id=h"]
+    made = twin([*device, "-object", "acpi-generic-initiator,id=gi,pci-dev=h,node=1"])
+    assert made.arguments == ("-no-user-config",)
+    assert made.uncovered[1].startswith("gi (acpi-generic-initiator): what it belongs to")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-blockdev", '{"node-name":["x"]}'],
+        ["-blockdev", '{"node-name":"f","file":"f"}', "-machine", "q35,pflash0=f"],
+        ["-smp", f"cpus={'9' * 5000}"],
+        ["-smp", "cpus=\N{SUPERSCRIPT TWO}"],
+        ["-device", f"virtio-net-pci,tx_queue_size={'9' * 5000}"],
+    ],
+)
+def test_what_nobody_writes_comes_to_an_end(argv: list[str]) -> None:
+    twin(argv)
+    portable(["q", *argv])
 
 
 def test_portable_arguments_make_the_same_twin_and_name_nothing() -> None:
@@ -296,6 +401,22 @@ def test_portable_arguments_make_the_same_twin_and_name_nothing() -> None:
     for word in ("guest.qcow2", "/x.iso", "/dev/sdx", "hidden", "monitor.sock", "guest=guest"):
         assert word not in text
     assert portable(sent) == sent
+
+
+@pytest.mark.parametrize("disk", [["-hda", "/a,b"], ["/a,b"], ["-cdrom", "/a,b"], ["-fdb", "/a"]])
+def test_disk_that_is_said_in_short(disk: list[str]) -> None:
+    made = twin(disk)
+    assert made.uncovered == ()
+    assert "driver=null-co" in made.arguments[2]
+    assert "/a" not in str(made.arguments)
+
+
+def test_portable_arguments_name_nothing_that_is_said_in_short() -> None:
+    sent = portable(
+        ["q", "/a", "-cdrom", "/a", "-machine", "q35,append=/a,initrd=/a", "-fda", "/a"]
+    )
+    assert "/a" not in str(sent)
+    assert sent.count("-drive") == 3
 
 
 def test_portable_arguments_keep_what_cannot_be_read() -> None:

@@ -38,6 +38,9 @@ class Ended:
         (Ended(1, f"{P}-device x: cannot allocate memory\n"), None, NOT_RUN),
         (Ended(127, "error while loading shared libraries: libx.so\n"), None, NOT_RUN),
         (Ended(1), None, NOT_RUN),
+        # What ends guests where memory runs out may begin with SIGTERM, as earlyoom does.
+        (Ended(0, f"{P}terminating on signal 15 from pid 1 (earlyoom)\n"), 0.1, NOT_RUN),
+        (Ended(1, f"{P}qemu_memalign: Cannot allocate memory\n"), 0.1, NOT_RUN),
         (Ended(-signal.SIGABRT, "x.c:1: f: Assertion `y' failed.\n"), None, CRASHED),
         (Ended(-signal.SIGSEGV), 0.1, CRASHED),
         (Ended(-signal.SIGABRT, "GLib: failed to allocate 9 bytes\n"), 1.0, NOT_RUN),

@@ -67,3 +67,15 @@ def changed(**members: object) -> bytes:
 def test_what_is_not_such_a_file(data: bytes) -> None:
     with pytest.raises(EnvelopeError, match=r"^FILE: "):
         from_bytes(data, "FILE")
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "FILE: empty: 'vfio-preflight twin save' has said why"),
+        (to_bytes(ENVELOPE)[:-1], "FILE: damaged: .*; save it anew, or copy it anew"),
+    ],
+)
+def test_what_is_to_be_done_about_it(data: bytes, why: str) -> None:
+    with pytest.raises(EnvelopeError, match=why):
+        from_bytes(data, "FILE")
