@@ -338,6 +338,17 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
             _facts(terabyte(), terabyte(), emulator=make_emulator(version="11.1.3")), qemu="10.0.2"
         )
     ),
+    "rom-file-named": lambda: _judged(
+        _recorded(
+            _facts(
+                make_state(),
+                make_state(),
+                emulator=make_emulator(version="11.1.3"),
+                device=_properties(romfile="/usr/share/pxe.rom"),
+            ),
+            qemu="10.0.2",
+        )
+    ),
     "source-emulator-unknown": lambda: _judged(
         _facts(terabyte(), terabyte(), emulator=make_emulator(version="11.1.3"))
     ),

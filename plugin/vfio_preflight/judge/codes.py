@@ -18,8 +18,10 @@ from .codes_drift import DRIFT as DRIFT
 from .codes_drift import DRIFT_NOT_COMPARED as DRIFT_NOT_COMPARED
 from .codes_drift import DRIFT_REFUSED as DRIFT_REFUSED
 from .codes_drift import DRIFT_UNDECIDED as DRIFT_UNDECIDED
+from .codes_drift import ROM_FILE_NAMED as ROM_FILE_NAMED
 from .codes_drift import ROM_SIZE_DIFFERS as ROM_SIZE_DIFFERS
 from .codes_drift import SETTING_MISSING as SETTING_MISSING
+from .codes_drift import SOURCE_EMULATOR_UNKNOWN as SOURCE_EMULATOR_UNKNOWN
 from .codes_drift import TYPE_DEPRECATED as TYPE_DEPRECATED
 from .codes_drift import TYPE_MISSING as TYPE_MISSING
 from .codes_twin import TWIN_ACCEPTED as TWIN_ACCEPTED
@@ -82,11 +84,6 @@ BUILDS_DIFFER = Code(
     FAIL,
     "the QEMU builds of the two hosts make different bytes of one and the same device",
     COMPARE,
-)
-SOURCE_EMULATOR_UNKNOWN = Code(
-    "source-emulator-unknown",
-    UNKNOWN,
-    "the verdict depends on the release of the source's QEMU, which is not known",
 )
 PASID_UNDECIDED = Code(
     "pasid-undecided",

@@ -1,4 +1,4 @@
-"""Codes of findings on the two builds of QEMU, beyond VFIO devices; :mod:`.codes` has them all."""
+"""Codes of findings on two builds of QEMU; :mod:`.codes` has them all."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ ROM_SIZE_DIFFERS = Code(
     "rom-size-differs",
     FAIL,
     "the option ROM of an emulated device has another size on the destination",
+)
+ROM_FILE_NAMED = Code(
+    "rom-file-named",
+    FAIL,
+    "the QEMU builds of the two hosts call the memory of a device's ROM file by different names",
+)
+SOURCE_EMULATOR_UNKNOWN = Code(
+    "source-emulator-unknown",
+    UNKNOWN,
+    "the verdict depends on the release of the source's QEMU, which is not known",
 )
 TYPE_MISSING = Code(
     "type-missing", FAIL, "the destination's emulator lacks a device type that the guest uses"

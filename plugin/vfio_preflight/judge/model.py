@@ -74,6 +74,14 @@ def _check_atomics(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]:
     return check_unknown_atomics(context, facts)
 
 
+def _check_rom_file(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]:
+    if "romfile" not in context.properties:
+        return ()
+    from .checks.romfile import check_rom_file
+
+    return check_rom_file(context, facts)
+
+
 def _check_downtime(context: Context, facts: DeviceFacts) -> tuple[Finding, ...]:
     if facts.entry is None or not facts.entry.stop_copy_length:
         return ()
@@ -88,6 +96,7 @@ CHECKS: tuple[Callable[[Context, DeviceFacts], tuple[Finding, ...]], ...] = (
     check_device,
     check_evidence,
     _check_atomics,
+    _check_rom_file,
     _check_vendor,
     _check_downtime,
 )

@@ -32,6 +32,7 @@ REMEDIES: dict[Code, str] = {
     codes.CONFIG_SIZE_DIFFERS: _EQUAL,
     codes.ATOMIC_OPS_DIFFER: "choose a host whose root ports complete the same AtomicOps",
     codes.BUILDS_DIFFER: "choose a host with the source's QEMU release, or restart the guest",
+    codes.ROM_FILE_NAMED: "choose a host with the source's QEMU, or restart the guest",
     codes.SOURCE_EMULATOR_UNKNOWN: "on the source, run again: vfio-preflight record {guest}",
     codes.BAR_SIZE_DIFFERS: _EQUAL,
     codes.PASID_UNDECIDED: "use hosts with equal PASID support, or disable PASID",

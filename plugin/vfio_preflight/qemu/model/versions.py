@@ -1,4 +1,4 @@
-"""What releases of QEMU do differently with a VFIO device's configuration space.
+"""What releases of QEMU do differently with a VFIO device's configuration space, and its ROM.
 
 Each row is the release that brought a change, and why; :func:`behaviour` adds them up. What a
 release does is decided by its version alone: none of this depends on the machine type, unlike
@@ -25,6 +25,7 @@ class Behaviour(NamedTuple):
     igd_needs_opregion: bool = True
     rebar_may_exceed_512_gb: bool = True
     atomics_reach_port: bool = True
+    rom_is_named_by_cpr: bool = True
 
 
 class Change(NamedTuple):
@@ -81,6 +82,12 @@ CHANGES = (
         "rebar_may_exceed_512_gb",
         "Linux 6.15's PCI_REBAR_CAP_SIZES has the sizes from 1 TB to 128 TB too; before, a"
         " resizable BAR set to one of them hid the whole capability",
+    ),
+    Change(
+        (10, 1),
+        "rom_is_named_by_cpr",
+        "a VFIO device has a state of its own for CPR, vfio_cpr_pci_vmstate, by whose name"
+        " pci_add_option_rom() calls the memory of a ROM file; before, by the device's type",
     ),
     Change(
         (11, 1),
