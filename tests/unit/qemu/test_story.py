@@ -555,6 +555,18 @@ def test_no_cause_of_a_vfio_device(line: str) -> None:
             ["maxMemory"],
         ),
         (
+            'Unknown ramblock "0000:00:06.0/vfio-cpr-pci.rom", cannot accept migration',
+            "ram-missing",
+            ["ROM file of a VFIO device", "from 10.1 on"],
+            ["emulated device", "no VFIO device"],
+        ),
+        (
+            "Size mismatch: 0000:00:06.0/vfio-pci.rom: 0x10000 != 0x40000: Invalid argument",
+            "ram-size",
+            ["ROM file of a VFIO device", "romsize="],
+            ["emulated device", "no VFIO device", "ipxe"],
+        ),
+        (
             'Failed to get "write" lock',
             "lock",
             ["a disk of the guest is in use"],

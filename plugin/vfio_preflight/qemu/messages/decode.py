@@ -193,7 +193,13 @@ _ROM_REMEDY = (
 )
 _FIRMWARE = "the firmware comes from a file (seabios, OVMF, edk2), and its size from that file"
 _FIRMWARE_REMEDY = "install the same package with the firmware on both hosts"
+_VFIO_ROM = r"/vfio-[a-z-]+\.rom$"
 _BLOCKS = (
+    (
+        _VFIO_ROM,
+        "it is the ROM file of a VFIO device (<rom file=.../>), which has its size from the file",
+        "give the device the same file on both hosts, or the source's size (romsize=)",
+    ),
     (r"\.rom$", _ROM, _ROM_REMEDY),
     (
         r"/rom@etc/acpi|acpi|table-loader|tpm",
@@ -232,38 +238,48 @@ def _block(groups: Mapping[str, str], context: Context) -> Texts | None:
     )
 
 
+_SAME_XML = (
+    "compare the guest's XML on both hosts, hot-plugged devices and addresses included; use the"
+    " same packages of QEMU, ROMs and firmware"
+)
 # The first words of the reasons above that hold for a block that is missing, too.
 _ABSENT = (
+    (
+        _VFIO_ROM,
+        "it is the ROM file of a VFIO device (<rom file=.../>): QEMU calls its memory"
+        " vfio-cpr-pci.rom from 10.1 on, and by the device's type (vfio-pci.rom) before, and takes"
+        " it by the same name only; or the destination's guest has no file there",
+        "use QEMU of the same release on both hosts, and the same file; or start the guest anew"
+        " without it (<rom bar='off'/>)",
+    ),
     (
         r"\.rom$",
         "it is the option ROM of an emulated device, which the destination's guest does not have at"
         " that address, or has without a ROM (<rom enabled='no'/>, rombar=0, or a file of the"
-        " package ipxe-qemu that is missing there)",
+        f" package ipxe-qemu that is missing there); {NO_VFIO}",
+        _SAME_XML,
     ),
     (
         r"bios|flash|edk2|pc\.rom",
         "it is firmware: the destination's guest was started with another (UEFI and BIOS, another"
-        " machine type)",
+        f" machine type); {NO_VFIO}",
+        _SAME_XML,
     ),
     (
         r"vram|vga|qxl|cirrus|bochs|framebuffer",
         "it is the memory of a video device, which the destination's guest does not have at that"
-        " address: another <model> of video device, or another address",
+        f" address: another <model> of video device, or another address; {NO_VFIO}",
+        _SAME_XML,
     ),
 )
 
 
 def _absent(groups: Mapping[str, str], context: Context) -> Texts | None:
     block = groups["block"]
-    for pattern, why in _ABSENT:
+    what = f"the source sent memory block '{block}', which the destination's guest does not have"
+    for pattern, why, remedy in _ABSENT:
         if re.search(pattern, block):
-            return Texts(
-                f"the source sent memory block '{block}', which the destination's guest does not"
-                " have",
-                f"{why}; {NO_VFIO}",
-                "compare the guest's XML on both hosts, hot-plugged devices and addresses included;"
-                " use the same packages of QEMU, ROMs and firmware",
-            )
+            return Texts(what, why, remedy)
     return None
 
 
