@@ -367,7 +367,18 @@ class Killer:
         # --foreground: it alone, as the kernel's OOM killer would, and its children run on; or
         # else with what it has started, and with timeout(1) itself.
         alone = self.rng.choice((["--foreground"], []))
-        words = ["timeout", *alone, "-s", "KILL", f"{self.rng.uniform(0.02, span):.4f}"]
+        # What it leaves behind goes with the host.
+        scratch = "/run/install-kills"
+        self.host.path(scratch).mkdir(exist_ok=True)
+        words = [
+            "env",
+            f"TMPDIR={scratch}",
+            "timeout",
+            *alone,
+            "-s",
+            "KILL",
+            f"{self.rng.uniform(0.02, span):.4f}",
+        ]
         status = self.host.run([*words, *command]).returncode
         assert status in (0, 137, -9), f"KILLS_SEED={SEED}: {status}"
         self.hits += status != 0

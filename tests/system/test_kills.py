@@ -30,6 +30,8 @@ KILLS = int(os.environ.get("KILLS", "30"))
 SEED = int(os.environ.get("KILLS_SEED", random.randrange(1 << 32)))
 SCRIPT = Path(kill_hook.__file__)
 RUNTIME, HISTORY = "/run/vfio-preflight", "/var/lib/vfio-preflight/history"
+# For what the killed leave behind: it goes with the host.
+SCRATCH = "/run/kills"
 STARTED_BEGIN, RELEASE = "started begin -", "release end failed"
 # In a host, no kernel gives a device through VFIO: its bytes come from sysfs.
 STARTED = "/usr/lib/vfio-preflight/vfio_preflight/gather/started.py"
@@ -65,6 +67,7 @@ class Hook:
     def __init__(self, host: Host, guest: str) -> None:
         self.host, self.guest = host, guest
         self.runtime = str(host.path(RUNTIME))
+        host.path(SCRATCH).mkdir(exist_ok=True)
         self.rng = random.Random(SEED)
         self.xml = host.virsh("dumpxml", guest).stdout
         self.hits = 0
@@ -80,7 +83,7 @@ class Hook:
         return found
 
     def call(self, words: str, victim: str = "", at: float = 0.0) -> dict[str, Any]:
-        call = kill_hook.Call([self.guest, *words.split()], self.xml, victim, at)
+        call = kill_hook.Call([self.guest, *words.split()], self.xml, victim, at, directory=SCRATCH)
         stdin = json.dumps(call._asdict())
         done = self.host.run(["/usr/bin/python3", SCRIPT], stdin, timeout=120)
         assert done.returncode == 0, f"KILLS_SEED={SEED}: {done.stderr}"
