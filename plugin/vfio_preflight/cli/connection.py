@@ -62,11 +62,16 @@ def connected(uri: str, called: str = "") -> Iterator[Any]:
     try:
         connection = libvirt.open(uri)
     except libvirt.libvirtError as error:
-        raise LibvirtError(f"cannot connect to {called or uri}: {why(str(error))}") from error
+        raise LibvirtError(f"{unreachable(called or uri)}{why(str(error))}") from error
     try:
         yield connection
     finally:
         connection.close()
+
+
+def unreachable(uri: str) -> str:
+    """How the error begins of a libvirt that cannot be connected to."""
+    return f"cannot connect to {uri}: "
 
 
 def why(error: str) -> str:

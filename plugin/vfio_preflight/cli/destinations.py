@@ -24,7 +24,7 @@ from ..report.schema import SCHEMA, ReportDict
 from ..report.text import title
 from . import leftovers, output
 from .columns import columns
-from .connection import Connection, LibvirtError, connected, domain_named
+from .connection import Connection, LibvirtError, connected, domain_named, unreachable
 from .running import Running, as_called, as_running
 from .sshuri import TRANSPORTS, Ssh
 from .twinned import half, with_twin
@@ -164,7 +164,7 @@ def _as_json(uri: str, answer: Answer) -> dict[str, Any]:
 def _row(uri: str, answer: Answer) -> list[str]:
     if answer.error:
         # The row says whose answer it is.
-        error = " ".join(answer.error.split()).replace(f"cannot connect to {uri}: ", "", 1)
+        error = " ".join(answer.error.split()).replace(unreachable(uri), "", 1)
         return [uri, NO_ANSWER, printable(error)]
     report: ReportDict = answer.value
     line = first_line("", report, title(report), names_guest=True)

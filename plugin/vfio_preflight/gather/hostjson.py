@@ -35,7 +35,14 @@ KIND = "host"
 MAX_JSON = 64 << 20
 _MAX_TEXT = 400
 # OverflowError: JSON as Python reads it has Infinity.
-_MALFORMED = (*(LookupError, TypeError, ValueError, AttributeError, OverflowError, PreflightError),)
+_MALFORMED = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    PreflightError,
+)
 
 
 class FactsError(PreflightError):

@@ -231,9 +231,10 @@ class _Transformation:
 
         For an option ROM of the operator's there is a file of zeros, whose size is in the state.
         """
-        fitted = {**options, **devices.limited(options)}
-        for key in devices.limited(options):
-            self._leave(f"{called}: {key} above {fitted[key]}")
+        limited = devices.limited(options)
+        for key, most in limited.items():
+            self._leave(f"{called}: {key} above {most}")
+        fitted = {**options, **limited}
         path = str(options.get("romfile") or "")
         # A name without a slash is QEMU's own, which it looks up in its data.
         if path.startswith("/"):

@@ -27,8 +27,9 @@ _NOT_OWN = (
     r"(?i)null-co|hubport|synth|rng-builtin|cryptodev-backend-builtin|memory-backend-ram"
     r"|\btcg\b|\bkvm\b|allocate|out of memory|too many open|module|fakevfio|vfio-preflight-"
 )
-# Whenever it is: somebody ended QEMU, which then exits by itself, or the host is short of memory.
-_ENDED = r"(?i)terminating on signal |.*(cannot allocate|out of) memory"
+# Whenever it is: somebody ended QEMU, which then exits by itself; or the host is short of memory.
+_ENDED = "terminating on signal "
+_SHORT = r"(?i)(?:cannot|failed to) allocate|out of memory"
 _CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 # RLIMIT_CPU, in seconds; and how many of them without an end are a hang. A state is loaded in less
 # than one.
@@ -51,7 +52,7 @@ def end_of(emulator: Emulator, up_after: float | None) -> tuple[str, str]:
         return _unended(CPU, up_after)
     if emulator.status < 0:
         return _killed(-emulator.status, line)
-    if re.match(_ENDED, line):
+    if line.startswith(_ENDED) or re.search(_SHORT, line):
         return NOT_RUN, line
     if up_after is not None or (re.match(_OWN, line) and not re.search(_NOT_OWN, line)):
         return REFUSED, line
@@ -78,7 +79,7 @@ def _killed(number: int, line: str) -> tuple[str, str]:
     name = signal_name(-number)
     told = f"killed by {name}" if line == NOTHING else f"{line} ({name})"
     # GLib ends a process that gets no memory as a failed assertion does.
-    crashed = number in _CRASHES and not re.search(_NOT_OWN, line)
+    crashed = number in _CRASHES and not re.search(_SHORT, line)
     return (CRASHED if crashed else NOT_RUN), told
 
 

@@ -43,6 +43,7 @@ class Ended:
         (Ended(1, f"{P}qemu_memalign: Cannot allocate memory\n"), 0.1, NOT_RUN),
         (Ended(-signal.SIGABRT, "x.c:1: f: Assertion `y' failed.\n"), None, CRASHED),
         (Ended(-signal.SIGSEGV), 0.1, CRASHED),
+        (Ended(-signal.SIGABRT, "hw/kvm/module.c:1: f: Assertion `y' failed.\n"), 0.1, CRASHED),
         (Ended(-signal.SIGABRT, "GLib: failed to allocate 9 bytes\n"), 1.0, NOT_RUN),
         (Ended(-signal.SIGXCPU), 1.0, HUNG),
         # Its time was for its devices.
