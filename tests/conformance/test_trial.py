@@ -296,12 +296,12 @@ def _script(tmp_path: Path, text: str) -> Executable:
 
 
 PROGRAMS = [
-    ("exit 3", "says nothing"),
+    ("exit 3", "says nothing .exit status 3"),
     ("echo hello", "not QMP"),
     ("echo broken >&2; exit 1", "broken"),
     ("kill -9 $$", "SIGKILL"),
-    ("kill -SEGV $$", "accepts no VFIO device at all"),
-    ("kill -ABRT $$", "accepts no VFIO device at all"),
+    ("kill -SEGV $$", "accepts no VFIO device at all: it was killed by SIGSEGV"),
+    ("kill -ABRT $$", "accepts no VFIO device at all: it was killed by SIGABRT"),
     (
         f"echo 'x: -device x: vfio {DEVICE}: broken' >&2; exit 1",
         "accepts no VFIO device at all: .*broken",
@@ -328,7 +328,8 @@ def test_programs_that_are_no_emulator(
 
 def test_hang_with_any_device_is_no_verdict(own_engine: Engine, tmp_path: Path) -> None:
     """So it looks where a processor is shared with others, whose time counts as the emulator's."""
-    with pytest.raises(TrialUnavailable, match="accepts no VFIO device at all"):
+    said = "accepts no VFIO device at all: it took all the processor time"
+    with pytest.raises(TrialUnavailable, match=said):
         trial(
             state(CONFIG),
             state(CONFIG),

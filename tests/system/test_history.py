@@ -241,6 +241,8 @@ def test_predictions_and_outcomes_agree(pair: Pair) -> None:
     pairs = [*product((OLD, NEW), DIFFERENCES)]
     rng.shuffle(pairs)
     drawn = [draw(rng, 0x100 + n, *each) for n, each in enumerate(islice(cycle(pairs), MIGRATIONS))]
+    # Of those that are drawn none may arrive.
+    drawn.append(Drawn("equal", NEW, {VF: (CONFIG, CONFIG)}))
     pair.configure(ALLOW)
     service = Service(pair.b)
     service.start()
@@ -251,10 +253,10 @@ def test_predictions_and_outcomes_agree(pair: Pair) -> None:
     entries = history(pair.b)
     found = {entry["expected"]["guest"]: entry["outcome"] for entry in entries}
     wanted = {guest: "completed" if arrives else "refused" for guest, arrives in arrived.items()}
-    assert (len(entries), found) == (MIGRATIONS, wanted), f"HISTORY_SEED={SEED}"
+    assert (len(entries), found) == (len(drawn), wanted), f"HISTORY_SEED={SEED}"
     wrong = [entry for entry in entries if entry["agrees"] is not True]
     assert not wrong, f"HISTORY_SEED={SEED}"
-    assert MIGRATIONS < 12 or set(found.values()) == {"completed", "refused"}
+    assert set(found.values()) == {"completed", "refused"}
     assert waiting(pair.b) == []
 
 

@@ -27,7 +27,7 @@ from vfio_preflight.pci.space import identity
 from .pair import CONFIG, MDEV, NEW, OLD, OTHER_VSC, SECOND_VF, VF, VSC_AT, Pair
 from .service import Service, wait
 
-GUESTS = int(os.environ.get("WATCH_GUESTS", "200"))
+GUESTS = int(os.environ.get("WATCH_GUESTS", "80"))
 # Guests at a time, each with a device of its own.
 SLOTS = tuple(f"0000:{bus:02x}:00.0" for bus in range(0x20, 0x26))
 GROWTH = 3 << 10  # KiB that the service may grow by while it serves many guests

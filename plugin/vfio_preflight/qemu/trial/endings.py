@@ -124,4 +124,15 @@ def complaint(emulator: Emulator) -> str:
         if "error" in reply:
             return str(reply["error"].get("desc", reply["error"]))
     lines = [line for line in emulator.stderr.splitlines() if "warning:" not in line]
-    return lines[-1][-300:] if lines else "it says nothing"
+    return lines[-1][-300:] if lines else _silent_end(emulator.status)
+
+
+def _silent_end(status: int | None) -> str:
+    """How an emulator ended that gives no reason; ``status`` as :class:`Emulator` has it."""
+    if status is None:
+        return "it did not come to an end in time"
+    if status == -signal.SIGXCPU:
+        return "it took all the processor time that a trial has"
+    if status < 0:
+        return f"it was killed by {signal_name(status)}"
+    return f"it says nothing (exit status {status})"
