@@ -1,10 +1,11 @@
 """The hook under AppArmor in enforce mode, in the virtual machine: real kernel, QEMU and libvirt.
 
 Two private libvirtd, confined by the profile of the distribution's package, and their guests, each
-with a profile of its own and a mediated device of tests/vm/module. A migration is blocked, mended
-and passes: first with nothing but the distribution's profile, by which the hook runs as part of the
-daemon; then with the hook's own, etc/apparmor.d/vfio-preflight. Prints CHECK lines; ends with exit
-status 1 if one does not hold, such as that nothing was denied, rules that ask for silence included.
+with a profile of its own and a mediated device of tests/vm/module. A migration is blocked, refused
+by QEMU where the hook lets it pass, mended, and passes: first with nothing but the distribution's
+profile, by which the hook runs as part of the daemon; then with the hook's own,
+etc/apparmor.d/vfio-preflight. Prints CHECK lines; ends with exit status 1 if one does not hold,
+such as that nothing was denied, rules that ask for silence included.
 
     apparmor.py        blocked under the distribution's profile, mended under the hook's own
     apparmor.py full   the whole way under each of them, a restore included
@@ -211,6 +212,11 @@ def is_refused(pair: Pair, name: str) -> None:
     say("refused")
 
 
+def is_refused_by_qemu(pair: Pair, name: str) -> None:
+    gates.refused_by_qemu(pair, name, SETTINGS.format(trial="never"))
+    say("refused by QEMU")
+
+
 def is_tried(pair: Pair, name: str) -> None:
     """The first gate knows the device by now, and tries the emulator with it.
 
@@ -256,6 +262,7 @@ def stock(pair: Pair, log: Log, lines: list[str], full: bool) -> str:
     start(pair, name)
     check_guest(pair.a, name)
     is_refused(pair, name)
+    is_refused_by_qemu(pair, name)
     if full:
         is_tried(pair, name)
         is_mended(pair, name)
