@@ -120,7 +120,7 @@ def second_gate() -> None:
     kernel = Path(output_of(here / "kernel", "release"))
     output_of(here / "build-module", kernel)
     script = str(here / "scripts/demo.py")
-    result = run_in_vm(kernel, Path(sys.executable), script, timeout=600, on_output=write_out)
+    result = run_in_vm(kernel, Path(sys.executable), script, timeout=1200, on_output=write_out)
     expect(result.status == 0, "the second gate did not do what it should")
 
 

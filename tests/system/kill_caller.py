@@ -72,12 +72,17 @@ def kill(before: dict[int, str], number: int) -> bool:
     return any("qemu-system" in path for path in found.values())
 
 
+def seconds(plan: Plan) -> float:
+    """How long it takes to its end."""
+    begun = time.monotonic()
+    started(plan).wait()
+    return time.monotonic() - begun
+
+
 def carry_out(plan: Plan) -> dict[str, object]:
     rng = random.Random(plan.seed)
     before = processes()
-    begun = time.monotonic()
-    started(plan).wait()
-    span = time.monotonic() - begun
+    span = min(seconds(plan) for _ in range(3))
     hits, left = 0, set()
     for _ in range(plan.times):
         process = started(plan)

@@ -241,8 +241,9 @@ def test_predictions_and_outcomes_agree(pair: Pair) -> None:
     pairs = [*product((OLD, NEW), DIFFERENCES)]
     rng.shuffle(pairs)
     drawn = [draw(rng, 0x100 + n, *each) for n, each in enumerate(islice(cycle(pairs), MIGRATIONS))]
-    # Of those that are drawn none may arrive.
-    drawn.append(Drawn("equal", NEW, {VF: (CONFIG, CONFIG)}))
+    # It may be that none of those that were drawn arrives, or that all do.
+    drawn.append(Drawn("arrives", NEW, {VF: (CONFIG, CONFIG)}))
+    drawn.append(Drawn("refused", OLD, {PCI: (CONFIG, OTHER_VSC)}))
     pair.configure(ALLOW)
     service = Service(pair.b)
     service.start()

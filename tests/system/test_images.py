@@ -143,10 +143,8 @@ def test_size_of_ram_does_not_count(pair: Pair, form: str) -> None:
     if form == "raw":
         enlarge(path)
     assert path.stat().st_size > 512 << 20
-    begun = time.monotonic()
     with CountingFile(str(path)) as file:
         image = read_open_image(file, str(path))
-    assert time.monotonic() - begun < 1
     assert file.count < 1 << 20
     (_, state), *_ = devices_of(image).values()
     assert state.config[VSC] == CONFIG[VSC]

@@ -43,7 +43,7 @@ def test_no_emulator_is_left(pair: Pair, command: list[str], number: signal.Sign
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["left"] == [], SEED
-    assert result["hits"] >= KILLS // 8, SEED
+    assert result["hits"] >= max(1, KILLS // 6), SEED
     # The next run finds no lock taken and no half answer, and sweeps.
     left = [*scratch.glob("vfio-preflight-*")]
     for path in left:

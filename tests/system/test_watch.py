@@ -27,10 +27,10 @@ from vfio_preflight.pci.space import identity
 from .pair import CONFIG, MDEV, NEW, OLD, OTHER_VSC, SECOND_VF, VF, VSC_AT, Pair
 from .service import Service, wait
 
-GUESTS = int(os.environ.get("WATCH_GUESTS", "80"))
+GUESTS = int(os.environ.get("WATCH_GUESTS", "120"))
 # Guests at a time, each with a device of its own.
 SLOTS = tuple(f"0000:{bus:02x}:00.0" for bus in range(0x20, 0x26))
-GROWTH = 3 << 10  # KiB that the service may grow by while it serves many guests
+GROWTH = 2 << 10  # KiB that the service may grow by while it serves half of the guests
 
 PORTS = "".join(
     f"<controller type='pci' index='{number}' model='pcie-root-port'/>" for number in (1, 2, 3)
@@ -171,7 +171,8 @@ def test_it_sleeps_when_there_is_nothing_to_do(pair: Pair, service: Service) -> 
     service.start()
     cpu, switches = service.cpu(), service.status("voluntary_ctxt_switches")
     time.sleep(3)
-    assert service.cpu() - cpu <= 0.02
+    # The kernel counts in hundredths of a second, and a poll without end would take all of them.
+    assert service.cpu() - cpu < 0.1
     assert service.status("voluntary_ctxt_switches") - switches <= 20
 
 

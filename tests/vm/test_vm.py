@@ -1,7 +1,7 @@
 """Scenarios in the virtual machine: real kernels, VFIO, mediated devices, libvirt and QEMU.
 
 ``make test`` takes some of them, with the release's own kernel; ``make vm-test`` takes all, with
-all kernels that ``tests/vm/kernel`` knows (VM_KERNELS), and AppArmor's in full (VM_LENGTH). The
+all kernels that ``tests/vm/kernel`` knows (VM_KERNELS), and AppArmor's in full (VM_APPARMOR). The
 time limits are for a machine that is busy with other tests besides.
 """
 
@@ -24,7 +24,7 @@ from .run import run_in_vm
 
 HERE = Path(__file__).parent
 KERNELS = os.environ.get("VM_KERNELS", "release").split()
-LENGTH = os.environ.get("VM_LENGTH", "").split()
+APPARMOR = os.environ.get("VM_APPARMOR", "").split()
 STARTS = int(os.environ.get("VM_STARTS", "10"))
 
 
@@ -56,8 +56,8 @@ def test_the_two_gates(kernel: Path) -> None:
 
 
 def test_apparmor(kernel: Path) -> None:
-    """Refused and mended, in ``make test`` in the shorter way."""
-    run(kernel, "apparmor.py", *LENGTH, timeout=1800)
+    """In ``make test`` each profile sees a part of the way, in ``make vm-test`` all of it."""
+    run(kernel, "apparmor.py", *APPARMOR, timeout=1800)
 
 
 def test_selinux(kernel: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,7 @@ OTHER_PM = patched(OTHER_VSC, 0x43, CONFIG[0x43] ^ 0x02)
 TOLERATED = "enable-migration", "x-device-dirty-page-tracking"
 # QEMU does not compare Vendor Specific Information from 9.1 on.
 NEWEST = "pc-q35-10.0"
-# Each deadline is one for TCG.
+# Deadlines that suit TCG.
 DEADLINES = "[hook]\ndeadline = 60\nsecond-gate-deadline = 30\n"
 VSC_LINE = "get_pci_config_device: Bad config data: i=0x63"
 ALLOWING = "[policy]\nfail = allow\n"
@@ -128,7 +129,7 @@ def migrated(pair: Pair, name: str) -> subprocess.CompletedProcess[str]:
 
 
 def was_begun(host: Host, name: str) -> bool:
-    """Whether the source's QEMU ever began to send the guest: it has no status before."""
+    """Whether the source's QEMU ever began to send the guest: there is no status before."""
     answer = host.virsh("qemu-monitor-command", name, '{"execute":"query-migrate"}').stdout
     return "status" in json.loads(answer)["return"]
 
@@ -170,24 +171,25 @@ def make_upgraded(host: Host) -> None:
 
 
 def refused_by_qemu(pair: Pair, name: str, settings: str) -> None:
-    """With a hook that lets pass: after the memory was sent; the guest runs on at a."""
+    """Where the hook lets it pass, QEMU refuses as it loads the guest, which runs on at a."""
     pair.configure(ALLOWING + settings)
     result = migrate(pair, name)
     check(f"{name}: QEMU itself refuses", result.returncode != 0)
     log = pair.b.guest_log(name)
     print(f"b's log: {log[-600:]}")
     check(f"{name}: with the line that was predicted", VSC_LINE in log)
-    check(f"{name}: after it was sent", was_begun(pair.a, name))
+    check(f"{name}: the source had begun to send", was_begun(pair.a, name))
     check(f"{name}: runs on at the source", pair.where(name) == ("running", ""))
 
 
 def forget(pair: Pair) -> None:
-    """What devices present, as if none had been read."""
+    """All that b has learned of devices, by reading them and from QEMU's refusals."""
     pair.b.run(["vfio-preflight", "catalogue", "forget", "--all"])
+    shutil.rmtree(pair.b.path("/var/lib/vfio-preflight/history"), ignore_errors=True)
 
 
 def refused_and_mended(pair: Pair) -> None:
-    """One guest's way: the hook refuses it, QEMU does where the hook may not, then it is mended."""
+    """One guest's way: refused by the hook, by QEMU where the hook allows it, and then mended."""
     name = started(pair, "block")
     pair.configure(DEADLINES)
     is_refused(pair, name, "VSC at 0x60", "source 01, destination 51", VSC_LINE)
@@ -204,6 +206,8 @@ def refused_and_mended(pair: Pair) -> None:
 
 
 def mended_ahead(pair: Pair) -> None:
+    """At the first attempt, when nothing is known of b's device."""
+    pair.configure(MENDING + DEADLINES)
     forget(pair)
     name = started(pair, "ahead")
     passes(pair, name)
@@ -215,6 +219,7 @@ def mended_ahead(pair: Pair) -> None:
 
 def others_are_refused(pair: Pair) -> None:
     """What no mend helps against."""
+    pair.configure(MENDING + DEADLINES)
     for name, config, part in (
         ("length", OTHER_LENGTH, "VSC at 0x60"),
         ("pm", OTHER_PM, "PM at 0x40"),
@@ -227,6 +232,8 @@ def others_are_refused(pair: Pair) -> None:
 
 
 def newer_pass(pair: Pair) -> None:
+    """Machine types for which QEMU skips the Vendor Specific Information."""
+    pair.configure(MENDING + DEADLINES)
     make_device(THERE, OTHER_VSC)
     forget(pair)
     name = started(pair, "new", NEWEST)

@@ -128,11 +128,11 @@ def complaint(emulator: Emulator) -> str:
 
 
 def _silent_end(status: int | None) -> str:
-    """How an emulator ended that gives no reason; ``status`` as :class:`Emulator` has it."""
+    """What became of an emulator that gives no reason; ``status`` as :class:`Emulator` has it."""
     if status is None:
-        return "it did not come to an end in time"
+        return "it says nothing, and was still running"
     if status == -signal.SIGXCPU:
-        return "it took all the processor time that a trial has"
+        return "it took all the processor time that it may take"
     if status < 0:
         return f"it was killed by {signal_name(status)}"
     return f"it says nothing (exit status {status})"
