@@ -28,8 +28,9 @@ demo: setup
 	@$(PYTHON) -I tests/demo.py
 
 # Two suites at a time, the longest first; of each, what it prints comes when it has ended.
-test: lint
-	$(MAKE) --jobs=2 --keep-going --output-sync=target system-guests system-hosts conformance-tests vm-release unit packages
+test: setup
+	$(MAKE) --jobs=2 --keep-going --output-sync=target system-guests system-hosts conformance-tests vm-release unit \
+		packages lint
 
 test-newest:
 	$(MAKE) test VENV=.venv-newest

@@ -18,7 +18,7 @@ from vfio_preflight.cli.installation.payload import ENTRY
 
 from .pair import CHECKOUT, NEW
 
-KILLS = int(os.environ.get("INSTALL_KILLS", "20"))
+KILLS = int(os.environ.get("INSTALL_KILLS", "12"))
 SEED = int(os.environ.get("KILLS_SEED", random.randrange(1 << 32)))
 HOOK = "/etc/libvirt/hooks/qemu.d/50-vfio-preflight"
 LIBRARY = "/usr/lib/vfio-preflight"
