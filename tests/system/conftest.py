@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from lab import FakeDevice, Lab
 
 from .pair import CHECKOUT, CONFIG, MDEV, MDEV_TYPE, NETWORK_VF, PCI, SECOND_VF, VF, Pair
 
+LEFTOVERS = "vfio-preflight-*"
+IN_USE = 120  # seconds; no test's hook, trial or twin takes as long
 LEARNED = ("/var/lib/vfio-preflight/history", "/run/vfio-preflight/expected")
 
 
@@ -36,6 +41,22 @@ def _missing() -> str:
     if os.geteuid() != 0:
         absent.append("root's rights")
     return ", ".join(absent)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_leftovers() -> Iterator[None]:
+    """Nothing in /tmp of hooks that were killed with the installer that tried them.
+
+    It calls them with libvirt's environment, so that no TMPDIR of a test's reaches them.
+    """
+    place = Path(tempfile.gettempdir())
+    before = {*place.glob(LEFTOVERS)}
+    yield
+    for path in {*place.glob(LEFTOVERS)} - before:
+        # What is newer may be in use, by a suite that runs beside.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > IN_USE:
+                shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")
