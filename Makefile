@@ -83,8 +83,8 @@ packages: setup
 doctor-test: setup
 	DOCTOR_EVERY=1 $(PYTHON) -m pytest tests/system/test_doctor.py
 
-# A real VFIO host in a virtual machine: some scenarios with the release's kernel, or all of them with all kernels. Of the
-# two gates the first has AppArmor's alone: a migration refused at the second gate, by QEMU and at the first gate, and mended.
+# A real VFIO host in a virtual machine: some scenarios with the release's kernel, or all of them with all kernels. The
+# former leave out that of the two gates: AppArmor's has a migration refused at either gate and by QEMU, and mended.
 vm-release: setup
 	$(PYTHON) -m pytest tests/vm -k "apparmor or evidence or atomic"
 

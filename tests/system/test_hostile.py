@@ -149,7 +149,8 @@ def test_emulator_that_hangs_is_ended_within_the_deadline(pair: Pair) -> None:
     pair.present(pair.b, VF, OTHER_VSC)
     begun = time.monotonic()
     result = call(pair.b, xml)
-    assert time.monotonic() - begun < 10  # the emulator would take a thousand
+    # On a busy host up to twice the deadline (etc/vfio-preflight.conf), and Python's start.
+    assert time.monotonic() - begun < 5
     assert result.returncode == 1
     assert "emulator" in result.stderr.splitlines()[0]
     number = pair.b.path("/var/tmp/hangs").read_text().strip()

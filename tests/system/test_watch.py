@@ -171,8 +171,8 @@ def test_it_sleeps_when_there_is_nothing_to_do(pair: Pair, service: Service) -> 
     service.start()
     cpu, switches = service.cpu(), service.status("voluntary_ctxt_switches")
     time.sleep(3)
-    # The kernel counts in hundredths of a second, and a poll without end would take all of them.
-    assert service.cpu() - cpu < 0.1
+    # The kernel counts in hundredths of a second, which floating-point numbers only approach.
+    assert round(service.cpu() - cpu, 2) <= 0.02
     assert service.status("voluntary_ctxt_switches") - switches <= 20
 
 

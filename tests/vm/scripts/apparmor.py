@@ -31,7 +31,8 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(CHECKOUT / "plugin"), str(CHECKOUT / "tests")]
 
 from lab import Host, Lab  # noqa: E402
-from system.pair import Pair  # noqa: E402
+from system.pair import QEMU_LINE, Pair  # noqa: E402
+from vfio_preflight.cli.installation.payload import PACKAGE_LINK  # noqa: E402
 from vm.scripts import gates  # noqa: E402
 from vm.scripts.gates import check  # noqa: E402
 
@@ -49,7 +50,7 @@ trial = {trial}
 """
 
 # Seconds of processor time that a trial may take: TCG needs many times what a processor does.
-TRIALS = Path("/usr/lib/vfio-preflight/vfio_preflight/qemu/trial/workbench.py")
+TRIALS = Path("/", PACKAGE_LINK, "qemu/trial/workbench.py")
 CPU, CPU_OF_TCG = "    cpu: int = 1\n", "    cpu: int = 30\n"
 
 # What is allowed anyway is written to the log as well: which profile the hook runs under is seen.
@@ -213,7 +214,7 @@ def start(pair: Pair, name: str) -> None:
 
 def is_refused(pair: Pair, name: str) -> None:
     pair.configure(SETTINGS.format(trial="never"))
-    gates.is_refused(pair, name, "VSC at 0x60", "source 01, destination 51", gates.VSC_LINE)
+    gates.is_refused(pair, name, "VSC at 0x60", "source 01, destination 51", QEMU_LINE)
     say("refused")
 
 

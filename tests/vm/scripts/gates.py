@@ -24,7 +24,7 @@ sys.path[:0] = [str(CHECKOUT / "plugin"), str(CHECKOUT / "tests")]
 
 from lab import Host, Lab, guest_xml, make_config  # noqa: E402
 from lab.configs import patched  # noqa: E402
-from system.pair import OLD, Pair  # noqa: E402
+from system.pair import OLD, QEMU_LINE, Pair  # noqa: E402
 
 # A PCI device, as vGPUs have: traits such as its IDs and driver say what an mdev presents.
 PARENT = "0000:01:00.0"
@@ -40,7 +40,6 @@ TOLERATED = "enable-migration", "x-device-dirty-page-tracking"
 NEWEST = "pc-q35-10.0"
 # Deadlines that suit TCG.
 DEADLINES = "[hook]\ndeadline = 60\nsecond-gate-deadline = 30\n"
-VSC_LINE = "get_pci_config_device: Bad config data: i=0x63"
 ALLOWING = "[policy]\nfail = allow\n"
 MENDING = "[policy]\nfail = mend\nvsc-tolerant = 10de:*\n"
 
@@ -177,7 +176,7 @@ def refused_by_qemu(pair: Pair, name: str, settings: str) -> None:
     check(f"{name}: QEMU itself refuses", result.returncode != 0)
     log = pair.b.guest_log(name)
     print(f"b's log: {log[-600:]}")
-    check(f"{name}: with the line that was predicted", VSC_LINE in log)
+    check(f"{name}: with the line that was predicted", QEMU_LINE in log)
     check(f"{name}: the source had begun to send", was_begun(pair.a, name))
     check(f"{name}: runs on at the source", pair.where(name) == ("running", ""))
 
@@ -192,7 +191,7 @@ def refused_and_mended(pair: Pair) -> None:
     """One guest's way: refused by the hook, by QEMU where the hook allows it, and then mended."""
     name = started(pair, "block")
     pair.configure(DEADLINES)
-    is_refused(pair, name, "VSC at 0x60", "source 01, destination 51", VSC_LINE)
+    is_refused(pair, name, "VSC at 0x60", "source 01, destination 51", QEMU_LINE)
     entries = pair.b.run(["vfio-preflight", "catalogue", "list"]).stdout
     check("block: what was read is in the catalogue", "10de:1eb8" in entries)
 
